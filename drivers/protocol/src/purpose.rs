@@ -1,0 +1,14 @@
+//! What the handles are for that the supervisor gives to the programs it starts, besides the [`Purpose`]s of the ABI.
+
+use quire_abi::startup::Purpose;
+
+/// A channel to the console's driver ([`console`](crate::console) protocol).
+pub const CONSOLE: Purpose = Purpose(100);
+/// A channel to the driver of the serial line to the host ([`console`](crate::console) protocol). Absent if there is none.
+pub const HOST_LINK: Purpose = Purpose(101);
+/// The channel endpoint that a driver serves.
+pub const SERVE: Purpose = Purpose(102);
+/// A driver's I/O ports.
+pub const PORTS: Purpose = Purpose(103);
+/// A driver's interrupt.
+pub const INTERRUPT: Purpose = Purpose(104);

@@ -1,0 +1,185 @@
+//! What is started, and with what.
+
+use crate::loader::{Files, Program};
+use crate::watch::Watcher;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use boot_archive::Archive;
+use driver_protocol::purpose;
+use log::{error, info, warn};
+use quire_api::abi::startup::Purpose;
+use quire_api::abi::system::{AccountLimits, Shutdown};
+use quire_api::account::UNLIMITED;
+use quire_api::rt::{self, Startup};
+use quire_api::{ChannelEndpoint, Error, Executor, IoPorts, Rights, system};
+use supervisor::plan::{OBJECT_TESTS, POSIX_SERVER, Plan, SERIAL, UnknownTest};
+
+/// A serial line of a PC: its first port and its interrupt.
+struct SerialLine {
+    first_port: u16,
+    gsi: u32,
+}
+
+/// How many ports a 16550 has.
+const UART_PORTS: u16 = 8;
+/// The register of a 16550 that keeps what is written to it and does nothing else.
+const UART_SCRATCH: u16 = 7;
+/// COM1, the console.
+const CONSOLE_LINE: SerialLine = SerialLine { first_port: 0x3f8, gsi: 4 };
+/// COM2, the link to the host.
+const HOST_LINE: SerialLine = SerialLine { first_port: 0x2f8, gsi: 3 };
+
+/// What a driver may use: 8 MiB.
+const DRIVER_LIMITS: AccountLimits = AccountLimits { frames: 2048, kernel_bytes: 1 << 20 };
+/// Frames that stay with the supervisor and the drivers, whatever the posix-server does: 16 MiB.
+const RESERVED_FRAMES: u64 = 4096;
+
+/// What a driver may do with its device and its clients.
+const DEVICE_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::WAIT).union(Rights::DUPLICATE);
+/// What a server may do with the end of a channel that it serves.
+const SERVE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
+/// What a client may do with its end of a channel.
+const CLIENT_RIGHTS: Rights = Rights::SEND.union(Rights::WAIT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
+/// What a program may do with the archive.
+const ARCHIVE_RIGHTS: Rights =
+    Rights::READ.union(Rights::MAP).union(Rights::EXECUTE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
+
+/// The priority of drivers: what they wait for is short and can't be put off.
+const DRIVER_PRIORITY: u8 = 24;
+/// The priority of servers, above that of the programs they serve.
+const SERVER_PRIORITY: u8 = 20;
+
+/// Starts everything, then watches it.
+pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
+    let watcher =
+        Watcher { executor: Executor::new(rt::account()?)?, hardware: Rc::new(startup.take(Purpose::HARDWARE)?) };
+    if let Err(reason) = start(&watcher, startup) {
+        error!("{reason}");
+        watcher.shut_down(Shutdown::Failure);
+    }
+    watcher.executor.block_on(core::future::pending())
+}
+
+/// Starts what the command line asks for. An error is a sentence for people.
+fn start(watcher: &Watcher, startup: &Startup) -> Result<(), String> {
+    let (memory, bytes) = rt::archive().map_err(|error| format!("the boot archive: {}", error.describe()))?;
+    let archive = Archive::parse(bytes).map_err(|error| format!("the boot archive: {error}"))?;
+    let files = Files { memory, archive };
+    let plan = Plan::from_test(startup.argument("test"))
+        .map_err(|UnknownTest(name)| format!("test={name}: there is no such test"))?;
+    match plan {
+        Plan::Posix => start_posix(watcher, files, startup.arguments()),
+        Plan::Test => start_test(watcher, files, Lines::default(), startup.arguments()),
+        Plan::TestWithDrivers => {
+            let lines = start_lines(watcher, files, startup.arguments())?;
+            start_test(watcher, files, lines, startup.arguments())
+        }
+    }
+}
+
+/// The clients' ends of the drivers' channels.
+#[derive(Default)]
+struct Lines {
+    console: Option<ChannelEndpoint>,
+    host_link: Option<ChannelEndpoint>,
+}
+
+impl Lines {
+    fn give_to(&self, program: &mut Program) -> Result<(), Error> {
+        for (purpose, line) in [(purpose::CONSOLE, &self.console), (purpose::HOST_LINK, &self.host_link)] {
+            if let Some(line) = line {
+                program.give(purpose, line, CLIENT_RIGHTS)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts a driver for each serial line that is there.
+fn start_lines(watcher: &Watcher, files: Files, arguments: &str) -> Result<Lines, String> {
+    let console = start_serial(watcher, files, &CONSOLE_LINE, arguments)?;
+    let host_link = start_serial(watcher, files, &HOST_LINE, arguments)?;
+    Ok(Lines { console, host_link })
+}
+
+/// Starts the drivers and the posix-server.
+fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), String> {
+    let lines = start_lines(watcher, files, arguments)?;
+    if lines.console.is_none() {
+        return Err(String::from("the console: there is no UART at COM1"));
+    }
+    let free_frames = system::system_info().map_or(u64::MAX, |info| info.free_frames);
+    let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
+    let mut server = Program::load(files, POSIX_SERVER, &limits)?;
+    hand_over(watcher, files, &mut server, &lines)
+        .and_then(|()| launch(watcher, server, SERVER_PRIORITY, arguments))
+        .map_err(|error| format!("{POSIX_SERVER}: can't be started: {}", error.describe()))
+}
+
+/// Gives the posix-server what it needs.
+fn hand_over(watcher: &Watcher, files: Files, server: &mut Program, lines: &Lines) -> Result<(), Error> {
+    server.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS)?;
+    lines.give_to(server)?;
+    let supervisor = watcher.serve(rt::account()?, server.name())?;
+    server.give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
+}
+
+/// Starts a driver for a serial line and returns the client's end of its channel; `None` if there is no UART.
+fn start_serial(
+    watcher: &Watcher,
+    files: Files,
+    line: &SerialLine,
+    arguments: &str,
+) -> Result<Option<ChannelEndpoint>, String> {
+    let failed = |error: Error| format!("{SERIAL} for port {:#x}: {}", line.first_port, error.describe());
+    let account = rt::account().map_err(failed)?;
+    let ports = watcher.hardware.io_ports(account, line.first_port, UART_PORTS).map_err(failed)?;
+    if !is_uart(&ports) {
+        info!("no UART at {:#x}", line.first_port);
+        return Ok(None);
+    }
+    let interrupt = watcher.hardware.interrupt(account, line.gsi).map_err(failed)?;
+    let (server_end, client_end) = ChannelEndpoint::pair(account).map_err(failed)?;
+    let mut driver = Program::load(files, SERIAL, &DRIVER_LIMITS)?;
+    driver
+        .give(purpose::PORTS, &ports, DEVICE_RIGHTS)
+        .and_then(|()| driver.give(purpose::INTERRUPT, &interrupt, DEVICE_RIGHTS))
+        .and_then(|()| driver.give(purpose::SERVE, &server_end, SERVE_RIGHTS))
+        .and_then(|()| launch(watcher, driver, DRIVER_PRIORITY, arguments))
+        .map_err(failed)?;
+    Ok(Some(client_end))
+}
+
+/// Whether a UART answers: where there is none, all reads give the same value.
+fn is_uart(ports: &IoPorts) -> bool {
+    [0x5a_u32, 0xa5].into_iter().all(|value| {
+        ports.write(UART_SCRATCH, 1, value).is_ok() && ports.read(UART_SCRATCH, 1).is_ok_and(|read| read == value)
+    })
+}
+
+/// Starts the object tests, which end the machine themselves.
+fn start_test(watcher: &Watcher, files: Files, lines: Lines, arguments: &str) -> Result<(), String> {
+    let failed = |error: Error| format!("{OBJECT_TESTS}: can't be started: {}", error.describe());
+    let mut tests = Program::load(files, OBJECT_TESTS, &UNLIMITED)?;
+    let supervisor = rt::account().and_then(|account| watcher.serve(account, tests.name())).map_err(failed)?;
+    tests
+        .give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
+        .and_then(|()| tests.give(Purpose::HARDWARE, &*watcher.hardware, Rights::all()))
+        .and_then(|()| tests.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS))
+        .and_then(|()| lines.give_to(&mut tests))
+        .and_then(|()| launch(watcher, tests, SERVER_PRIORITY, arguments))
+        .map_err(failed)
+}
+
+/// Runs a program that has all it needs, and watches it.
+fn launch(watcher: &Watcher, program: Program, priority: u8, arguments: &str) -> Result<(), Error> {
+    match program.thread().set_priority(priority) {
+        Ok(()) => {}
+        // The supervisor can't give more than it has itself.
+        Err(Error::MissingRights) => warn!("{}: stays at the ordinary priority", program.name()),
+        Err(error) => return Err(error),
+    }
+    info!("starting {}", program.name());
+    watcher.start(program, rt::account()?, arguments)
+}

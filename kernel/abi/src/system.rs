@@ -1,0 +1,69 @@
+//! Records about the machine, accounts and time.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A budget, and what is used of it. The units are frames of 4 KiB and bytes of the kernel's heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AccountLimits {
+    /// Frames at most; `u64::MAX` for no limit of its own.
+    pub frames: u64,
+    /// Bytes of kernel memory at most; `u64::MAX` for no limit of its own.
+    pub kernel_bytes: u64,
+}
+
+/// What `account_info` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AccountInfo {
+    /// What may be used.
+    pub limit: AccountLimits,
+    /// What is used, descendants included.
+    pub used: AccountLimits,
+}
+
+/// What `system_info` tells. Nothing in it is authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SystemInfo {
+    /// Frames of ordinary memory that the machine has for use.
+    pub total_frames: u64,
+    /// Of them, those that are free now.
+    pub free_frames: u64,
+    /// Processors that run threads.
+    pub processors: u32,
+    /// Size of a thread's vector state in bytes.
+    pub vector_state_bytes: u32,
+    /// Time since the kernel's start in ns is `((rdtsc - tsc_base) * tsc_multiplier) >> tsc_shift`, in 128 bits.
+    pub tsc_base: u64,
+    /// See `tsc_base`.
+    pub tsc_multiplier: u64,
+    /// See `tsc_base`.
+    pub tsc_shift: u64,
+    /// Unix time at the kernel's start, in ns.
+    pub boot_unix_ns: u64,
+}
+
+/// How `system_shutdown` ends the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Shutdown {
+    /// All is well; the machine is switched off.
+    PowerOff = 1,
+    /// Something failed; the machine is switched off and a test harness is told.
+    Failure = 2,
+    /// Reset.
+    Reset = 3,
+}
+
+impl Shutdown {
+    /// The way with this number.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::PowerOff,
+            2 => Self::Failure,
+            3 => Self::Reset,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! What always holds between the objects, as code. The tests ask after every step.
+
+use crate::channel::{LetterKind, LetterStage};
+use crate::event::NoticeStage;
+use crate::interrupt::InterruptPhase;
+use crate::kernel::Kernel;
+use crate::list::List;
+use crate::object::{Node, ObjectRef};
+use crate::thread::{CallStage, State, Wait};
+use std::collections::BTreeMap;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+impl Kernel {
+    /// Panics if an invariant is broken. `held` are the references that the test holds itself.
+    pub(crate) fn check_invariants(&mut self, held: &[ObjectRef]) {
+        assert_eq!(self.doomed, None, "nothing is left to be torn down");
+        self.scheduler.check_invariants(&mut self.threads);
+        self.check_references(held);
+        self.check_lines();
+        self.check_tables();
+    }
+
+    /// Every reference that is kept somewhere is counted, and no other.
+    fn check_references(&mut self, held: &[ObjectRef]) {
+        let mut counted: BTreeMap<String, u32> = BTreeMap::new();
+        let mut count = |object: ObjectRef| *counted.entry(format!("{object:?}")).or_default() += 1;
+        held.iter().copied().for_each(&mut count);
+        for (id, table) in self.tables.iter() {
+            table
+                .iter()
+                .map(|capability| capability.object)
+                .filter(|at| *at != ObjectRef::Table(id))
+                .for_each(&mut count);
+        }
+        for (_, letter) in self.letters.iter() {
+            letter.handles.iter().flatten().for_each(|capability| count(capability.object));
+        }
+        for (id, thread) in self.threads.iter() {
+            thread.call.handles.iter().flatten().for_each(|capability| count(capability.object));
+            if let Some(endpoint) = thread.exceptions {
+                count(ObjectRef::Channel(endpoint));
+            }
+            match thread.state {
+                State::Dead => continue,
+                State::New => {}
+                State::Ready | State::Running | State::Stopped | State::Waiting(_) => count(ObjectRef::Thread(id)),
+            }
+            count(ObjectRef::Table(thread.table));
+        }
+        let mut expect = |object: ObjectRef, references: u32| {
+            let found = counted.remove(&format!("{object:?}")).unwrap_or_default();
+            assert_eq!(found, references, "references of {object:?}");
+        };
+        self.threads.iter().for_each(|(id, object)| expect(ObjectRef::Thread(id), object.header.references));
+        self.tables.iter().for_each(|(id, object)| expect(ObjectRef::Table(id), object.header.references));
+        self.endpoints.iter().for_each(|(id, object)| expect(ObjectRef::Channel(id), object.header.references));
+        self.queues.iter().for_each(|(id, object)| expect(ObjectRef::Queue(id), object.header.references));
+        self.interrupts.iter().for_each(|(id, object)| expect(ObjectRef::Interrupt(id), object.header.references));
+        self.io_ports.iter().for_each(|(id, object)| expect(ObjectRef::IoPorts(id), object.header.references));
+        self.timers.iter().for_each(|(id, object)| expect(ObjectRef::Timer(id), object.header.references));
+        self.events.iter().for_each(|(id, object)| expect(ObjectRef::Event(id), object.header.references));
+        // What is left are kinds that count elsewhere, or not at all.
+        let counts_here = ["Thread", "Table", "Channel", "Queue", "Interrupt", "IoPorts", "Timer", "Event"];
+        for object in counted.keys() {
+            assert!(!counts_here.iter().any(|kind| object.starts_with(kind)), "{object} is gone but referred to");
+        }
+    }
+
+    /// Whoever stands in a line is in the state that says so, and the other way round.
+    fn check_lines(&mut self) {
+        let mut standing: BTreeMap<String, String> = BTreeMap::new();
+        let lines: Vec<(String, List<Node>)> = self
+            .endpoints
+            .iter()
+            .flat_map(|(id, end)| {
+                assert!(end.receivers.is_empty() || end.incoming.is_empty(), "nobody waits for what is there");
+                [(format!("incoming {id:?}"), end.incoming), (format!("receivers {id:?}"), end.receivers)]
+            })
+            .chain(self.events.iter().map(|(id, event)| (format!("event {id:?}"), event.waiters)))
+            .chain(self.queues.iter().map(|(id, queue)| (format!("pending {id:?}"), queue.pending)))
+            .collect();
+        for (name, line) in lines {
+            let mut cursor = line.front();
+            while let Some(node) = cursor {
+                let before = standing.insert(format!("{node:?}"), name.clone());
+                assert_eq!(before, None, "{node:?} stands in two lines");
+                cursor = line.after(self, node);
+            }
+        }
+        let mut expect = |node: Node, line: Option<String>| {
+            assert_eq!(standing.remove(&format!("{node:?}")), line, "where {node:?} stands");
+        };
+        for (id, thread) in self.threads.iter() {
+            let line = match thread.state {
+                State::Waiting(Wait::Call) => match thread.call.stage {
+                    CallStage::Queued(endpoint) => Some(format!("incoming {endpoint:?}")),
+                    CallStage::Received => None,
+                },
+                State::Waiting(Wait::Receive { endpoint, .. }) => Some(format!("receivers {endpoint:?}")),
+                State::Waiting(Wait::Event { event, .. }) => Some(format!("event {event:?}")),
+                State::Waiting(Wait::Queue(queue)) => {
+                    assert_eq!(self.queues[queue].waiter, Some(id));
+                    None
+                }
+                State::Dead if thread.pending => thread.binding.map(|binding| format!("pending {:?}", binding.queue)),
+                State::New | State::Ready | State::Running | State::Stopped | State::Dead => None,
+            };
+            expect(Node::Thread(id), line);
+            let armed = self.alarms.is_armed(thread.alarm);
+            assert_eq!(armed, thread.has_deadline);
+            assert!(!armed || matches!(thread.state, State::Waiting(_)), "only who waits has a deadline");
+        }
+        for (id, letter) in self.letters.iter() {
+            expect(
+                Node::Letter(id),
+                match &letter.kind {
+                    LetterKind::Sent(endpoint) => Some(format!("incoming {endpoint:?}")),
+                    LetterKind::Call { stage: LetterStage::Queued(endpoint), .. } => {
+                        Some(format!("incoming {endpoint:?}"))
+                    }
+                    LetterKind::Call { stage: LetterStage::Received, .. } => None,
+                    LetterKind::Call { binding, .. } => Some(format!("pending {:?}", binding.queue)),
+                },
+            );
+        }
+        for (id, notice) in self.notices.iter() {
+            expect(
+                Node::Notice(id),
+                match notice.stage {
+                    NoticeStage::Waiting(event) => Some(format!("event {event:?}")),
+                    NoticeStage::Fired(_) => Some(format!("pending {:?}", notice.binding.queue)),
+                },
+            );
+        }
+        let pending = |pending: bool, binding: Option<crate::queue::Binding>| {
+            binding.filter(|_| pending).map(|binding| format!("pending {:?}", binding.queue))
+        };
+        self.endpoints.iter().for_each(|(id, end)| expect(Node::Endpoint(id), pending(end.pending, end.binding)));
+        self.timers.iter().for_each(|(id, timer)| expect(Node::Timer(id), pending(timer.pending, timer.binding)));
+        for (id, interrupt) in self.interrupts.iter() {
+            expect(Node::Interrupt(id), pending(interrupt.phase == InterruptPhase::Pending, interrupt.binding));
+        }
+        assert!(standing.is_empty(), "nobody else stands in a line: {standing:?}");
+        for (id, queue) in self.queues.iter() {
+            if let Some(waiter) = queue.waiter {
+                assert_eq!(self.threads[waiter].state, State::Waiting(Wait::Queue(id)));
+            }
+        }
+    }
+
+    fn check_tables(&mut self) {
+        for (id, table) in self.tables.iter() {
+            let started = self.threads.iter().filter(|(_, thread)| match thread.state {
+                State::New | State::Dead => false,
+                State::Ready | State::Running | State::Stopped | State::Waiting(_) => thread.table == id,
+            });
+            assert_eq!(started.count(), table.started_threads as usize, "started threads of {id:?}");
+        }
+    }
+}

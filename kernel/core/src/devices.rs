@@ -1,0 +1,147 @@
+//! What the core needs from the machine besides memory: clock, interrupts, ports, log, entropy, vector state.
+//!
+//! The counterpart of [`crate::machine::Machine`]; the kernel implements both on one type, the tests with a mock.
+
+use crate::machine::{Frame, Machine};
+use crate::pool::Id;
+use crate::thread::{Thread, VectorBlock};
+use core::fmt;
+use quire_abi::system::Shutdown;
+
+/// How wide one access to an I/O port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortWidth {
+    /// One byte.
+    Byte,
+    /// Two bytes.
+    Word,
+    /// Four bytes.
+    Double,
+}
+
+impl PortWidth {
+    /// The width of this many bytes, if there is one.
+    pub const fn from_bytes(bytes: u64) -> Option<Self> {
+        match bytes {
+            1 => Some(Self::Byte),
+            2 => Some(Self::Word),
+            4 => Some(Self::Double),
+            _ => None,
+        }
+    }
+
+    /// How many bytes it is.
+    pub const fn bytes(self) -> u16 {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Double => 4,
+        }
+    }
+}
+
+/// How important a line of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is suspicious.
+    Warn,
+    /// Something to know.
+    Info,
+    /// For those who look for a mistake.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level with this number in the object API (`log_write`: 1 error to 5 trace).
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Error),
+            2 => Some(Self::Warn),
+            3 => Some(Self::Info),
+            4 => Some(Self::Debug),
+            5 => Some(Self::Trace),
+            _ => None,
+        }
+    }
+}
+
+/// How user space gets the time from the time-stamp counter; see [`quire_abi::system::SystemInfo`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockParameters {
+    /// Counter at the kernel's start.
+    pub tsc_base: u64,
+    /// Multiplier.
+    pub tsc_multiplier: u64,
+    /// Right shift after the multiplication.
+    pub tsc_shift: u64,
+    /// Unix time at the kernel's start, in ns.
+    pub boot_unix_ns: u64,
+}
+
+/// The devices that the kernel itself drives.
+pub trait Devices {
+    /// Time since the kernel's start, in ns.
+    fn now_ns(&self) -> u64;
+
+    /// How user space computes [`Devices::now_ns`] by itself.
+    fn clock_parameters(&self) -> ClockParameters;
+
+    /// Processors that run threads.
+    fn processors(&self) -> u32;
+
+    /// Whether the interrupt controller has an input of this number that a driver may own.
+    fn interrupt_exists(&self, gsi: u32) -> bool;
+
+    /// Keeps the interrupt from coming in. It starts masked.
+    fn mask_interrupt(&mut self, gsi: u32);
+
+    /// Lets the interrupt come in.
+    fn unmask_interrupt(&mut self, gsi: u32);
+
+    /// Reads a port.
+    fn read_port(&mut self, port: u16, width: PortWidth) -> u32;
+
+    /// Writes a port.
+    fn write_port(&mut self, port: u16, width: PortWidth, value: u32);
+
+    /// Writes a line to the log. `origin` is the name of the thread that wrote it. The text is not trusted to be UTF-8.
+    fn log(&mut self, level: LogLevel, origin: &str, text: &[u8]);
+
+    /// Writes a line of a dump to the log.
+    fn dump_line(&mut self, line: fmt::Arguments<'_>);
+
+    /// Fills `into` with unpredictable bytes.
+    fn entropy(&mut self, into: &mut [u8]);
+
+    /// Ends the machine. Returns only in tests.
+    fn shutdown(&mut self, how: Shutdown);
+
+    /// Makes sure that no processor uses the page tables under this root any more when it returns. The space may be
+    /// about to go; a processor that has it loaded, if only while in the kernel, loads the kernel's own.
+    fn leave_root(&mut self, root: Frame);
+
+    /// Size of a thread's XSAVE image in bytes (Intel SDM vol. 1, 13.2), a multiple of 64; 0 if there is none.
+    fn vector_state_bytes(&self) -> u32;
+
+    /// Makes `area` the image of the initial state.
+    fn init_vector_state(&self, area: &mut [VectorBlock]);
+
+    /// Whether the processor would load this image without a fault (reserved bits of the header and of MXCSR,
+    /// Intel SDM vol. 1, 13.8.1).
+    fn vector_state_is_valid(&self, area: &[VectorBlock]) -> bool;
+
+    /// Brings `area`, the image of a thread that isn't running, up to date if a processor still holds its registers.
+    fn flush_vector_state(&mut self, thread: Id<Thread>, area: &mut [VectorBlock]);
+
+    /// The image of the thread was changed, or the thread ended: what a processor still holds of it is stale.
+    fn forget_vector_state(&mut self, thread: Id<Thread>);
+}
+
+/// A whole machine.
+pub trait Hardware: Machine + Devices {}
+
+impl<T: Machine + Devices> Hardware for T {}

@@ -1,0 +1,266 @@
+//! The hot way of a call and its answer: both messages in registers, the receiver waiting, the processor handed over.
+//!
+//! These functions do nothing that the calls in [`crate::calls`] would not do with [`crate::channel`]; they do it
+//! without looking anything up twice. Each first checks *everything* that makes its case the simple one, and changes
+//! something only if all of it holds; otherwise it declines, having changed nothing, and the general way is taken, which
+//! also finds the right error.
+//!
+//! The simple case: plain handles with the rights; the other side parked in the matching form, alone in its line, not
+//! suspended; nobody else with something to tell; no ready thread of a higher priority; a free slot for the reply.
+
+use crate::channel::{Endpoint, set_message, words_of};
+use crate::devices::{Devices, Hardware};
+use crate::handles::HandleTable;
+use crate::kernel::Kernel;
+use crate::object::{Capability, Node, ObjectRef, ReplyRef};
+use crate::pool::Id;
+use crate::thread::{CallForm, CallStage, ReceiveForm, State, Thread, Wait};
+use quire_abi::error::OK;
+use quire_abi::message::{HANDLES, KERNEL_LABEL, WORDS};
+use quire_abi::queue::{Completion, CompletionKind, SubmissionKind};
+use quire_abi::{Handle, Rights};
+
+/// Whether the fast path took the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fast {
+    /// All is done.
+    Taken,
+    /// Nothing has changed; take the general way.
+    Declined,
+}
+
+/// A call on its way: who calls, with what, and the number that the call will have.
+struct Caller {
+    id: Id<Thread>,
+    label: u64,
+    words: [u64; WORDS],
+    serial: u32,
+}
+
+impl Caller {
+    #[inline(always)]
+    fn reply(&self) -> Capability {
+        Capability::reply(ReplyRef::Thread { thread: self.id, serial: self.serial })
+    }
+
+    /// Makes the caller wait for its answer.
+    #[inline(always)]
+    fn park(&self, thread: &mut Thread) {
+        thread.state = State::Waiting(Wait::Call);
+        thread.call.serial = self.serial;
+        thread.call.form = CallForm::Registers;
+        thread.call.stage = CallStage::Received;
+    }
+}
+
+impl Kernel {
+    /// `channel_call` to a thread that waits in `channel_reply_receive`, or in `queue_wait` on the queue to which the endpoint
+    /// is bound.
+    #[inline]
+    pub(crate) fn fast_call(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Fast {
+        self.try_fast_call(m, id).map_or(Fast::Declined, |()| Fast::Taken)
+    }
+
+    /// `channel_reply_receive` that answers a `channel_call` and finds nothing to receive.
+    #[inline]
+    pub(crate) fn fast_reply_receive(&mut self, m: &impl Devices, id: Id<Thread>) -> Fast {
+        self.try_fast_reply_receive(m, id).map_or(Fast::Declined, |()| Fast::Taken)
+    }
+
+    /// `queue_wait` with one submission, the answer to a `channel_call`, that finds no completion.
+    #[inline]
+    pub(crate) fn fast_queue_wait(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Fast {
+        self.try_fast_queue_wait(m, id).map_or(Fast::Declined, |()| Fast::Taken)
+    }
+
+    #[inline(always)]
+    fn try_fast_call(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<()> {
+        let thread = self.threads.get(id)?;
+        let registers = &thread.context.registers;
+        if registers.rsi & KERNEL_LABEL != 0 {
+            return None;
+        }
+        let channel = endpoint(self.tables.get(thread.table)?, registers.rdi, Rights::SEND)?;
+        let serial = thread.call.serial.wrapping_add(1);
+        let call = Caller { id, label: registers.rsi, words: words_of(registers), serial };
+        let end = self.endpoints.get(channel)?.peer?;
+        let line = self.endpoints.get_mut(end)?;
+        let Some(Node::Thread(to)) = line.receivers.front() else { return self.try_fast_post(m, &call, end) };
+        let receiver = self.threads.get_mut(to)?;
+        let waits = matches!(receiver.state, State::Waiting(Wait::Receive { form: ReceiveForm::Registers, .. }));
+        let processor = self.scheduler.free_hand(self.cpu)?;
+        if !waits || !receiver.is_plain() || !receiver.links.is_clear() || !processor.comes_first(receiver.priority) {
+            return None;
+        }
+        // From here on nothing fails: making the handle is the last thing that can.
+        let handle = self.tables.get_mut(receiver.table)?.insert(call.reply())?;
+        receiver.state = State::Running;
+        receiver.cpu = self.cpu;
+        let registers = &mut receiver.context.registers;
+        registers.rax = OK;
+        registers.rbx = handle.0.into();
+        set_message(registers, call.label, &call.words);
+        line.receivers.clear();
+        let caller = &mut self.threads[id];
+        call.park(caller);
+        processor.hand_over(caller, to, m.now_ns());
+        Some(())
+    }
+
+    #[inline]
+    fn try_fast_post(&mut self, m: &mut impl Hardware, call: &Caller, end: Id<Endpoint>) -> Option<()> {
+        let line = self.endpoints.get(end)?;
+        let binding = line.binding?;
+        if !line.incoming.is_empty() || line.pending {
+            return None;
+        }
+        let queue = self.queues.get_mut(binding.queue)?;
+        let to = queue.waiter?;
+        let receiver = self.threads.get_mut(to)?;
+        let processor = self.scheduler.free_hand(self.cpu)?;
+        let ready = receiver.suspensions == 0 && processor.comes_first(receiver.priority);
+        if !ready || !queue.pending.is_empty() || !queue.has_room(m) {
+            return None;
+        }
+        // From here on nothing fails: making the handle is the last thing that can.
+        let reply = self.tables.get_mut(queue.table)?.insert(call.reply())?;
+        queue.waiter = None;
+        let completion = Completion {
+            key: binding.key,
+            kind: CompletionKind::Message as u32,
+            reply,
+            label: call.label,
+            words: call.words,
+            ..Completion::default()
+        };
+        queue.write(m, &completion);
+        receiver.state = State::Running;
+        receiver.cpu = self.cpu;
+        receiver.context.registers.rax = OK;
+        if receiver.has_deadline {
+            receiver.has_deadline = false;
+            self.alarms.disarm(receiver.alarm);
+        }
+        let caller = &mut self.threads[call.id];
+        call.park(caller);
+        processor.hand_over(caller, to, m.now_ns());
+        Some(())
+    }
+
+    #[inline(always)]
+    fn try_fast_queue_wait(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<()> {
+        let server = self.threads.get(id)?;
+        let registers = &server.context.registers;
+        let deadline = registers.rsi;
+        let record = self.tables.get_mut(server.table)?;
+        let capability = record.lookup(handle(registers.rdi)?).ok()?;
+        let ObjectRef::Queue(queue_id) = capability.object else { return None };
+        let queue = self.queues.get_mut(queue_id)?;
+        let idle = queue.waiter.is_none() && queue.pending.is_empty() && queue.has_one_submission_only(m);
+        if !capability.rights.contains(Rights::WAIT) || !idle {
+            return None;
+        }
+        let answer = queue.first_submission(m);
+        let plain = answer.kind == SubmissionKind::Reply as u32 && answer.label & KERNEL_LABEL == 0;
+        if !plain || answer.handles != [Handle::NONE; HANDLES] {
+            return None;
+        }
+        let (to, serial) = answered(record, answer.target)?;
+        let caller = self.threads.get_mut(to)?;
+        let processor = self.scheduler.free_hand(self.cpu)?;
+        let now = m.now_ns();
+        if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) || deadline <= now {
+            return None;
+        }
+        record.remove(answer.target).ok()?;
+        // From here on nothing fails.
+        queue.take_one(m);
+        queue.waiter = Some(id);
+        finish_call(caller, self.cpu, answer.label, &answer.words);
+        let server = &mut self.threads[id];
+        server.state = State::Waiting(Wait::Queue(queue_id));
+        if deadline != u64::MAX {
+            server.has_deadline = true;
+            self.alarms.arm(server.alarm, deadline);
+        }
+        processor.hand_over(server, to, now);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn try_fast_reply_receive(&mut self, m: &impl Devices, id: Id<Thread>) -> Option<()> {
+        let server = self.threads.get(id)?;
+        let registers = &server.context.registers;
+        let label = registers.rsi;
+        if label & KERNEL_LABEL != 0 {
+            return None;
+        }
+        let words = words_of(registers);
+        let table = server.table;
+        let record = self.tables.get_mut(table)?;
+        let reply = handle(registers.rbx)?;
+        let (to, serial) = answered(record, reply)?;
+        let end = endpoint(record, registers.rdi, Rights::RECEIVE)?;
+        let line = self.endpoints.get_mut(end)?;
+        let nothing_to_do = line.incoming.is_empty() && line.receivers.is_empty();
+        if !nothing_to_do || line.binding.is_some() || line.peer.is_none() {
+            return None;
+        }
+        let caller = self.threads.get_mut(to)?;
+        let processor = self.scheduler.free_hand(self.cpu)?;
+        if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) {
+            return None;
+        }
+        record.remove(reply).ok()?;
+        // From here on nothing fails.
+        finish_call(caller, self.cpu, label, &words);
+        line.receivers.set_single(Node::Thread(id));
+        let server = &mut self.threads[id];
+        server.state = State::Waiting(Wait::Receive { endpoint: end, form: ReceiveForm::Registers });
+        server.links.clear();
+        processor.hand_over(server, to, m.now_ns());
+        Some(())
+    }
+}
+
+/// Whether a thread is parked in this call, in the simple form.
+#[inline(always)]
+fn awaits_answer(caller: &Thread, serial: u32) -> bool {
+    matches!(caller.state, State::Waiting(Wait::Call))
+        && matches!(caller.call.form, CallForm::Registers)
+        && caller.call.serial == serial
+        && caller.is_plain()
+}
+
+/// Gives a caller its answer and makes it run.
+#[inline(always)]
+fn finish_call(caller: &mut Thread, cpu: usize, label: u64, words: &[u64; WORDS]) {
+    caller.call.serial = caller.call.serial.wrapping_add(1);
+    caller.state = State::Running;
+    caller.cpu = cpu;
+    let registers = &mut caller.context.registers;
+    registers.rax = OK;
+    set_message(registers, label, words);
+}
+
+/// A handle in a register.
+#[inline(always)]
+fn handle(value: u64) -> Option<Handle> {
+    u32::try_from(value).ok().map(Handle)
+}
+
+/// The endpoint that a handle in a register names.
+#[inline(always)]
+fn endpoint(table: &HandleTable, value: u64, rights: Rights) -> Option<Id<Endpoint>> {
+    let capability = table.lookup(handle(value)?).ok()?;
+    let ObjectRef::Channel(id) = capability.object else { return None };
+    capability.rights.contains(rights).then_some(id)
+}
+
+/// The thread, and the number of its call, that a reply handle answers.
+#[inline(always)]
+fn answered(table: &HandleTable, reply: Handle) -> Option<(Id<Thread>, u32)> {
+    let capability = table.lookup(reply).ok()?;
+    let ObjectRef::Reply(ReplyRef::Thread { thread, serial }) = capability.object else { return None };
+    capability.rights.contains(Rights::SEND).then_some((thread, serial))
+}

@@ -1,0 +1,107 @@
+//! What the core needs from the hardware.
+//!
+//! Everything here acts on *frames named by number*; the core never sees an address of its own. The kernel implements it
+//! over its direct map of physical memory, the tests with a mock that records what was done.
+
+use core::ops::Range;
+
+/// The size of a page and of a frame, in bytes.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// A frame of physical memory, named by its number (physical address / 4096).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frame(pub u32);
+
+/// What a page-table entry of the lowest level lets the user-space owner do. Every present entry can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Stores are allowed.
+    pub write: bool,
+    /// Instruction fetches are allowed.
+    pub execute: bool,
+}
+
+/// How the processor caches accesses through an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// Ordinary memory.
+    #[default]
+    WriteBack,
+    /// Device registers: no caching, in order.
+    Uncached,
+}
+
+/// One entry of a page table, of any level, independent of its encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing is mapped.
+    #[default]
+    Absent,
+    /// The next lower table. With `writable` clear, everything below is read-only whatever its own entries say
+    /// (Intel SDM vol. 3A, 4.6.1: access rights are the conjunction over all levels).
+    Table {
+        /// The frame that holds the table.
+        table: Frame,
+        /// Stores below are allowed where the lower entries allow them too.
+        writable: bool,
+    },
+    /// A page (lowest level only).
+    Page {
+        /// The frame that is shown.
+        frame: Frame,
+        /// What its owner may do.
+        access: Access,
+        /// How it is cached.
+        caching: Caching,
+    },
+}
+
+/// Entries per page table, on every level.
+pub const TABLE_ENTRIES: usize = 512;
+
+/// The hardware, as far as the core is concerned.
+pub trait Machine {
+    /// Fills the frame with zeros.
+    fn zero_frame(&mut self, frame: Frame);
+
+    /// Copies all of `from` to `to`.
+    fn copy_frame(&mut self, from: Frame, to: Frame);
+
+    /// Reads bytes of a frame; `offset + into.len()` is at most [`PAGE_SIZE`].
+    fn read_frame(&self, frame: Frame, offset: usize, into: &mut [u8]);
+
+    /// Writes bytes of a frame; `offset + from.len()` is at most [`PAGE_SIZE`].
+    fn write_frame(&mut self, frame: Frame, offset: usize, from: &[u8]);
+
+    /// Copies bytes between frames (which may be the same one); neither range leaves its frame.
+    fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), len: usize);
+
+    /// Reads entry `index` of the table in `table`.
+    fn read_entry(&self, table: Frame, index: usize) -> Entry;
+
+    /// Writes entry `index`. The caller sees to invalidation.
+    fn write_entry(&mut self, table: Frame, index: usize, entry: Entry);
+
+    /// Copies all entries of one lowest-level table to another, clearing the write permission of every page in the
+    /// copy. The two may be the same table. One operation, because it is the hot part of a first write after a fork.
+    fn copy_table_read_only(&mut self, from: Frame, to: Frame);
+
+    /// Makes those of the `entries` of one table that lead to a lower table lead there from `to` as well, writable in neither,
+    /// and names each lower table. One operation, because a fork does nothing else as often.
+    fn share_tables(&mut self, from: Frame, to: Frame, entries: Range<usize>, mut shared: impl FnMut(Frame)) {
+        for index in entries {
+            let Entry::Table { table, .. } = self.read_entry(from, index) else { continue };
+            shared(table);
+            self.write_entry(from, index, Entry::Table { table, writable: false });
+            self.write_entry(to, index, Entry::Table { table, writable: false });
+        }
+    }
+
+    /// Prepares a new top-level table: zeroed by the caller, it gains whatever the kernel itself needs mapped.
+    fn init_root(&mut self, root: Frame);
+
+    /// Makes every processor forget cached translations of `pages` pages from virtual page number `page` in the space
+    /// with this root, before it returns. `u64::MAX` pages: all of the space. Whatever the range, it also makes them forget
+    /// what they cached of the higher tables of the space, as INVLPG does (Intel SDM vol. 3A, 4.10.4.1).
+    fn invalidate(&mut self, root: Frame, page: u64, pages: u64);
+}

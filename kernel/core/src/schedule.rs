@@ -1,0 +1,322 @@
+//! Who runs: 32 strict priorities, round robin within each, one set of run queues per processor.
+//!
+//! A thread is in a run queue exactly while it is [`State::Ready`]. The thread that a processor runs is in none. A call may hand
+//! the processor to another thread directly ([`Scheduler::wake`]); the receiver then goes on in the caller's time
+//! slice, so that two threads that call each other can't keep a third one from running. A thread that is preempted goes on
+//! with what was left of its slice, so that neither can somebody who wakes often.
+
+use crate::list::{Arena, Links, List};
+use crate::pool::{Id, Pool};
+use crate::thread::{State, Thread};
+use alloc::vec::Vec;
+
+/// Number of priorities; the highest is `PRIORITIES - 1`.
+pub const PRIORITIES: usize = 32;
+/// How long a thread runs before another of its priority gets its turn, in ns.
+pub const SLICE_NS: u64 = 10_000_000;
+
+/// What a processor does when it leaves the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Run this thread.
+    Run(Id<Thread>),
+    /// Wait for an interrupt.
+    Idle,
+}
+
+/// Where in a run queue a thread goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Front,
+    Back,
+}
+
+impl Arena<Id<Thread>> for Pool<Thread> {
+    #[inline]
+    fn links(&mut self, node: Id<Thread>) -> &mut Links<Id<Thread>> {
+        &mut self[node].run_links
+    }
+}
+
+/// The run queues of one processor.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    current: Option<Id<Thread>>,
+    /// Whom the processor was last told to run.
+    told: Option<Id<Thread>>,
+    ready: [List<Id<Thread>>; PRIORITIES],
+    /// Bit n is set while `ready[n]` is not empty.
+    occupied: u32,
+    /// [`Scheduler::choose`] has something to do: another thread came first, the current one must give way or stopped, or
+    /// it is not the one that the processor was told to run.
+    reschedule: bool,
+    slice_end_ns: u64,
+    /// When the current thread's time was last counted.
+    counted_ns: u64,
+}
+
+impl Processor {
+    const fn new() -> Self {
+        Self {
+            current: None,
+            told: None,
+            ready: [const { List::new() }; PRIORITIES],
+            occupied: 0,
+            reschedule: false,
+            slice_end_ns: 0,
+            counted_ns: 0,
+        }
+    }
+
+    /// Whether a thread of this priority runs before all that are ready.
+    #[inline(always)]
+    pub(crate) fn comes_first(&self, priority: u8) -> bool {
+        u64::from(self.occupied) >> (u32::from(priority & (PRIORITIES as u8 - 1)) + 1) == 0
+    }
+
+    /// Hands the processor from one thread to another, who comes first; both have their new states. The time until now is
+    /// that of the first.
+    #[inline(always)]
+    pub(crate) fn hand_over(&mut self, from: &mut Thread, to: Id<Thread>, now_ns: u64) {
+        from.run_time_ns = from.run_time_ns.wrapping_add(now_ns.wrapping_sub(self.counted_ns));
+        self.counted_ns = now_ns;
+        self.current = Some(to);
+        self.told = Some(to);
+    }
+
+    /// The highest priority that has a ready thread.
+    #[inline]
+    fn highest(&self) -> Option<u8> {
+        self.occupied.checked_ilog2().map(|bit| bit as u8)
+    }
+
+    fn insert(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, end: End) {
+        let priority = usize::from(threads[id].priority);
+        threads[id].state = State::Ready;
+        match end {
+            End::Front => self.ready[priority].push_front(threads, id),
+            End::Back => self.ready[priority].push_back(threads, id),
+        }
+        self.occupied |= 1 << priority;
+    }
+
+    fn remove(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
+        let priority = usize::from(threads[id].priority);
+        self.ready[priority].remove(threads, id);
+        if self.ready[priority].is_empty() {
+            self.occupied &= !(1 << priority);
+        }
+    }
+
+    /// Lets the current thread go on, or puts it back and takes the first of the highest priority.
+    fn reschedule(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) {
+        self.reschedule = false;
+        if let Some(current) = self.current {
+            let thread = &mut threads[current];
+            let over = now_ns >= self.slice_end_ns;
+            let highest = self.highest();
+            if thread.suspensions != 0 {
+                thread.state = State::Stopped;
+            } else if highest.is_none_or(|highest| highest < thread.priority) {
+                if over {
+                    self.slice_end_ns = now_ns.saturating_add(SLICE_NS);
+                }
+                return;
+            } else if highest == Some(thread.priority) && !over {
+                return;
+            } else {
+                // Whoever has used up the slice goes to the end; whoever is merely preempted continues first, with what
+                // is left of it: a new slice after each preemption would keep the others of the priority waiting for ever.
+                thread.slice_left_ns = self.slice_end_ns.saturating_sub(now_ns);
+                self.insert(threads, current, if over { End::Back } else { End::Front });
+            }
+            self.current = None;
+        }
+        let first = self.highest().and_then(|priority| self.ready[usize::from(priority)].front());
+        let Some(id) = first else {
+            // Whoever is woken next needs a new slice.
+            self.reschedule = true;
+            return;
+        };
+        self.remove(threads, id);
+        let thread = &mut threads[id];
+        thread.state = State::Running;
+        thread.cpu = cpu;
+        self.current = Some(id);
+        let slice_ns = match core::mem::take(&mut thread.slice_left_ns) {
+            0 => SLICE_NS,
+            left => left,
+        };
+        self.slice_end_ns = now_ns.saturating_add(slice_ns);
+    }
+}
+
+/// The run queues of all processors.
+#[derive(Debug)]
+pub struct Scheduler {
+    processors: Vec<Processor>,
+}
+
+impl Scheduler {
+    /// For this many processors; `None` without memory.
+    pub fn new(processors: usize) -> Option<Self> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(processors).ok()?;
+        list.resize_with(processors, Processor::new);
+        Some(Self { processors: list })
+    }
+
+    /// The thread that the processor runs.
+    #[inline]
+    pub fn current(&self, cpu: usize) -> Option<Id<Thread>> {
+        self.processors[cpu].current
+    }
+
+    /// Makes a thread that can run ready, unless it is suspended: then it is stopped.
+    ///
+    /// `cpu` is the processor that is in the kernel. If its own thread has just parked and no ready thread comes before
+    /// the new one, it switches to the new one directly, without a detour through the run queue.
+    #[inline]
+    pub fn wake(&mut self, threads: &mut Pool<Thread>, cpu: usize, id: Id<Thread>) {
+        let thread = &mut threads[id];
+        if thread.suspensions != 0 {
+            thread.state = State::Stopped;
+            return;
+        }
+        let here = &mut self.processors[cpu];
+        if here.current.is_none() && here.highest().is_none_or(|highest| highest <= thread.priority) {
+            thread.state = State::Running;
+            thread.cpu = cpu;
+            here.current = Some(id);
+            here.reschedule = true;
+            return;
+        }
+        self.enqueue(threads, id);
+    }
+
+    fn enqueue(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
+        let priority = threads[id].priority;
+        let processor = &mut self.processors[threads[id].cpu];
+        processor.insert(threads, id, End::Back);
+        if processor.current.is_some_and(|current| threads[current].priority < priority) {
+            processor.reschedule = true;
+        }
+    }
+
+    /// The processor, if the fast path may hand it over: nobody has asked for a decision of the scheduler.
+    #[inline(always)]
+    pub(crate) fn free_hand(&mut self, cpu: usize) -> Option<&mut Processor> {
+        self.processors.get_mut(cpu).filter(|processor| !processor.reschedule)
+    }
+
+    /// The thread stops running or being ready; the caller sets its new state.
+    #[inline]
+    pub fn stop(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
+        let thread = &threads[id];
+        let processor = &mut self.processors[thread.cpu];
+        match thread.state {
+            State::Running => {
+                processor.current = None;
+                processor.reschedule = true;
+            }
+            State::Ready => processor.remove(threads, id),
+            State::New | State::Stopped | State::Waiting(_) | State::Dead => {}
+        }
+    }
+
+    /// The current thread of `cpu` parks; the caller has set its new state.
+    #[inline]
+    pub fn park(&mut self, cpu: usize) {
+        let processor = &mut self.processors[cpu];
+        processor.current = None;
+        processor.reschedule = true;
+    }
+
+    /// The current thread of `cpu` may have to stop: [`Scheduler::choose`] looks at it.
+    pub fn reconsider(&mut self, cpu: usize) {
+        self.processors[cpu].reschedule = true;
+    }
+
+    /// Lets others of the current thread's priority run first.
+    pub fn give_way(&mut self, cpu: usize) {
+        let processor = &mut self.processors[cpu];
+        processor.slice_end_ns = 0;
+        processor.reschedule = true;
+    }
+
+    /// Changes a thread's priority.
+    pub fn set_priority(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, priority: u8) {
+        let ready = threads[id].state == State::Ready;
+        let cpu = threads[id].cpu;
+        if ready {
+            self.processors[cpu].remove(threads, id);
+        }
+        threads[id].priority = priority.min(PRIORITIES as u8 - 1);
+        if ready {
+            self.enqueue(threads, id);
+        }
+        self.processors[cpu].reschedule = true;
+    }
+
+    /// The time slice of the current thread may be over.
+    pub fn tick(&mut self, cpu: usize, now_ns: u64) {
+        let processor = &mut self.processors[cpu];
+        if now_ns >= processor.slice_end_ns && processor.occupied != 0 {
+            processor.reschedule = true;
+        }
+    }
+
+    /// When [`Scheduler::tick`] has something to do for the current thread; `None` if nobody else is ready.
+    #[inline]
+    pub fn slice_end(&self, cpu: usize) -> Option<u64> {
+        let processor = &self.processors[cpu];
+        (processor.occupied != 0 && processor.current.is_some()).then_some(processor.slice_end_ns)
+    }
+
+    /// The thread that `cpu` goes on with, if [`Scheduler::choose`] has nothing to do.
+    #[inline]
+    pub fn settled(&self, cpu: usize) -> Option<Id<Thread>> {
+        let processor = &self.processors[cpu];
+        if processor.reschedule { None } else { processor.current }
+    }
+
+    /// Decides who runs next on `cpu`, and counts the time until now as that of the thread that ran.
+    pub fn choose(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) -> Next {
+        let processor = &mut self.processors[cpu];
+        let elapsed = now_ns.saturating_sub(processor.counted_ns);
+        processor.counted_ns = now_ns;
+        if let Some(thread) = processor.told.and_then(|id| threads.get_mut(id)) {
+            thread.run_time_ns = thread.run_time_ns.saturating_add(elapsed);
+        }
+        processor.reschedule(threads, cpu, now_ns);
+        processor.told = processor.current;
+        processor.current.map_or(Next::Idle, Next::Run)
+    }
+
+    /// Panics if the queues and the threads' states disagree. For tests.
+    #[cfg(test)]
+    pub(crate) fn check_invariants(&self, threads: &mut Pool<Thread>) {
+        let mut queued = 0;
+        for (cpu, processor) in self.processors.iter().enumerate() {
+            if let Some(current) = processor.current {
+                assert_eq!(threads[current].state, State::Running, "the current thread runs");
+                assert_eq!(threads[current].cpu, cpu);
+            }
+            for (priority, list) in processor.ready.iter().enumerate() {
+                assert_eq!(processor.occupied >> priority & 1 == 1, !list.is_empty());
+                let mut cursor = list.front();
+                while let Some(id) = cursor {
+                    assert_eq!(threads[id].state, State::Ready, "who is queued is ready");
+                    assert_eq!(usize::from(threads[id].priority), priority);
+                    assert_eq!(threads[id].suspensions, 0, "nobody suspended is ready");
+                    queued += 1;
+                    cursor = list.after(threads, id);
+                }
+            }
+        }
+        let ready = threads.iter().filter(|(_, thread)| thread.state == State::Ready).count();
+        assert_eq!(ready, queued, "who is ready is queued");
+        let running = threads.iter().filter(|(_, thread)| thread.state == State::Running).count();
+        assert_eq!(running, self.processors.iter().filter(|processor| processor.current.is_some()).count());
+    }
+}

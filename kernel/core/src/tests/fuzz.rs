@@ -1,0 +1,385 @@
+//! Random calls through the dispatcher: errors are fine, anything else is not. After every call all invariants hold, and when
+//! all is over the accounts are where they were.
+//!
+//! The call table says what an argument should be; most of the time it is that, so that the stories get somewhere.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "of most calls there is nothing to say here")]
+
+use super::{Program, SCRATCH, SCRATCH_LEN, World};
+use crate::machine::Machine as _;
+use crate::object::{Capability, ObjectRef};
+use crate::queue::Queue;
+use crate::schedule::Next;
+use crate::thread::{Exception, State};
+use quire_abi::call::{Argument, ArgumentKind, CallInfo, TABLE};
+use quire_abi::message::{CallFrame, Message};
+use quire_abi::queue::{SUBMISSIONS_OFFSET, Submission};
+use quire_abi::space::{PAGE_SIZE, SpaceOp};
+use quire_abi::system::AccountLimits;
+use quire_abi::thread::{ExceptionKind, Reflection, Registers};
+use quire_abi::{Call, Handle, ObjectKind, Rights};
+use std::collections::BTreeSet;
+use std::vec::Vec;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Where some of the stories' mappings go.
+const ELSEWHERE: u64 = 0x40_0000;
+
+/// Programs that take part in a story, one after the other.
+const MAX_PROGRAMS: usize = 12;
+
+/// A small generator; the tests need speed and repeatability, not quality (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn of(&mut self, choices: &[u64]) -> u64 {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+/// One run.
+struct Story {
+    w: World,
+    random: Random,
+    programs: Vec<Program>,
+    /// The calls that have succeeded, by number.
+    succeeded: BTreeSet<u64>,
+}
+
+impl Story {
+    fn new(seed: u64) -> Self {
+        let mut story =
+            Self { w: World::new(), random: Random(seed), programs: Vec::new(), succeeded: BTreeSet::new() };
+        (0..3).for_each(|_| story.enter_program());
+        story
+    }
+
+    /// Lets a new program take part, which has channels to the others and power over them.
+    fn enter_program(&mut self) {
+        let new = self.w.program();
+        let alive: Vec<Program> = self.programs.iter().copied().filter(|old| self.is_whole(old)).collect();
+        for old in alive {
+            for handle in [old.thread_handle, old.space_handle, old.table_handle] {
+                self.w.share(&old, &new, handle);
+            }
+            let account = self.w.kernel.memory.root_account();
+            let ends = self.w.kernel.create_channel(account).unwrap();
+            for (end, program) in ends.into_iter().zip([old, new]) {
+                let capability = Capability::full(ObjectRef::Channel(end));
+                let _ = self.w.kernel.install(&mut self.w.m, program.table, capability);
+            }
+        }
+        self.programs.push(new);
+    }
+
+    /// Whether the program still has all that it started with.
+    fn is_whole(&self, program: &Program) -> bool {
+        let Some(table) = self.w.kernel.tables.get(program.table) else { return false };
+        let handles = [program.thread_handle, program.space_handle, program.table_handle];
+        self.w.kernel.threads.get(program.thread).is_some()
+            && handles.iter().all(|handle| table.lookup(Handle(*handle as u32)).is_ok())
+    }
+
+    /// A handle in the program's table, of the kind if there is one.
+    fn handle(&mut self, program: &Program, kind: Option<ObjectKind>) -> u64 {
+        let Some(table) = self.w.kernel.tables.get(program.table) else { return 0 };
+        // What was made last is the most promising.
+        let last = table.len() as u64;
+        let mut from = if self.random.one_in(2) { self.random.below(last + 1) } else { last.saturating_sub(4) } as u32;
+        for _ in 0..200 {
+            let Some(handle) = table.next_used(from) else {
+                from = 0;
+                continue;
+            };
+            let found = table.lookup(handle).map(|Capability { object, .. }| object.kind());
+            if kind.is_none() || kind == found.ok() {
+                return handle.0.into();
+            }
+            from = handle.index() + 1;
+        }
+        0
+    }
+
+    fn small_handle(&mut self, program: &Program, kind: Option<ObjectKind>) -> Handle {
+        Handle(self.handle(program, kind) as u32)
+    }
+
+    fn value(&mut self, name: &str, program: &Program) -> u64 {
+        let now = self.w.m.now_ns;
+        let random = &mut self.random;
+        match name {
+            "deadline" => random.of(&[0, u64::MAX, u64::MAX, now + 1000, now + 10_000_000, 5]),
+            "rights" => random.of(&[0x7ff, 0x7ff, random_bits(0x7ff), 1 << 12]),
+            "length" => random.of(&[0, 5, 64, 160, 0x1000, 0x3000, 1 << 40]),
+            "offset" | "to_offset" | "from_offset" | "address" => {
+                random.of(&[0, 1, 0x1000, SCRATCH, SCRATCH + 0x2fff, ELSEWHERE, 1 << 46])
+            }
+            "physical_address" => random.of(&[4050 * PAGE_SIZE, 0, PAGE_SIZE]),
+            "flags" | "class" | "width" | "how" | "level" => random.below(5),
+            "submissions" | "completions" => random.of(&[1, 2, 8, 64, 3]),
+            "count" => random.below(6),
+            "priority" => random.below(33),
+            "gsi" => random.below(30),
+            "first" => random.below(64),
+            "handle_there" => self.handle(program, None),
+            "set" | "clear" | "mask" => 1 << random.below(4),
+            _ => random.below(100),
+        }
+    }
+
+    fn argument(&mut self, argument: &Argument, program: &Program) -> u64 {
+        if self.random.one_in(25) {
+            let any = self.random.next();
+            return self.random.of(&[any, any >> 32, u64::MAX, 0]);
+        }
+        match argument.kind {
+            ArgumentKind::Handle(kind, _) => self.handle(program, kind),
+            ArgumentKind::OptionalHandle(kind, _) => {
+                if self.random.one_in(2) {
+                    0
+                } else {
+                    self.handle(program, Some(kind))
+                }
+            }
+            ArgumentKind::Value => self.value(argument.name, program),
+            ArgumentKind::Pointer => SCRATCH + self.random.below(14) * 0x1000,
+        }
+    }
+
+    fn message(&mut self, program: &Program) -> Message {
+        let mut message = super::plain(self.random.below(5));
+        for slot in 0..self.random.below(3) {
+            message.handles[slot as usize] = self.small_handle(program, None);
+        }
+        message
+    }
+
+    fn submission(&mut self, program: &Program) -> Submission {
+        let kind = 1 + self.random.below(6) as u32;
+        let wanted = match kind {
+            1 => Some(ObjectKind::Reply),
+            2 => Some(ObjectKind::Channel),
+            3 => Some(ObjectKind::Timer),
+            4 => Some(ObjectKind::Interrupt),
+            5 => Some(ObjectKind::Thread),
+            _ => None,
+        };
+        let message = self.message(program);
+        Submission {
+            key: self.random.below(10),
+            kind,
+            target: self.small_handle(program, wanted),
+            label: message.label,
+            words: message.words,
+            handles: message.handles,
+            send_buffer: SCRATCH,
+            receive_buffer: SCRATCH + 0x100,
+            send_len: 16,
+            receive_len: 16,
+        }
+    }
+
+    /// Writes what the call could want to find behind its pointer.
+    fn prepare(&mut self, info: &CallInfo, program: &Program, address: u64) {
+        let mut bytes = [0u8; 1024];
+        match info.call {
+            Call::ChannelCallFrame => {
+                let frame = CallFrame {
+                    message: self.message(program),
+                    send_buffer: SCRATCH,
+                    send_len: 100,
+                    receive_buffer: SCRATCH + self.random.below(2) * (1 << 40),
+                    receive_len: 100,
+                };
+                bytes[..size_of::<CallFrame>()].copy_from_slice(frame.as_bytes());
+            }
+            Call::ChannelSend | Call::ChannelReplyMessage => {
+                bytes[..size_of::<Message>()].copy_from_slice(self.message(program).as_bytes());
+            }
+            Call::ThreadStart | Call::ThreadWriteRegisters => {
+                let registers = Registers { rip: 0x1000, ..Registers::new_zeroed() };
+                bytes[..size_of::<Registers>()].copy_from_slice(registers.as_bytes());
+            }
+            Call::AccountCreate => {
+                let limits = AccountLimits { frames: 200, kernel_bytes: 50_000 };
+                bytes[..size_of::<AccountLimits>()].copy_from_slice(limits.as_bytes());
+            }
+            Call::ThreadSetReflection => {
+                let reflection = Reflection { entry: 0x1000, native_start: 0x1000, native_end: 0x2000 };
+                bytes[..size_of::<Reflection>()].copy_from_slice(reflection.as_bytes());
+            }
+            Call::SpaceCommit => {
+                for slot in bytes[..6 * size_of::<SpaceOp>()].chunks_exact_mut(size_of::<SpaceOp>()) {
+                    let kind = 1 + self.random.below(6) as u32;
+                    let object = match kind {
+                        1 => Some(ObjectKind::Memory),
+                        6 => Some(ObjectKind::AddressSpace),
+                        _ => None,
+                    };
+                    let op = SpaceOp {
+                        kind,
+                        protection: self.random.below(8) as u32,
+                        flags: self.random.below(16) as u32,
+                        object: self.small_handle(program, object),
+                        address: ELSEWHERE + self.random.below(8) * PAGE_SIZE,
+                        length: (1 + self.random.below(4)) * PAGE_SIZE,
+                        offset: self.random.below(4) * PAGE_SIZE,
+                        reserved: 0,
+                    };
+                    slot.copy_from_slice(op.as_bytes());
+                }
+            }
+            _ => return,
+        }
+        let _ = self.w.kernel.memory.write_user(&mut self.w.m, program.space, address, &bytes);
+    }
+
+    /// Writes submissions into the rings of a queue, wherever user space would have mapped them.
+    fn submit(&mut self, program: &Program) {
+        let handle = self.small_handle(program, Some(ObjectKind::Queue));
+        let queue = self.w.kernel.tables[program.table].get::<Queue>(handle, Rights::empty());
+        let Ok(queue) = queue else { return };
+        let memory = self.w.kernel.queues[queue].memory;
+        let submissions = [self.submission(program), self.submission(program)];
+        let mut write = |offset: u64, bytes: &[u8]| {
+            if let Ok(frame) = self.w.kernel.memory.frame_for_kernel(&mut self.w.m, memory, offset / PAGE_SIZE) {
+                self.w.m.write_frame(frame, (offset % PAGE_SIZE) as usize, bytes);
+            }
+        };
+        write(SUBMISSIONS_OFFSET, submissions[0].as_bytes());
+        write(SUBMISSIONS_OFFSET + 128, submissions[1].as_bytes());
+        // The submission tail and the completion head, as if everything were new and taken, or nonsense.
+        let tail = self.random.of(&[0, 1, 2, 3, 4, 1 << 31]) as u32;
+        write(20, &tail.to_le_bytes());
+        let head = self.random.of(&[0, 1, 2, 3, 8, 1 << 31]) as u32;
+        write(24, &head.to_le_bytes());
+    }
+
+    fn step(&mut self) {
+        let w = &mut self.w;
+        match self.random.below(60) {
+            0 => {
+                w.m.now_ns += self.random.below(20_000_000);
+                w.kernel.on_tick(&mut w.m, 0);
+            }
+            1 => w.kernel.on_interrupt(&mut w.m, self.random.below(30) as u32),
+            _ => {}
+        }
+        let Next::Run(thread) = w.kernel.next_thread(&mut w.m, 0) else {
+            // All wait: let time pass, or somebody new come.
+            w.m.now_ns += 1_000_000_000;
+            w.kernel.on_tick(&mut w.m, 0);
+            if self.programs.len() < MAX_PROGRAMS {
+                self.enter_program();
+            }
+            return;
+        };
+        if self.random.one_in(100) {
+            let exception = Exception { kind: ExceptionKind::Illegal, address: 1, code: 2 };
+            w.kernel.exception(&mut w.m, 0, thread, exception);
+            return;
+        }
+        let record = &w.kernel.threads[thread];
+        let program = Program { table: record.table, space: record.space, thread, ..self.programs[0] };
+        let scratch = w.kernel.memory.query(program.space, SCRATCH);
+        if scratch.is_some_and(|region| region.addr == SCRATCH && region.len == SCRATCH_LEN) && self.random.one_in(4) {
+            self.submit(&program);
+        }
+        self.make_call(&program);
+    }
+
+    fn make_call(&mut self, program: &Program) {
+        let info = TABLE[self.random.below(TABLE.len() as u64) as usize];
+        // Programs that end at once make short stories.
+        let lethal =
+            matches!(info.call, Call::ThreadExit | Call::ThreadKill | Call::AccountKill | Call::AccountSetLimits);
+        if lethal && !self.random.one_in(20) {
+            return;
+        }
+        let mut arguments = [0; 6];
+        for (slot, argument) in arguments.iter_mut().zip(info.arguments) {
+            *slot = self.argument(argument, program);
+            if argument.kind == ArgumentKind::Pointer {
+                self.prepare(info, program, *slot);
+            }
+        }
+        if matches!(info.call, Call::ThreadReadRegisters | Call::ThreadWriteRegisters) && !self.random.one_in(4) {
+            arguments[3] = if arguments[1] == 1 { size_of::<Registers>() as u64 } else { 128 };
+        }
+        let reply = self.handle(program, Some(ObjectKind::Reply));
+        let registers = self.w.registers(program.thread);
+        registers.rax = info.call as u64;
+        registers.rbx = reply;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = arguments;
+        self.w.kernel.dispatch(&mut self.w.m, 0);
+        let running = self.w.kernel.threads.get(program.thread);
+        let ended = running.is_none_or(|thread| thread.state == State::Dead) && info.call == Call::ThreadExit;
+        let waits = running.is_some_and(|thread| matches!(thread.state, State::Waiting(_)));
+        if ended || waits || running.is_some_and(|thread| thread.context.registers.rax == 0) {
+            self.succeeded.insert(info.call as u64);
+        }
+    }
+
+    /// Ends everything; the accounts must be where they were at the start.
+    fn end(mut self, before: crate::account::Usage) -> BTreeSet<u64> {
+        let root = self.w.kernel.memory.root_account();
+        self.w.kernel.kill_account(&mut self.w.m, root);
+        self.w.kernel.reap(&mut self.w.m);
+        self.w.kernel.check_invariants(&[]);
+        assert!(self.w.kernel.threads.is_empty() && self.w.kernel.tables.is_empty());
+        let after = self.w.kernel.memory.accounts.get(root).unwrap().used();
+        assert_eq!(after, before, "everything was given back");
+        self.succeeded
+    }
+}
+
+/// Some bits of a mask, always the same ones.
+fn random_bits(mask: u64) -> u64 {
+    mask & 0x2a5
+}
+
+fn story(seed: u64, steps: usize) -> BTreeSet<u64> {
+    let empty = World::new();
+    let before = empty.kernel.memory.accounts.get(empty.kernel.memory.root_account()).unwrap().used();
+    let mut story = Story::new(seed);
+    for _ in 0..steps {
+        story.step();
+        story.w.kernel.check_invariants(&[]);
+    }
+    story.end(before)
+}
+
+fn stories(count: u64, steps: usize) -> BTreeSet<u64> {
+    // Odd multiples of the golden ratio: seeds that have little in common.
+    (1..=count).flat_map(|seed| story(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed) | 1, steps)).collect()
+}
+
+#[test]
+fn random_calls_break_nothing_and_everything_is_given_back() {
+    let succeeded = stories(25, 800);
+    // If this fails, the stories no longer get anywhere and the test says less than it seems to.
+    let never: Vec<&str> =
+        TABLE.iter().filter(|info| !succeeded.contains(&(info.call as u64))).map(|info| info.name).collect();
+    assert!(never.len() <= 15, "{never:?}");
+}
+
+#[test]
+#[ignore = "long; for when something in the object graph has changed"]
+fn many_random_calls_break_nothing() {
+    stories(2000, 2000);
+}

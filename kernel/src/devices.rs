@@ -1,0 +1,126 @@
+//! The core's view of everything else: [`Devices`].
+
+use crate::cpu::percpu;
+use crate::hardware::Hardware;
+use crate::interrupts::io_apic;
+use crate::logger;
+use crate::paging;
+use crate::power;
+use crate::random;
+use crate::time;
+use crate::vector;
+use core::fmt;
+use log::Level;
+use quire_abi::system::Shutdown;
+use quire_core::devices::{ClockParameters, Devices, LogLevel, PortWidth};
+use quire_core::machine::Frame;
+use quire_core::pool::Id;
+use quire_core::thread::{Thread, VectorBlock};
+use x86_64::instructions::port::Port;
+
+impl Devices for Hardware {
+    fn now_ns(&self) -> u64 {
+        time::now_ns()
+    }
+
+    fn clock_parameters(&self) -> ClockParameters {
+        time::parameters()
+    }
+
+    fn processors(&self) -> u32 {
+        1
+    }
+
+    fn interrupt_exists(&self, gsi: u32) -> bool {
+        io_apic::exists(gsi)
+    }
+
+    fn mask_interrupt(&mut self, gsi: u32) {
+        io_apic::mask(gsi);
+    }
+
+    fn unmask_interrupt(&mut self, gsi: u32) {
+        io_apic::unmask(gsi);
+    }
+
+    fn read_port(&mut self, port: u16, width: PortWidth) -> u32 {
+        // SAFETY: the core reads ports only for the holder of an `IoPorts` object, made with hardware authority;
+        // the device is that holder's, and what it does to memory is what that authority entails.
+        unsafe {
+            match width {
+                PortWidth::Byte => Port::<u8>::new(port).read().into(),
+                PortWidth::Word => Port::<u16>::new(port).read().into(),
+                PortWidth::Double => Port::<u32>::new(port).read(),
+            }
+        }
+    }
+
+    fn write_port(&mut self, port: u16, width: PortWidth, value: u32) {
+        // SAFETY: as for `read_port`.
+        unsafe {
+            match width {
+                PortWidth::Byte => Port::new(port).write(value as u8),
+                PortWidth::Word => Port::new(port).write(value as u16),
+                PortWidth::Double => Port::new(port).write(value),
+            }
+        }
+    }
+
+    fn log(&mut self, level: LogLevel, origin: &str, text: &[u8]) {
+        let level = match level {
+            LogLevel::Error => Level::Error,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Info => Level::Info,
+            LogLevel::Debug => Level::Debug,
+            LogLevel::Trace => Level::Trace,
+        };
+        logger::write_foreign(level, origin, text);
+    }
+
+    fn dump_line(&mut self, line: fmt::Arguments<'_>) {
+        logger::write_always(line);
+    }
+
+    fn entropy(&mut self, into: &mut [u8]) {
+        random::fill(into);
+    }
+
+    fn shutdown(&mut self, how: Shutdown) {
+        power::shutdown(how);
+    }
+
+    fn leave_root(&mut self, root: Frame) {
+        let cpu = percpu::current();
+        if cpu.loaded_root.get() == root {
+            let kernel = paging::kernel_root();
+            // SAFETY: the kernel's own root is never freed.
+            unsafe { paging::load_root(kernel) };
+            cpu.loaded_root.set(kernel);
+        }
+    }
+
+    fn vector_state_bytes(&self) -> u32 {
+        vector::image_bytes()
+    }
+
+    fn init_vector_state(&self, area: &mut [VectorBlock]) {
+        vector::init_image(area);
+    }
+
+    fn vector_state_is_valid(&self, area: &[VectorBlock]) -> bool {
+        vector::is_valid(area)
+    }
+
+    fn flush_vector_state(&mut self, thread: Id<Thread>, area: &mut [VectorBlock]) {
+        if percpu::current().vector_owner.get() == Some(thread) {
+            vector::save(area);
+        }
+    }
+
+    fn forget_vector_state(&mut self, thread: Id<Thread>) {
+        let owner = &percpu::current().vector_owner;
+        if owner.get() == Some(thread) {
+            owner.set(None);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The core's view of memory hardware: [`Machine`], over the direct map.
+
+use crate::cpu::percpu;
+use crate::direct_map;
+use crate::paging;
+use crate::paging::window::{self, Window};
+use quire_core::machine::{Entry, Frame, Machine, PAGE_SIZE, TABLE_ENTRIES};
+use x86_64::VirtAddr;
+use x86_64::instructions::tlb;
+
+/// The kernel's half of a top-level table begins at this entry.
+const KERNEL_HALF: usize = TABLE_ENTRIES / 2;
+/// Up to this many pages are invalidated one by one; beyond, reloading the page tables is cheaper.
+const INVALIDATE_SINGLY: u64 = 32;
+const PAGE_SHIFT: u32 = 12;
+
+/// This machine. There is one, in [`crate::trap::handle::KERNEL`], so whoever has it holds the kernel lock.
+pub(crate) struct Hardware(());
+
+impl Hardware {
+    /// The machine.
+    ///
+    /// # Safety
+    /// Once only, when the final page tables are in use. Frames that the core calls its own must be RAM that
+    /// nothing else uses; the frame table sees to that. Other frames it names only for whoever has authority over
+    /// hardware.
+    pub(crate) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Where `frame` is in the direct map.
+#[inline]
+fn bytes(frame: Frame) -> *mut u8 {
+    direct_map::pointer(u64::from(frame.0) << PAGE_SHIFT)
+}
+
+/// Where the bytes of any frame are: in the direct map, or, if it is not RAM, in a window.
+#[inline]
+fn any_bytes(frame: Frame, window: Window) -> *mut u8 {
+    let address = u64::from(frame.0) << PAGE_SHIFT;
+    if direct_map::has(address) { direct_map::pointer(address) } else { window::show(window, frame) }
+}
+
+/// Where `offset` in `frame` is, if `len` bytes from there are inside the frame.
+#[inline]
+fn range(frame: Frame, window: Window, offset: usize, len: usize) -> *mut u8 {
+    assert!(offset <= PAGE_SIZE as usize && len <= PAGE_SIZE as usize - offset, "access leaves its frame");
+    // SAFETY: the assertion keeps the result inside the frame or just behind it.
+    unsafe { any_bytes(frame, window).add(offset) }
+}
+
+#[inline]
+fn slot(table: Frame, index: usize) -> *mut u64 {
+    assert!(index < TABLE_ENTRIES, "no such entry");
+    // SAFETY: the index was checked, so the result is inside the table's frame.
+    unsafe { bytes(table).cast::<u64>().add(index) }
+}
+
+impl Machine for Hardware {
+    fn zero_frame(&mut self, frame: Frame) {
+        // SAFETY: a frame of the core's (see `new`), mapped writable at the direct map.
+        unsafe { bytes(frame).write_bytes(0, PAGE_SIZE as usize) };
+    }
+
+    fn copy_frame(&mut self, from: Frame, to: Frame) {
+        let source = any_bytes(from, Window::Source);
+        // SAFETY: frames of the core's, mapped where `any_bytes` says; `copy` allows that they are the same. The
+        // target is RAM.
+        unsafe { bytes(to).copy_from(source, PAGE_SIZE as usize) };
+    }
+
+    fn read_frame(&self, frame: Frame, offset: usize, into: &mut [u8]) {
+        let source = range(frame, Window::Source, offset, into.len());
+        // SAFETY: `range` checked the bounds; `into` is the kernel's own memory, which is no frame of the core's.
+        // User space may write the frame meanwhile on another processor; then the bytes are some mixture, and any
+        // bytes are valid.
+        unsafe { source.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) };
+    }
+
+    fn write_frame(&mut self, frame: Frame, offset: usize, from: &[u8]) {
+        let target = range(frame, Window::Target, offset, from.len());
+        // SAFETY: as for `read_frame`, the other way.
+        unsafe { target.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+    }
+
+    fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), len: usize) {
+        let source = range(from.0, Window::Source, from.1, len);
+        let target = range(to.0, Window::Target, to.1, len);
+        // SAFETY: `range` checked the bounds of both; `copy` allows overlap.
+        unsafe { target.copy_from(source, len) };
+    }
+
+    #[inline]
+    fn read_entry(&self, table: Frame, index: usize) -> Entry {
+        // SAFETY: the core names page tables that it made; the processor may set accessed and dirty bits meanwhile,
+        // hence volatile.
+        paging::decode(unsafe { slot(table, index).read_volatile() })
+    }
+
+    #[inline]
+    fn write_entry(&mut self, table: Frame, index: usize, entry: Entry) {
+        // SAFETY: as for `read_entry`. Entries made by `encode` are user space's, so they can't reach the kernel's
+        // half.
+        unsafe { slot(table, index).write_volatile(paging::encode(entry)) };
+    }
+
+    fn copy_table_read_only(&mut self, from: Frame, to: Frame) {
+        for index in 0..TABLE_ENTRIES {
+            // SAFETY: as for `read_entry` and `write_entry`.
+            unsafe {
+                let raw = slot(from, index).read_volatile();
+                slot(to, index).write_volatile(paging::read_only(raw));
+            }
+        }
+    }
+
+    fn init_root(&mut self, root: Frame) {
+        let kernel = paging::kernel_root();
+        for index in KERNEL_HALF..TABLE_ENTRIES {
+            // SAFETY: both are top-level tables; the kernel's entries don't change after boot, so copies stay right.
+            unsafe { slot(root, index).write_volatile(slot(kernel, index).read_volatile()) };
+        }
+    }
+
+    fn invalidate(&mut self, root: Frame, page: u64, pages: u64) {
+        if percpu::current().loaded_root.get() != root {
+            // Loading a root forgets all about user space, so a processor that has another one loaded remembers
+            // nothing of this.
+            return;
+        }
+        if pages > INVALIDATE_SINGLY {
+            // SAFETY: the root is loaded already.
+            unsafe { paging::load_root(root) };
+            return;
+        }
+        for page in page..page.saturating_add(pages) {
+            tlb::flush(VirtAddr::new_truncate(page << PAGE_SHIFT));
+        }
+    }
+}

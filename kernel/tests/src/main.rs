@@ -1,0 +1,29 @@
+//! Tests and benchmarks of the object API: a native program that the supervisor starts alone.
+//!
+//! Each behaviour is tested through the call *and*, where there is one, through the hardware fault: a thread in a space of
+//! its own executes the access. See `child` for how that is done without a line of `unsafe`.
+//!
+//! Arguments: `test=object-tests` (`filter=TEXT` takes only what has it in its name, `fuzz_seconds=N`), or
+//! `test=ipc-bench`, or `test=serial-bench`, for which the supervisor starts the serial drivers too.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod bench;
+#[cfg(target_os = "none")]
+mod child;
+#[cfg(target_os = "none")]
+mod harness;
+#[cfg(target_os = "none")]
+mod objects;
+#[cfg(target_os = "none")]
+mod serial;
+
+#[cfg(target_os = "none")]
+quire_api::entry!(harness::main);
+
+#[cfg(not(target_os = "none"))]
+fn main() {}

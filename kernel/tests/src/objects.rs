@@ -1,0 +1,36 @@
+//! The tests, one module per object.
+
+mod account;
+mod channel;
+mod event;
+mod fuzz;
+mod handle;
+mod interrupt;
+mod io_ports;
+mod memory;
+mod queue;
+mod space;
+mod thread;
+mod timer;
+
+use crate::harness::Test;
+
+/// All tests, the fuzzer last.
+pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
+    [
+        handle::TESTS,
+        account::TESTS,
+        memory::TESTS,
+        space::TESTS,
+        thread::TESTS,
+        channel::TESTS,
+        queue::TESTS,
+        event::TESTS,
+        timer::TESTS,
+        io_ports::TESTS,
+        interrupt::TESTS,
+        fuzz::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+}

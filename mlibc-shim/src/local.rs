@@ -1,0 +1,110 @@
+//! What the shim answers itself: ids, clocks, and yielding.
+
+use core::arch::asm;
+use core::arch::x86_64::_rdtsc;
+use linux_raw_sys::general as linux;
+use posix_protocol::shim::{LocalAnswers, ThreadBlock};
+use quire_abi::Call;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+const NS_PER_MICROSECOND: u64 = 1000;
+
+/// Answers the call `number`, whose arguments are in the block, if that needs no server. False: ask the server.
+pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> bool {
+    // SAFETY: the entry passes the address of the thread's own block, which nothing else uses while the thread is in the shim. A
+    // program that has put another address there harms itself only.
+    let Some(block) = (unsafe { block.as_mut() }) else { return false };
+    let answer = match number {
+        linux::__NR_getpid => Some(u64::from(block.local.pid)),
+        linux::__NR_gettid => Some(u64::from(block.local.tid)),
+        linux::__NR_getppid => Some(u64::from(block.local.ppid)),
+        linux::__NR_getuid => Some(u64::from(block.local.uid)),
+        linux::__NR_geteuid => Some(u64::from(block.local.euid)),
+        linux::__NR_getgid => Some(u64::from(block.local.gid)),
+        linux::__NR_getegid => Some(u64::from(block.local.egid)),
+        linux::__NR_sched_yield => Some(yield_now()),
+        linux::__NR_clock_gettime => clock_gettime(&block.local, block.context.rdi as u32, block.context.rsi),
+        linux::__NR_gettimeofday => gettimeofday(&block.local, block.context.rdi, block.context.rsi),
+        linux::__NR_time => time(&block.local, block.context.rdi),
+        _ => None,
+    };
+    match answer {
+        Some(value) => {
+            block.context.rax = value;
+            true
+        }
+        None => false,
+    }
+}
+
+/// Lets others run: a native call, because it comes from the shim.
+fn yield_now() -> u64 {
+    // SAFETY: the call has no arguments and touches no memory; the registers that a call can change are named.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") Call::ThreadYield as u64 => _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            lateout("rdx") _,
+            lateout("r8") _,
+            options(nostack),
+        );
+    }
+    0
+}
+
+/// Time since the machine's start in ns.
+fn monotonic_ns(local: &LocalAnswers) -> u64 {
+    // SAFETY: the instruction only reads the counter, which programs may.
+    let counter = unsafe { _rdtsc() };
+    let ticks = u128::from(counter.saturating_sub(local.tsc_base));
+    ((ticks.wrapping_mul(u128::from(local.tsc_multiplier))) >> (local.tsc_shift & 127)) as u64
+}
+
+fn realtime_ns(local: &LocalAnswers) -> u64 {
+    monotonic_ns(local).wrapping_add(local.boot_unix_ns)
+}
+
+/// `None` for clocks that only the server knows, and for an address that can't be written.
+fn clock_gettime(local: &LocalAnswers, clock: u32, address: u64) -> Option<u64> {
+    let ns = match clock {
+        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE => realtime_ns(local),
+        linux::CLOCK_MONOTONIC | linux::CLOCK_MONOTONIC_RAW | linux::CLOCK_MONOTONIC_COARSE | linux::CLOCK_BOOTTIME => {
+            monotonic_ns(local)
+        }
+        _ => return None,
+    };
+    store_two(address, ns / NS_PER_SECOND, ns % NS_PER_SECOND)
+}
+
+fn gettimeofday(local: &LocalAnswers, address: u64, zone: u64) -> Option<u64> {
+    if zone != 0 || address == 0 {
+        return None;
+    }
+    let ns = realtime_ns(local);
+    store_two(address, ns / NS_PER_SECOND, ns % NS_PER_SECOND / NS_PER_MICROSECOND)
+}
+
+fn time(local: &LocalAnswers, address: u64) -> Option<u64> {
+    let seconds = realtime_ns(local) / NS_PER_SECOND;
+    if address == 0 {
+        return Some(seconds);
+    }
+    let stored: u64;
+    // SAFETY: the function uses these registers only. A fault of its store is caught; where it does not fault, the program could
+    // have stored there itself.
+    unsafe {
+        asm!("call shim_store_one", in("rdi") address, in("rsi") seconds, lateout("rax") stored);
+    }
+    (stored != 0).then_some(seconds)
+}
+
+fn store_two(address: u64, first: u64, second: u64) -> Option<u64> {
+    let stored: u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!("call shim_store_two", in("rdi") address, in("rsi") first, in("rdx") second, lateout("rax") stored);
+    }
+    (stored != 0).then_some(0)
+}

@@ -1,0 +1,6 @@
+//! Messages between the shim, the POSIX server and the host.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod host_link;
+pub mod shim;

@@ -1,0 +1,59 @@
+//! What blocking calls on files have in common: try, and if that is in vain, wait and try again.
+
+use crate::errno::{Errno, Result};
+use crate::file::OpenFile;
+use crate::process::Thread;
+use crate::wait::Listener;
+use alloc::rc::Rc;
+use core::pin::pin;
+use futures_util::future::{Either, select};
+
+/// Why a wait has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Something changed: try again.
+    Changed,
+    /// A signal will have an effect, or the thread has ended.
+    Interrupted,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// Waits until the listener is woken, the thread is interrupted, or the clock reaches `deadline_ns`.
+pub async fn wait(thread: &Rc<Thread>, listener: Listener, deadline_ns: Option<u64>) -> Woken {
+    let interrupted = pin!(thread.clone().interrupted());
+    let Some(deadline_ns) = deadline_ns else {
+        return match select(listener, interrupted).await {
+            Either::Left(_) => Woken::Changed,
+            Either::Right(_) => Woken::Interrupted,
+        };
+    };
+    let sleep = thread.server().executor.sleep_until(deadline_ns);
+    match select(select(listener, interrupted), pin!(sleep)).await {
+        Either::Left((Either::Left(_), _)) => Woken::Changed,
+        Either::Left((Either::Right(_), _)) => Woken::Interrupted,
+        Either::Right(_) => Woken::TimedOut,
+    }
+}
+
+/// A listener on a file's queue; on nothing for a file that never changes.
+pub fn listen(file: &OpenFile) -> Listener {
+    file.ops().wait_queue().map(crate::wait::WaitQueue::listen).unwrap_or_default()
+}
+
+/// The file that a descriptor names, or `EBADF`.
+pub fn file(thread: &Rc<Thread>, fd: u64) -> Result<Rc<OpenFile>> {
+    thread.process.files.borrow().get(fd as i32)
+}
+
+/// The same, not if it is only a path.
+pub fn usable_file(thread: &Rc<Thread>, fd: u64) -> Result<Rc<OpenFile>> {
+    let file = file(thread, fd)?;
+    file.check_not_path()?;
+    Ok(file)
+}
+
+/// What an interrupted call says: what it has done, or that it is to be done again.
+pub fn interrupted(done: u64) -> Result<u64> {
+    if done > 0 { Ok(done) } else { Err(Errno::RESTART) }
+}

@@ -1,0 +1,403 @@
+//! Calls on descriptors: opening, closing, duplicating, positions, flags, pipes, listing directories.
+
+use super::blocking::{self, Woken, file, usable_file};
+use super::{Handler, Outcome, locks, names, tty};
+use crate::errno::{Errno, Result};
+use crate::file::{AccessMode, FdTable, OnExec, OpenFile, Positioning, StatusFlags};
+use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Listing};
+use crate::fs::open::{self, Opened, Opener, PeerWait};
+use crate::fs::walk::Actor;
+use crate::fs::{Inode, Location};
+use crate::pipe::{Pipe, PipeEnd};
+use crate::process::Thread;
+use crate::user::UserPtr;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use linux_raw_sys::general as linux;
+
+/// The calls of this file.
+pub(super) const CALLS: &[(u32, Handler)] = &[
+    (linux::__NR_open, open),
+    (linux::__NR_openat, openat),
+    (linux::__NR_creat, creat),
+    (linux::__NR_close, |thread, args| Outcome::Return(close(thread, args))),
+    (linux::__NR_close_range, |thread, args| Outcome::Return(close_range(thread, args))),
+    (linux::__NR_dup, |thread, args| Outcome::Return(dup(thread, args))),
+    (linux::__NR_dup2, |thread, args| Outcome::Return(dup2(thread, args))),
+    (linux::__NR_dup3, |thread, args| Outcome::Return(dup3(thread, args))),
+    (linux::__NR_fcntl, fcntl),
+    (linux::__NR_lseek, |thread, args| Outcome::Return(lseek(thread, args))),
+    (linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
+    (linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
+    (linux::__NR_getdents64, |thread, args| Outcome::Return(getdents64(thread, args))),
+    (linux::__NR_fsync, |thread, args| Outcome::Return(fsync(thread, args))),
+    (linux::__NR_fdatasync, |thread, args| Outcome::Return(fsync(thread, args))),
+    (linux::__NR_syncfs, |thread, args| Outcome::Return(file(thread, args[0]).map(|_| 0))),
+    (linux::__NR_sync, |_, _| Outcome::Return(Ok(0))),
+    (linux::__NR_fadvise64, |thread, args| Outcome::Return(fadvise(thread, args))),
+    (linux::__NR_readahead, |thread, args| Outcome::Return(readahead(thread, args))),
+];
+
+/// `close_range`: first give the process a table of its own. It has one.
+const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+/// `close_range`: don't close, but mark to be closed by `execve`.
+const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+
+/// The largest number of descriptors that a process can have open now.
+pub(super) fn descriptor_limit(thread: &Rc<Thread>) -> u64 {
+    thread.process.limit(linux::RLIMIT_NOFILE)
+}
+
+fn on_exec(flags: u32) -> OnExec {
+    if flags & linux::O_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep }
+}
+
+/// Gives a file the lowest free descriptor.
+pub(super) fn install(thread: &Rc<Thread>, file: Rc<OpenFile>, flags: u32) -> Result<u64> {
+    let limit = descriptor_limit(thread);
+    let fd = thread.process.files.borrow_mut().insert(file, 0, on_exec(flags), limit)?;
+    Ok(fd as u64)
+}
+
+fn open(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    begin_open(thread, names::CURRENT_DIRECTORY, args[0], args[1] as u32, args[2] as u32)
+}
+
+fn creat(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let flags = linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC;
+    begin_open(thread, names::CURRENT_DIRECTORY, args[0], flags, args[1] as u32)
+}
+
+fn openat(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    begin_open(thread, args[0], args[1], args[2] as u32, args[3] as u32)
+}
+
+fn begin_open(thread: &Rc<Thread>, directory: u64, path: u64, flags: u32, permissions: u32) -> Outcome {
+    let opened = (|| {
+        let path = UserPtr::new(&thread.space(), path).read_path()?;
+        thread.process.files.borrow().check_room(descriptor_limit(thread))?;
+        let start = names::start(thread, directory, &path)?;
+        let context = thread.process.fs.borrow().clone();
+        let credentials = thread.process.credentials();
+        let terminal = thread.server().controlling_terminal(thread.process.session());
+        let opener = Opener {
+            actor: Actor { context: &context, credentials: &credentials },
+            devices: context.namespace.devices(),
+            terminal: terminal.as_ref(),
+        };
+        open::open(opener, &start, &path, flags, permissions)
+    })();
+    match opened {
+        Ok(Opened::File(file)) => {
+            tty::opened(thread, &file, flags);
+            Outcome::Return(install(thread, file, flags))
+        }
+        Ok(Opened::Waiting(file, peer)) => Outcome::Block(Box::pin(wait_for_peer(thread.clone(), file, peer, flags))),
+        Err(errno) => Outcome::Return(Err(errno)),
+    }
+}
+
+async fn wait_for_peer(thread: Rc<Thread>, file: Rc<OpenFile>, peer: PeerWait, flags: u32) -> Result<u64> {
+    loop {
+        let listener = peer.pipe().changed().listen();
+        if peer.is_over() {
+            return install(&thread, file, flags);
+        }
+        if blocking::wait(&thread, listener, None).await == Woken::Interrupted {
+            return Err(Errno::RESTART);
+        }
+    }
+}
+
+/// Closes a file that has left a table: record locks of the process on it go.
+fn release(process: &crate::process::Process, file: Rc<OpenFile>) {
+    file.release_record_locks(process.pid);
+    drop(file);
+}
+
+fn close(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = thread.process.files.borrow_mut().remove(args[0] as i32)?;
+    release(&thread.process, file);
+    Ok(0)
+}
+
+fn close_range(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let (first, last, flags) = (args[0] as u32, args[1] as u32, args[2] as u32);
+    if first > last || flags & !(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & CLOSE_RANGE_CLOEXEC != 0 {
+        let mut files = thread.process.files.borrow_mut();
+        let open: Vec<i32> = files.range(first, last).collect();
+        return open.into_iter().try_for_each(|fd| files.set_on_exec(fd, OnExec::Close)).map(|()| 0);
+    }
+    let closed = thread.process.files.borrow_mut().remove_range(first, last);
+    closed.into_iter().for_each(|file| release(&thread.process, file));
+    Ok(0)
+}
+
+fn dup(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = file(thread, args[0])?;
+    install(thread, file, 0)
+}
+
+fn dup2(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    if args[0] as i32 == args[1] as i32 {
+        file(thread, args[0])?;
+        return Ok(args[1]);
+    }
+    replace(thread, args[0], args[1], OnExec::Keep)
+}
+
+fn dup3(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let flags = args[2] as u32;
+    if flags & !linux::O_CLOEXEC != 0 || args[0] as i32 == args[1] as i32 {
+        return Err(Errno::EINVAL);
+    }
+    replace(thread, args[0], args[1], on_exec(flags))
+}
+
+fn replace(thread: &Rc<Thread>, old: u64, new: u64, on_exec: OnExec) -> Result<u64> {
+    let new = new as i32;
+    let limit = descriptor_limit(thread);
+    if new < 0 || new as u64 >= limit {
+        return Err(Errno::EBADF);
+    }
+    let file = file(thread, old)?;
+    let closed = thread.process.files.borrow_mut().replace(new, file, on_exec, limit)?;
+    if let Some(closed) = closed {
+        release(&thread.process, closed);
+    }
+    Ok(new as u64)
+}
+
+fn fcntl(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let (fd, argument) = (args[0] as i32, args[2]);
+    let file = match file(thread, args[0]) {
+        Ok(file) => file,
+        Err(errno) => return Outcome::Return(Err(errno)),
+    };
+    let command = args[1] as u32;
+    let result = match command {
+        linux::F_DUPFD => duplicate_above(thread, file, argument, OnExec::Keep),
+        linux::F_DUPFD_CLOEXEC => duplicate_above(thread, file, argument, OnExec::Close),
+        linux::F_GETFD => {
+            let close = thread.process.files.borrow().on_exec(fd);
+            close.map(|close| if close == OnExec::Close { u64::from(linux::FD_CLOEXEC) } else { 0 })
+        }
+        linux::F_SETFD => {
+            let close = if argument & u64::from(linux::FD_CLOEXEC) != 0 { OnExec::Close } else { OnExec::Keep };
+            thread.process.files.borrow_mut().set_on_exec(fd, close).map(|()| 0)
+        }
+        linux::F_GETFL => Ok(u64::from(file.flags())),
+        _ if file.access() == AccessMode::Path => Err(Errno::EBADF),
+        linux::F_SETFL => set_status(thread, &file, argument as u32),
+        linux::F_GETOWN => Ok(file.owner() as i64 as u64),
+        linux::F_SETOWN => {
+            file.set_owner(argument as i32);
+            Ok(0)
+        }
+        linux::F_GETPIPE_SZ => file.ops().pipe().map(|pipe| pipe.capacity() as u64).ok_or(Errno::EBADF),
+        linux::F_SETPIPE_SZ => set_pipe_size(&file, argument),
+        linux::F_GETLK
+        | linux::F_SETLK
+        | linux::F_SETLKW
+        | linux::F_OFD_GETLK
+        | linux::F_OFD_SETLK
+        | linux::F_OFD_SETLKW => return locks::fcntl(thread, file, command, argument),
+        _ => Err(Errno::EINVAL),
+    };
+    Outcome::Return(result)
+}
+
+fn duplicate_above(thread: &Rc<Thread>, file: Rc<OpenFile>, minimum: u64, on_exec: OnExec) -> Result<u64> {
+    let limit = descriptor_limit(thread);
+    let minimum = u32::try_from(minimum).ok().filter(|minimum| u64::from(*minimum) < limit).ok_or(Errno::EINVAL)?;
+    thread.process.files.borrow_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
+}
+
+fn set_status(thread: &Rc<Thread>, file: &OpenFile, flags: u32) -> Result<u64> {
+    let status = StatusFlags::from_bits_truncate(flags);
+    let gains = status.difference(file.status());
+    let owns = thread.process.credentials().is_owner_or_privileged(file.inode().uid());
+    if gains.contains(StatusFlags::NO_ACCESS_TIME) && !owns {
+        return Err(Errno::EPERM);
+    }
+    file.set_status(status);
+    Ok(0)
+}
+
+fn set_pipe_size(file: &OpenFile, bytes: u64) -> Result<u64> {
+    let pipe = file.ops().pipe().ok_or(Errno::EBADF)?;
+    let bytes = u32::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or(Errno::EINVAL)?;
+    pipe.set_capacity(bytes as usize).map(|capacity| capacity as u64)
+}
+
+fn lseek(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    let (offset, whence) = (args[1] as i64, args[2] as u32);
+    if whence > linux::SEEK_HOLE {
+        return Err(Errno::EINVAL);
+    }
+    match file.ops().positioning() {
+        Positioning::Stream => Err(Errno::ESPIPE),
+        Positioning::Ignored => Ok(0),
+        Positioning::Entries => {
+            let base = match whence {
+                linux::SEEK_SET => 0,
+                linux::SEEK_CUR => file.position(),
+                _ => return Err(Errno::EINVAL),
+            };
+            move_position(&file, base, offset)
+        }
+        Positioning::Bytes => {
+            let size = file.inode().size();
+            let base = match whence {
+                linux::SEEK_SET => 0,
+                linux::SEEK_CUR => file.position(),
+                linux::SEEK_END => size,
+                _ if offset < 0 || offset as u64 >= size => return Err(Errno::ENXIO),
+                linux::SEEK_DATA => 0,
+                // All of a file counts as data; the only hole is behind its end.
+                _ => return move_position(&file, size, 0),
+            };
+            move_position(&file, base, offset)
+        }
+    }
+}
+
+fn move_position(file: &OpenFile, base: u64, offset: i64) -> Result<u64> {
+    let position = base.checked_add_signed(offset).filter(|position| *position <= i64::MAX as u64);
+    let position = position.ok_or(Errno::EINVAL)?;
+    file.set_position(position);
+    Ok(position)
+}
+
+fn pipe(thread: &Rc<Thread>, pointer: u64, flags: u32) -> Result<u64> {
+    if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_DIRECT) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let pipe = Pipe::new().map_err(|_| Errno::ENFILE)?;
+    let namespace = thread.process.fs.borrow().namespace.clone();
+    let credentials = thread.process.credentials();
+    let inode = Inode::anonymous_pipe(namespace.pipes(), &credentials, pipe.clone()).map_err(|_| Errno::ENFILE)?;
+    let end = |access: AccessMode| {
+        let flags = (flags & !linux::O_CLOEXEC) | access.flags();
+        OpenFile::new(Rc::new(PipeEnd::open(&pipe, access)), inode.clone(), None, flags)
+    };
+    let limit = descriptor_limit(thread);
+    let insert = |files: &mut FdTable, file| files.insert(file, 0, on_exec(flags), limit);
+    let (read_end, write_end) = (end(AccessMode::Read)?, end(AccessMode::Write)?);
+    let reader = insert(&mut thread.process.files.borrow_mut(), read_end)?;
+    let writer = insert(&mut thread.process.files.borrow_mut(), write_end);
+    let written = writer.and_then(|writer| UserPtr::new(&thread.space(), pointer).write(&[reader, writer]));
+    if let Err(errno) = written {
+        let failed = [Some(reader), writer.ok()];
+        let closed: Vec<_> = {
+            let mut files = thread.process.files.borrow_mut();
+            failed.into_iter().flatten().filter_map(|fd| files.remove(fd).ok()).collect()
+        };
+        drop(closed);
+        return Err(errno);
+    }
+    Ok(0)
+}
+
+/// Bytes of `struct linux_dirent64` before the name.
+const ENTRY_HEADER_BYTES: usize = 19;
+/// How many bytes of entries one call gives at most.
+const MAX_LISTING_BYTES: usize = 64 << 10;
+
+/// Appends entries as programs see them, until there is no room.
+struct Records {
+    bytes: Vec<u8>,
+    room: usize,
+    next: u64,
+}
+
+impl Records {
+    fn push(&mut self, entry: Entry<'_>) -> Listing {
+        let length = (ENTRY_HEADER_BYTES + entry.name.len() + 1).next_multiple_of(8);
+        if self.bytes.len() + length > self.room {
+            return Listing::Stop;
+        }
+        let end = self.bytes.len() + length;
+        self.bytes.extend_from_slice(&entry.inode.to_le_bytes());
+        self.bytes.extend_from_slice(&entry.next.to_le_bytes());
+        self.bytes.extend_from_slice(&(length as u16).to_le_bytes());
+        self.bytes.push(directory_type(entry.file_type));
+        self.bytes.extend_from_slice(entry.name);
+        self.bytes.resize(end, 0);
+        self.next = entry.next;
+        Listing::Continue
+    }
+}
+
+/// The type in a directory entry: that of the mode, shifted (`IFTODT` of C libraries).
+fn directory_type(file_type: u32) -> u8 {
+    const SHIFT: u32 = 12;
+    (file_type >> SHIFT) as u8
+}
+
+fn getdents64(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    let directory = file.inode().directory()?;
+    let location = file.location().ok_or(Errno::ENOTDIR)?;
+    if location.dentry.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    let room = (args[2] as u32 as usize).min(MAX_LISTING_BYTES);
+    let mut records = Records { bytes: Vec::new(), room, next: file.position() };
+    let fits = list(location, directory, &mut records)?;
+    if records.bytes.is_empty() && fits == Listing::Stop {
+        return Err(Errno::EINVAL);
+    }
+    UserPtr::new(&thread.space(), args[1]).write_bytes(&records.bytes)?;
+    file.set_position(records.next);
+    file.inode().touch_accessed();
+    Ok(records.bytes.len() as u64)
+}
+
+/// Lists a directory from `records.next` on. `Stop`: there was more than room.
+fn list(location: &Location, directory: &dyn Directory, records: &mut Records) -> Result<Listing> {
+    let above = location.parent();
+    let dots: [(&[u8], &Rc<Inode>); FIRST_ENTRY as usize] = [(b".", location.inode()), (b"..", above.inode())];
+    for (position, (name, inode)) in (0..).zip(dots) {
+        if records.next != position {
+            continue;
+        }
+        let file_type = inode.body().file_type();
+        let entry = Entry { name, inode: inode.number(), file_type, next: position + 1 };
+        if records.push(entry) == Listing::Stop {
+            return Ok(Listing::Stop);
+        }
+    }
+    let mut last = Listing::Continue;
+    directory.list(records.next, &mut |entry| {
+        last = records.push(entry);
+        last
+    })?;
+    Ok(last)
+}
+
+/// There is no disk: what is written is as safe as it will ever be. What can't be synchronized says so.
+fn fsync(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    let stored = file.inode().content().is_some() || file.inode().is_directory();
+    if stored { Ok(0) } else { Err(Errno::EINVAL) }
+}
+
+fn fadvise(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    if file.ops().pipe().is_some() {
+        return Err(Errno::ESPIPE);
+    }
+    if args[3] > u64::from(linux::POSIX_FADV_NOREUSE) || (args[2] as i64) < 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
+fn readahead(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    file.check_readable()?;
+    if file.inode().content().is_none() { Err(Errno::EINVAL) } else { Ok(0) }
+}

@@ -1,0 +1,228 @@
+//! Calls on address spaces.
+
+use super::{Arguments, Handler, Outcome, pointer};
+use crate::dev;
+use crate::errno::{Errno, Result};
+use crate::file::OpenFile;
+use crate::fs::content::MAX_SIZE_BYTES;
+use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
+use crate::process::Thread;
+use crate::user::USER_END;
+use crate::vm::{Content, MapRequest, MappedFile, Placement, RemapTarget};
+use alloc::rc::Rc;
+use linux_raw_sys::general as linux;
+
+/// The calls of this file.
+pub(super) const CALLS: &[(u32, Handler)] = &[
+    (linux::__NR_mmap, |t, a| mmap(t, a).into()),
+    (linux::__NR_munmap, |t, a| t.process.vm().unmap(a[0], a[1]).into()),
+    (linux::__NR_mprotect, |t, a| mprotect(t, a).into()),
+    (linux::__NR_mremap, |t, a| mremap(t, a).into()),
+    (linux::__NR_madvise, |t, a| madvise(t, a).into()),
+    (linux::__NR_brk, |t, a| Outcome::Return(Ok(brk(t, a[0])))),
+    (linux::__NR_msync, |t, a| msync(t, a).into()),
+    (linux::__NR_mincore, |t, a| mincore(t, a).into()),
+    (linux::__NR_mlock, |t, a| mlock(t, a).into()),
+    (linux::__NR_mlock2, |t, a| mlock(t, a).into()),
+    (linux::__NR_munlock, |t, a| mlock(t, a).into()),
+    (linux::__NR_mlockall, |_, _| Outcome::Return(Ok(0))),
+    (linux::__NR_munlockall, |_, _| Outcome::Return(Ok(0))),
+];
+
+/// The flags of `mmap` that `MAP_SHARED_VALIDATE` accepts.
+const KNOWN_FLAGS: u32 = linux::MAP_TYPE
+    | linux::MAP_FIXED
+    | linux::MAP_ANONYMOUS
+    | linux::MAP_GROWSDOWN
+    | linux::MAP_DENYWRITE
+    | linux::MAP_EXECUTABLE
+    | linux::MAP_LOCKED
+    | linux::MAP_NORESERVE
+    | linux::MAP_POPULATE
+    | linux::MAP_NONBLOCK
+    | linux::MAP_STACK
+    | linux::MAP_FIXED_NOREPLACE
+    | MAP_32BIT;
+/// `MAP_32BIT` of x86-64.
+const MAP_32BIT: u32 = 0x40;
+
+fn protection_of(bits: u64) -> Protection {
+    let mut protection = Protection::empty();
+    protection.set(Protection::READ, bits & u64::from(linux::PROT_READ) != 0);
+    protection.set(Protection::WRITE, bits & u64::from(linux::PROT_WRITE) != 0);
+    protection.set(Protection::EXECUTE, bits & u64::from(linux::PROT_EXEC) != 0);
+    protection
+}
+
+fn mmap(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
+    let [address, length, protection, flags, fd, offset] = *arguments;
+    let flags = flags as u32;
+    if !offset.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    let is_anonymous = flags & linux::MAP_ANONYMOUS != 0;
+    let file = if is_anonymous { None } else { Some(thread.process.files.borrow().get(fd as i32)?) };
+    if length == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let rounded = crate::vm::page_up(length).ok_or(Errno::ENOMEM)?;
+    if offset.checked_add(rounded).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
+    if rounded > USER_END {
+        return Err(Errno::ENOMEM);
+    }
+    let sharing = match flags & linux::MAP_TYPE {
+        linux::MAP_PRIVATE => Sharing::Private,
+        linux::MAP_SHARED => Sharing::Shared,
+        linux::MAP_SHARED_VALIDATE if flags & !KNOWN_FLAGS != 0 => return Err(Errno::EOPNOTSUPP),
+        linux::MAP_SHARED_VALIDATE => Sharing::Shared,
+        _ => return Err(Errno::EINVAL),
+    };
+    if flags & linux::MAP_HUGETLB != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    let protection = protection_of(protection);
+    let (content, allowed) = match file {
+        Some(file) => file_content(&file, protection, sharing, offset, rounded)?,
+        None => anonymous_content(thread, sharing, rounded)?,
+    };
+    let placement = if flags & linux::MAP_FIXED_NOREPLACE != 0 {
+        Placement::FixedIfFree(address)
+    } else if flags & linux::MAP_FIXED != 0 {
+        Placement::Fixed(address)
+    } else if flags & MAP_32BIT != 0 && address == 0 {
+        Placement::Low
+    } else {
+        Placement::Anywhere(address)
+    };
+    let limit = thread.process.limit(linux::RLIMIT_AS);
+    thread.process.vm().map(MapRequest { length, placement, protection, allowed, sharing, content, limit })
+}
+
+fn anonymous_content(thread: &Thread, sharing: Sharing, length: u64) -> Result<(Content, Protection)> {
+    let content = match sharing {
+        Sharing::Private => Content::Anonymous,
+        Sharing::Shared => Content::SharedAnonymous(Memory::create_for(&thread.process.account, length)?, 0),
+    };
+    Ok((content, Protection::all()))
+}
+
+/// What a mapping of a file shows, and what it may be made usable for. `EACCES`, `ENODEV`, `EBADF`.
+fn file_content(
+    file: &Rc<OpenFile>,
+    protection: Protection,
+    sharing: Sharing,
+    offset: u64,
+    length: u64,
+) -> Result<(Content, Protection)> {
+    file.check_not_path()?;
+    let access = file.access();
+    let needs_write = sharing == Sharing::Shared && protection.contains(Protection::WRITE);
+    if !access.can_read() || needs_write && !access.can_write() {
+        return Err(Errno::EACCES);
+    }
+    let inode = file.inode();
+    if inode.device() == dev::ZERO && inode.content().is_none() {
+        return match sharing {
+            Sharing::Private => Ok((Content::Anonymous, Protection::all())),
+            Sharing::Shared => Err(Errno::ENODEV),
+        };
+    }
+    let memory = inode.content().ok_or(Errno::ENODEV)?.memory()?;
+    if offset.checked_add(length).is_none_or(|end| end > MAX_SIZE_BYTES) {
+        return Err(Errno::EOVERFLOW);
+    }
+    let mut allowed = Protection::all();
+    if sharing == Sharing::Shared && !access.can_write() {
+        allowed.remove(Protection::WRITE);
+    }
+    let mapped = MappedFile { memory, inode: inode.clone(), location: file.location().cloned() };
+    Ok((Content::File(Rc::new(mapped), offset), allowed))
+}
+
+fn mprotect(thread: &Thread, arguments: &Arguments) -> Result<()> {
+    let [address, length, protection, ..] = *arguments;
+    let growth = u64::from(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP);
+    let known = u64::from(linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC | linux::PROT_SEM);
+    if protection & growth == growth || protection & !(known | growth) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    thread.process.vm().protect(address, length, protection_of(protection))
+}
+
+fn mremap(thread: &Thread, arguments: &Arguments) -> Result<u64> {
+    let [address, old, new, flags, to, _] = *arguments;
+    let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    let target = match flags {
+        0 => RemapTarget::Stay,
+        linux::MREMAP_MAYMOVE => RemapTarget::MayMove,
+        both if both == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => RemapTarget::Fixed(to),
+        _ => return Err(Errno::EINVAL),
+    };
+    thread.process.vm().remap(address, old, new, target, thread.process.limit(linux::RLIMIT_AS))
+}
+
+fn madvise(thread: &Thread, arguments: &Arguments) -> Result<()> {
+    let [address, length, advice, ..] = *arguments;
+    let vm = thread.process.vm();
+    match advice as u32 {
+        linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED => vm.discard(address, length),
+        linux::MADV_NORMAL
+        | linux::MADV_RANDOM
+        | linux::MADV_SEQUENTIAL
+        | linux::MADV_WILLNEED
+        | linux::MADV_FREE
+        | linux::MADV_DONTFORK
+        | linux::MADV_DOFORK
+        | linux::MADV_MERGEABLE
+        | linux::MADV_UNMERGEABLE
+        | linux::MADV_HUGEPAGE
+        | linux::MADV_NOHUGEPAGE
+        | linux::MADV_DONTDUMP
+        | linux::MADV_DODUMP
+        | linux::MADV_COLD
+        | linux::MADV_PAGEOUT => vm.check_covered(address, length).map(drop),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn brk(thread: &Thread, wanted: u64) -> u64 {
+    let process = &thread.process;
+    process.vm().set_break(wanted, process.limit(linux::RLIMIT_DATA), process.limit(linux::RLIMIT_AS))
+}
+
+/// There is one copy of every page of a file, so there is nothing to do but check.
+fn msync(thread: &Thread, arguments: &Arguments) -> Result<()> {
+    let [address, length, flags, ..] = *arguments;
+    let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    let both = linux::MS_ASYNC | linux::MS_SYNC;
+    if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
+        return Err(Errno::EINVAL);
+    }
+    thread.process.vm().check_covered(address, length).map(drop)
+}
+
+/// All that is mapped counts as resident: nothing is ever paged out.
+fn mincore(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    const RESIDENT: [u8; 256] = [1; 256];
+    let [address, length, vector, ..] = *arguments;
+    let end = thread.process.vm().check_covered(address, length)?;
+    let mut pages = (end - address) / PAGE_SIZE;
+    let mut to = pointer(thread, vector);
+    while pages > 0 {
+        let count = pages.min(RESIDENT.len() as u64);
+        to.write_bytes(RESIDENT.get(..count as usize).unwrap_or_default())?;
+        to = to.offset(count)?;
+        pages -= count;
+    }
+    Ok(())
+}
+
+/// Nothing is ever paged out: all that is mapped stays.
+fn mlock(thread: &Thread, arguments: &Arguments) -> Result<()> {
+    let [address, length, ..] = *arguments;
+    let start = address / PAGE_SIZE * PAGE_SIZE;
+    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
+    thread.process.vm().check_covered(start, length).map(drop)
+}

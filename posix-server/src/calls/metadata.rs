@@ -1,0 +1,575 @@
+//! Calls on what files are: `stat` and its kin, permissions, owners, times, sizes.
+
+use super::blocking::{file, usable_file};
+use super::names::{CURRENT_DIRECTORY, place, start};
+use super::{Handler, Outcome};
+use crate::cred::{Access, Credentials};
+use crate::errno::{Errno, Result};
+use crate::fs::content::MAX_SIZE_BYTES;
+use crate::fs::inode::{PERMISSION_BITS, TimeNs, now};
+use crate::fs::walk::{Actor, LastLink, Walk};
+use crate::fs::{Body, Inode, Location, MAX_INODES};
+use crate::platform;
+use crate::process::Thread;
+use crate::signal::{Signal, SignalInfo, deliver};
+use crate::user::UserPtr;
+use alloc::rc::Rc;
+use linux_raw_sys::general as linux;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+type Arguments = [u64; 6];
+
+/// The calls of this file.
+pub(super) const CALLS: &[(u32, Handler)] = &[
+    (linux::__NR_stat, |t, a| Outcome::Return(stat_path(t, a, LastLink::Follow))),
+    (linux::__NR_lstat, |t, a| Outcome::Return(stat_path(t, a, LastLink::Keep))),
+    (linux::__NR_fstat, |t, a| Outcome::Return(fstat(t, a))),
+    (linux::__NR_newfstatat, |t, a| Outcome::Return(fstatat(t, a))),
+    (linux::__NR_statx, |t, a| Outcome::Return(statx(t, a))),
+    (linux::__NR_statfs, |t, a| Outcome::Return(statfs(t, a))),
+    (linux::__NR_fstatfs, |t, a| Outcome::Return(fstatfs(t, a))),
+    (linux::__NR_access, |t, a| Outcome::Return(access(t, CURRENT_DIRECTORY, a[0], a[1], 0))),
+    (linux::__NR_faccessat, |t, a| Outcome::Return(access(t, a[0], a[1], a[2], 0))),
+    (linux::__NR_faccessat2, |t, a| Outcome::Return(access(t, a[0], a[1], a[2], a[3] as u32))),
+    (linux::__NR_chmod, |t, a| Outcome::Return(chmod(t, CURRENT_DIRECTORY, a[0], a[1], 0))),
+    (linux::__NR_fchmodat, |t, a| Outcome::Return(chmod(t, a[0], a[1], a[2], 0))),
+    (linux::__NR_fchmodat2, |t, a| Outcome::Return(chmod(t, a[0], a[1], a[2], a[3] as u32))),
+    (linux::__NR_fchmod, |t, a| Outcome::Return(fchmod(t, a))),
+    (linux::__NR_chown, |t, a| Outcome::Return(chown(t, &[CURRENT_DIRECTORY, a[0], a[1], a[2], 0, 0]))),
+    (linux::__NR_lchown, |t, a| Outcome::Return(chown(t, &[CURRENT_DIRECTORY, a[0], a[1], a[2], NO_FOLLOW, 0]))),
+    (linux::__NR_fchownat, |t, a| Outcome::Return(chown(t, a))),
+    (linux::__NR_fchown, |t, a| Outcome::Return(fchown(t, a))),
+    (linux::__NR_utimensat, |t, a| Outcome::Return(utimensat(t, a))),
+    (linux::__NR_utimes, |t, a| Outcome::Return(utimes(t, CURRENT_DIRECTORY, a[0], a[1]))),
+    (linux::__NR_futimesat, |t, a| Outcome::Return(utimes(t, a[0], a[1], a[2]))),
+    (linux::__NR_utime, |t, a| Outcome::Return(utime(t, a))),
+    (linux::__NR_truncate, |t, a| Outcome::Return(truncate(t, a))),
+    (linux::__NR_ftruncate, |t, a| Outcome::Return(ftruncate(t, a))),
+    (linux::__NR_fallocate, |t, a| Outcome::Return(fallocate(t, a))),
+];
+
+const NO_FOLLOW: u64 = linux::AT_SYMLINK_NOFOLLOW as u64;
+const NS_PER_SECOND: i64 = 1_000_000_000;
+const NS_PER_MICROSECOND: i64 = 1_000;
+/// The unit in which programs are advised to read and write, in bytes.
+const PREFERRED_IO_BYTES: u64 = platform::PAGE_SIZE;
+
+/// `struct timespec`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct TimeSpec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl TimeSpec {
+    fn from_ns(time: TimeNs) -> Self {
+        Self { seconds: time.div_euclid(NS_PER_SECOND), nanoseconds: time.rem_euclid(NS_PER_SECOND) }
+    }
+}
+
+/// `struct stat`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Stat {
+    device: u64,
+    inode: u64,
+    links: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    padding: u32,
+    represented_device: u64,
+    size: i64,
+    preferred_io: i64,
+    blocks: i64,
+    accessed: TimeSpec,
+    modified: TimeSpec,
+    changed: TimeSpec,
+    unused: [i64; 3],
+}
+
+impl Stat {
+    fn of(inode: &Inode) -> Self {
+        let times = inode.times();
+        Self {
+            device: inode.filesystem().device().encoded(),
+            inode: inode.number(),
+            links: u64::from(inode.links()),
+            mode: inode.mode(),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            represented_device: inode.device().encoded(),
+            size: inode.size() as i64,
+            preferred_io: PREFERRED_IO_BYTES as i64,
+            blocks: inode.blocks() as i64,
+            accessed: TimeSpec::from_ns(times.accessed),
+            modified: TimeSpec::from_ns(times.modified),
+            changed: TimeSpec::from_ns(times.changed),
+            ..Self::default()
+        }
+    }
+}
+
+/// The place that a descriptor, or a path from it, names; with `AT_EMPTY_PATH` in `flags`, an empty path is the descriptor.
+fn inode_at(thread: &Rc<Thread>, directory: u64, pointer: u64, flags: u32) -> Result<Rc<Inode>> {
+    let allows_empty = flags & linux::AT_EMPTY_PATH != 0;
+    let path = if pointer == 0 && allows_empty {
+        alloc::vec::Vec::new()
+    } else {
+        UserPtr::new(&thread.space(), pointer).read_path()?
+    };
+    if path.is_empty() && allows_empty {
+        return inode_of_descriptor(thread, directory);
+    }
+    let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+    Ok(place(thread, directory, &path, last)?.inode().clone())
+}
+
+fn inode_of_descriptor(thread: &Rc<Thread>, fd: u64) -> Result<Rc<Inode>> {
+    if fd as i32 == linux::AT_FDCWD {
+        return Ok(thread.process.fs.borrow().cwd.inode().clone());
+    }
+    Ok(file(thread, fd)?.inode().clone())
+}
+
+fn write_stat(thread: &Rc<Thread>, pointer: u64, inode: &Inode) -> Result<u64> {
+    UserPtr::new(&thread.space(), pointer).write(&Stat::of(inode))?;
+    Ok(0)
+}
+
+fn stat_path(thread: &Rc<Thread>, args: &Arguments, last: LastLink) -> Result<u64> {
+    let path = UserPtr::new(&thread.space(), args[0]).read_path()?;
+    let place = place(thread, CURRENT_DIRECTORY, &path, last)?;
+    write_stat(thread, args[1], place.inode())
+}
+
+fn fstat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let file = file(thread, args[0])?;
+    write_stat(thread, args[1], file.inode())
+}
+
+fn fstatat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let flags = args[3] as u32;
+    let allowed = linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT | linux::AT_EMPTY_PATH;
+    if flags & !allowed != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let inode = inode_at(thread, args[0], args[1], flags)?;
+    write_stat(thread, args[2], &inode)
+}
+
+/// `struct statx_timestamp`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct StatxTime {
+    seconds: i64,
+    nanoseconds: u32,
+    reserved: i32,
+}
+
+impl StatxTime {
+    fn from_ns(time: TimeNs) -> Self {
+        let TimeSpec { seconds, nanoseconds } = TimeSpec::from_ns(time);
+        Self { seconds, nanoseconds: nanoseconds as u32, reserved: 0 }
+    }
+}
+
+/// `struct statx`, up to what is filled in.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Statx {
+    mask: u32,
+    preferred_io: u32,
+    attributes: u64,
+    links: u32,
+    uid: u32,
+    gid: u32,
+    mode: u16,
+    spare: u16,
+    inode: u64,
+    size: u64,
+    blocks: u64,
+    attributes_mask: u64,
+    accessed: StatxTime,
+    born: StatxTime,
+    changed: StatxTime,
+    modified: StatxTime,
+    represented_major: u32,
+    represented_minor: u32,
+    device_major: u32,
+    device_minor: u32,
+    mount: u64,
+    rest: [u64; 13],
+}
+
+fn statx(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let (flags, mask) = (args[2] as u32, args[3] as u32);
+    let allowed = linux::AT_SYMLINK_NOFOLLOW
+        | linux::AT_NO_AUTOMOUNT
+        | linux::AT_EMPTY_PATH
+        | linux::AT_STATX_FORCE_SYNC
+        | linux::AT_STATX_DONT_SYNC;
+    let contradicts = flags & linux::AT_STATX_SYNC_TYPE == linux::AT_STATX_SYNC_TYPE;
+    if mask & linux::STATX__RESERVED != 0 || flags & !allowed != 0 || contradicts {
+        return Err(Errno::EINVAL);
+    }
+    let inode = inode_at(thread, args[0], args[1], flags)?;
+    let times = inode.times();
+    let (device, represented) = (inode.filesystem().device(), inode.device());
+    let record = Statx {
+        mask: linux::STATX_BASIC_STATS | linux::STATX_BTIME,
+        preferred_io: PREFERRED_IO_BYTES as u32,
+        links: inode.links(),
+        uid: inode.uid(),
+        gid: inode.gid(),
+        mode: inode.mode() as u16,
+        inode: inode.number(),
+        size: inode.size(),
+        blocks: inode.blocks(),
+        accessed: StatxTime::from_ns(times.accessed),
+        born: StatxTime::from_ns(times.born),
+        changed: StatxTime::from_ns(times.changed),
+        modified: StatxTime::from_ns(times.modified),
+        represented_major: represented.major,
+        represented_minor: represented.minor,
+        device_major: device.major,
+        device_minor: device.minor,
+        ..Statx::default()
+    };
+    UserPtr::new(&thread.space(), args[4]).write(&record)?;
+    Ok(0)
+}
+
+/// `struct statfs`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct StatFs {
+    magic: u64,
+    block_bytes: u64,
+    blocks: u64,
+    blocks_free: u64,
+    blocks_available: u64,
+    inodes: u64,
+    inodes_free: u64,
+    id: u64,
+    name_max: u64,
+    fragment_bytes: u64,
+    flags: u64,
+    spare: [u64; 4],
+}
+
+fn write_statfs(thread: &Rc<Thread>, pointer: u64, inode: &Inode) -> Result<u64> {
+    /// `ST_VALID`: the flags mean something.
+    const VALID: u64 = 0x20;
+    let filesystem = inode.filesystem();
+    let mut record = StatFs {
+        magic: filesystem.kind().magic,
+        block_bytes: platform::PAGE_SIZE,
+        fragment_bytes: platform::PAGE_SIZE,
+        id: filesystem.device().encoded(),
+        name_max: u64::from(linux::NAME_MAX),
+        flags: VALID,
+        ..StatFs::default()
+    };
+    if filesystem.is_stored() {
+        let (total, free) = platform::frames();
+        record.blocks = total;
+        record.blocks_free = free;
+        record.blocks_available = free;
+        record.inodes = MAX_INODES;
+        record.inodes_free = MAX_INODES.saturating_sub(filesystem.inodes());
+    }
+    UserPtr::new(&thread.space(), pointer).write(&record)?;
+    Ok(0)
+}
+
+fn statfs(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let path = UserPtr::new(&thread.space(), args[0]).read_path()?;
+    let place = place(thread, CURRENT_DIRECTORY, &path, LastLink::Follow)?;
+    write_statfs(thread, args[1], place.inode())
+}
+
+fn fstatfs(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let file = file(thread, args[0])?;
+    write_statfs(thread, args[1], file.inode())
+}
+
+fn access(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u32) -> Result<u64> {
+    let allowed = linux::AT_EACCESS | linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH;
+    let want = u8::try_from(mode as u32).ok().and_then(Access::from_bits).ok_or(Errno::EINVAL)?;
+    if flags & !allowed != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = UserPtr::new(&thread.space(), pointer).read_path()?;
+    let effective = thread.process.credentials();
+    let credentials: Credentials =
+        if flags & linux::AT_EACCESS != 0 { (*effective).clone() } else { effective.with_real_ids() };
+    if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
+        let inode = inode_of_descriptor(thread, directory)?;
+        return inode.check_access(&credentials, want).map(|()| 0);
+    }
+    let start = start(thread, directory, &path)?;
+    let context = thread.process.fs.borrow().clone();
+    let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+    let place = Walk::new(Actor { context: &context, credentials: &credentials }).place(&start, &path, last)?;
+    place.inode().check_access(&credentials, want).map(|()| 0)
+}
+
+fn set_mode(thread: &Rc<Thread>, inode: &Inode, mode: u64) -> Result<u64> {
+    let credentials = thread.process.credentials();
+    if !credentials.is_owner_or_privileged(inode.uid()) {
+        return Err(Errno::EPERM);
+    }
+    if inode.link().is_some() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mut permissions = mode as u32 & PERMISSION_BITS;
+    if !credentials.is_privileged() && !credentials.is_in_group(inode.gid()) {
+        permissions &= !linux::S_ISGID;
+    }
+    inode.set_permissions(permissions);
+    Ok(0)
+}
+
+fn chmod(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u32) -> Result<u64> {
+    if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let inode = inode_at(thread, directory, pointer, flags)?;
+    set_mode(thread, &inode, mode)
+}
+
+fn fchmod(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    set_mode(thread, file.inode(), args[1])
+}
+
+/// The value of a user or group argument that means "as it is".
+const UNCHANGED: u32 = u32::MAX;
+
+fn set_owner(thread: &Rc<Thread>, inode: &Inode, uid: u64, gid: u64) -> Result<u64> {
+    let credentials = thread.process.credentials();
+    let (uid, gid) = (uid as u32, gid as u32);
+    let owns = credentials.fsuid == inode.uid();
+    if !credentials.is_privileged() {
+        if uid != UNCHANGED && !(owns && uid == inode.uid()) {
+            return Err(Errno::EPERM);
+        }
+        if gid != UNCHANGED && !(owns && (credentials.is_in_group(gid) || gid == inode.gid())) {
+            return Err(Errno::EPERM);
+        }
+    }
+    let new_uid = if uid == UNCHANGED { inode.uid() } else { uid };
+    let new_gid = if gid == UNCHANGED { inode.gid() } else { gid };
+    inode.set_owner(new_uid, new_gid);
+    if !inode.is_directory() {
+        inode.clear_set_id();
+    }
+    Ok(0)
+}
+
+/// `fchownat(directory, path, user, group, flags)`.
+fn chown(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let flags = args[4] as u32;
+    if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let inode = inode_at(thread, args[0], args[1], flags)?;
+    set_owner(thread, &inode, args[2], args[3])
+}
+
+fn fchown(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let file = usable_file(thread, args[0])?;
+    set_owner(thread, file.inode(), args[1], args[2])
+}
+
+/// A time that a program wants a file to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NewTime {
+    Now,
+    Unchanged,
+    At(TimeNs),
+}
+
+impl NewTime {
+    fn from_spec(spec: TimeSpec) -> Result<Self> {
+        match spec.nanoseconds {
+            nanoseconds if nanoseconds == i64::from(linux::UTIME_NOW) => Ok(Self::Now),
+            nanoseconds if nanoseconds == i64::from(linux::UTIME_OMIT) => Ok(Self::Unchanged),
+            0..NS_PER_SECOND => {
+                Ok(Self::At(spec.seconds.saturating_mul(NS_PER_SECOND).saturating_add(spec.nanoseconds)))
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn or(self, old: TimeNs) -> TimeNs {
+        match self {
+            Self::Now => now(),
+            Self::Unchanged => old,
+            Self::At(time) => time,
+        }
+    }
+}
+
+fn set_times(thread: &Rc<Thread>, inode: &Inode, times: [NewTime; 2]) -> Result<u64> {
+    let credentials = thread.process.credentials();
+    let owns = credentials.is_owner_or_privileged(inode.uid());
+    if !owns && times == [NewTime::Now; 2] {
+        inode.check_access(&credentials, Access::WRITE)?;
+    } else if !owns {
+        return Err(Errno::EPERM);
+    }
+    let old = inode.times();
+    let [accessed, modified] = times;
+    inode.set_times(crate::fs::Times {
+        accessed: accessed.or(old.accessed),
+        modified: modified.or(old.modified),
+        changed: now(),
+        ..old
+    });
+    Ok(0)
+}
+
+/// `utimensat(directory, path, times, flags)`; without a path, the descriptor itself.
+fn utimensat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let times = if args[2] == 0 {
+        [NewTime::Now; 2]
+    } else {
+        let [accessed, modified]: [TimeSpec; 2] = UserPtr::new(&thread.space(), args[2]).read()?;
+        [NewTime::from_spec(accessed)?, NewTime::from_spec(modified)?]
+    };
+    if times == [NewTime::Unchanged; 2] {
+        return Ok(0);
+    }
+    let flags = args[3] as u32;
+    if args[1] == 0 && args[0] as i32 != linux::AT_FDCWD {
+        if flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let file = usable_file(thread, args[0])?;
+        return set_times(thread, file.inode(), times);
+    }
+    if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let inode = inode_at(thread, args[0], args[1], flags)?;
+    set_times(thread, &inode, times)
+}
+
+/// Times given as seconds and microseconds.
+fn utimes(thread: &Rc<Thread>, directory: u64, path: u64, pointer: u64) -> Result<u64> {
+    let mut times = [NewTime::Now; 2];
+    if pointer != 0 {
+        let given: [TimeSpec; 2] = UserPtr::new(&thread.space(), pointer).read()?;
+        for (time, given) in times.iter_mut().zip(given) {
+            let microseconds = given.nanoseconds;
+            if !(0..NS_PER_SECOND / NS_PER_MICROSECOND).contains(&microseconds) {
+                return Err(Errno::EINVAL);
+            }
+            let spec = TimeSpec { seconds: given.seconds, nanoseconds: microseconds * NS_PER_MICROSECOND };
+            *time = NewTime::from_spec(spec)?;
+        }
+    }
+    let inode = inode_at(thread, directory, path, 0)?;
+    set_times(thread, &inode, times)
+}
+
+/// Times given as seconds.
+fn utime(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let mut times = [NewTime::Now; 2];
+    if args[1] != 0 {
+        let given: [i64; 2] = UserPtr::new(&thread.space(), args[1]).read()?;
+        times = given.map(|seconds| NewTime::At(seconds.saturating_mul(NS_PER_SECOND)));
+    }
+    let inode = inode_at(thread, CURRENT_DIRECTORY, args[0], 0)?;
+    set_times(thread, &inode, times)
+}
+
+/// Checks a size against `RLIMIT_FSIZE` where a file is to grow.
+fn respect_size_limit(thread: &Rc<Thread>, inode: &Inode, size: u64) -> Result<()> {
+    if size > inode.size() && size > thread.process.limit(linux::RLIMIT_FSIZE) {
+        // It is the caller itself that is told; if its queue is full, the error has to do.
+        let _ = deliver::send_to_thread(thread, SignalInfo::from_kernel(Signal::XFSZ));
+        return Err(Errno::EFBIG);
+    }
+    Ok(())
+}
+
+fn set_size(thread: &Rc<Thread>, inode: &Inode, size: u64) -> Result<u64> {
+    respect_size_limit(thread, inode, size)?;
+    inode.content().ok_or(Errno::EINVAL)?.set_size(size)?;
+    inode.touch_modified();
+    if !thread.process.credentials().is_privileged() {
+        inode.clear_set_id();
+    }
+    Ok(0)
+}
+
+fn checked_size(size: u64) -> Result<u64> {
+    if size > MAX_SIZE_BYTES { Err(Errno::EINVAL) } else { Ok(size) }
+}
+
+fn truncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let size = checked_size(args[1])?;
+    let path = UserPtr::new(&thread.space(), args[0]).read_path()?;
+    let place: Location = place(thread, CURRENT_DIRECTORY, &path, LastLink::Follow)?;
+    let inode = place.inode();
+    if inode.is_directory() {
+        return Err(Errno::EISDIR);
+    }
+    let content = inode.content().ok_or(Errno::EINVAL)?;
+    inode.check_access(&thread.process.credentials(), Access::WRITE)?;
+    content.begin_write()?;
+    let result = set_size(thread, inode, size);
+    content.end_write();
+    result
+}
+
+fn ftruncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let size = checked_size(args[1])?;
+    let file = usable_file(thread, args[0])?;
+    if file.inode().content().is_none() || !file.access().can_write() {
+        return Err(Errno::EINVAL);
+    }
+    set_size(thread, file.inode(), size)
+}
+
+/// `fallocate(fd, mode, offset, length)`. Pages come when they are written, so allocating is growing.
+fn fallocate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+    let (mode, offset, length) = (args[1] as u32, args[2] as i64, args[3] as i64);
+    let file = usable_file(thread, args[0])?;
+    if offset < 0 || length <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let punch = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
+    if mode != 0 && mode != linux::FALLOC_FL_KEEP_SIZE && mode != punch {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    file.check_writable()?;
+    let inode = file.inode();
+    let content = match inode.body() {
+        Body::Regular(content) => content,
+        Body::Fifo(_) => return Err(Errno::ESPIPE),
+        Body::Directory(_) => return Err(Errno::EISDIR),
+        Body::Link(_)
+        | Body::CharacterDevice(_)
+        | Body::BlockDevice(_)
+        | Body::Socket
+        | Body::Anonymous
+        | Body::Generated(_) => {
+            return Err(Errno::ENODEV);
+        }
+    };
+    let end = (offset as u64).checked_add(length as u64).filter(|end| *end <= MAX_SIZE_BYTES).ok_or(Errno::EFBIG)?;
+    if mode == punch {
+        content.punch_hole(offset as u64, length as u64)?;
+        inode.touch_modified();
+        return Ok(0);
+    }
+    if mode == 0 && end > content.size() {
+        return set_size(thread, inode, end);
+    }
+    Ok(0)
+}

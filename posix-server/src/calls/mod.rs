@@ -1,0 +1,193 @@
+//! System calls: from a number and six words to an outcome.
+//!
+//! Each module has a table, `CALLS`, of the calls of one subject; they are joined here. Handlers never wait; what can't be done
+//! now becomes [`Outcome::Block`] with a future, which is dropped if the thread ends. A future that may take long
+//! races itself against [`Thread::interrupted`] and then returns `EINTR` or a [restart code](Errno::RESTART).
+
+mod attributes;
+pub mod blocking;
+mod events;
+pub mod exception;
+mod exec;
+mod files;
+mod ids;
+mod locks;
+mod memory;
+mod metadata;
+mod misc;
+mod names;
+mod poll;
+mod process;
+mod signal;
+mod time;
+mod transfer;
+mod tty;
+
+use crate::errno::{Errno, Result};
+use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents};
+use crate::process::end::thread_vanished;
+use crate::process::{Thread, Whereabouts};
+use crate::signal::deliver::{Exit, leave};
+use crate::user::UserPtr;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::future::Future;
+use futures_util::future::{Either, select};
+use posix_protocol::shim::SIGNAL_CHECK;
+
+/// What becomes of a system call.
+pub enum Outcome {
+    /// It is done.
+    Return(Result<u64>),
+    /// It will be done.
+    Block(LocalFuture<Result<u64>>),
+    /// The program goes on with the registers that are in its block.
+    Context,
+    /// No answer is owed: the thread has ended, or was redirected.
+    Gone,
+}
+
+impl Outcome {
+    /// The outcome of a call that must wait.
+    pub fn block(future: impl Future<Output = Result<u64>> + 'static) -> Self {
+        Self::Block(Box::pin(future))
+    }
+}
+
+impl From<Result<u64>> for Outcome {
+    fn from(result: Result<u64>) -> Self {
+        Self::Return(result)
+    }
+}
+
+impl From<Result<()>> for Outcome {
+    fn from(result: Result<()>) -> Self {
+        Self::Return(result.map(|()| 0))
+    }
+}
+
+impl From<Errno> for Outcome {
+    fn from(error: Errno) -> Self {
+        Self::Return(Err(error))
+    }
+}
+
+/// The six arguments of a system call.
+pub type Arguments = [u64; 6];
+
+/// A pointer in a thread's space.
+pub fn pointer(thread: &Thread, address: u64) -> UserPtr {
+    UserPtr::new(&thread.space(), address)
+}
+
+/// What runs a system call.
+pub type Handler = fn(&Rc<Thread>, &Arguments) -> Outcome;
+
+/// Numbers below this are looked up.
+const TABLE_SIZE: usize = 512;
+
+const ALL: &[&[(u32, Handler)]] = &[
+    attributes::CALLS,
+    events::CALLS,
+    exec::CALLS,
+    files::CALLS,
+    ids::CALLS,
+    locks::CALLS,
+    memory::CALLS,
+    metadata::CALLS,
+    misc::CALLS,
+    names::CALLS,
+    poll::CALLS,
+    process::CALLS,
+    signal::CALLS,
+    time::CALLS,
+    transfer::CALLS,
+    tty::CALLS,
+];
+
+static TABLE: [Option<Handler>; TABLE_SIZE] = table();
+
+/// Joins the tables. A number that is in two of them, or too large, does not compile.
+const fn table() -> [Option<Handler>; TABLE_SIZE] {
+    let mut table: [Option<Handler>; TABLE_SIZE] = [None; TABLE_SIZE];
+    let mut module = 0;
+    while module < ALL.len() {
+        let calls = ALL[module];
+        let mut index = 0;
+        while index < calls.len() {
+            let (number, handler) = calls[index];
+            assert!(table[number as usize].is_none(), "two handlers for one call");
+            table[number as usize] = Some(handler);
+            index += 1;
+        }
+        module += 1;
+    }
+    table
+}
+
+/// Runs a system call.
+pub fn call(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome {
+    match TABLE.get(number as usize).copied().flatten() {
+        Some(handler) => handler(thread, arguments),
+        None => Outcome::Return(Err(Errno::ENOSYS)),
+    }
+}
+
+/// Serves a thread until it ends.
+pub async fn serve(thread: Rc<Thread>, mut events: ThreadEvents) {
+    loop {
+        match events.next().await {
+            ThreadEvent::Call { label, arguments, reply } => enter(&thread, label, &arguments, reply),
+            ThreadEvent::Exception { kind, address, code, reply } => {
+                if begin(&thread, reply) {
+                    exception::raise(&thread, kind, address, code);
+                }
+            }
+            ThreadEvent::Ended => {
+                thread_vanished(&thread);
+                return;
+            }
+        }
+    }
+}
+
+/// Notes that a thread is inside. False: it has ended meanwhile.
+fn begin(thread: &Thread, reply: Reply) -> bool {
+    if thread.whereabouts.get() == Whereabouts::Gone {
+        return false;
+    }
+    thread.whereabouts.set(Whereabouts::Inside);
+    let before = thread.reply.borrow_mut().replace(reply);
+    drop(before);
+    true
+}
+
+fn enter(thread: &Rc<Thread>, label: u64, arguments: &Arguments, reply: Reply) {
+    if !begin(thread, reply) {
+        return;
+    }
+    if label == SIGNAL_CHECK {
+        leave(thread, Exit::Block);
+        return;
+    }
+    thread.call_number.set(label);
+    // The shim cuts numbers to 32 bits; a label beyond that comes from a program that plays the shim.
+    let outcome =
+        u32::try_from(label).map_or(Outcome::Return(Err(Errno::ENOSYS)), |number| call(thread, number, arguments));
+    match outcome {
+        Outcome::Return(result) => leave(thread, Exit::Call(result)),
+        Outcome::Context => leave(thread, Exit::Block),
+        Outcome::Gone => {}
+        Outcome::Block(future) => {
+            let waiting = thread.clone();
+            thread.is_waiting.set(true);
+            thread.server().executor.spawn(async move {
+                let gone = Box::pin(waiting.clone().gone());
+                if let Either::Left((result, _)) = select(future, gone).await {
+                    waiting.is_waiting.set(false);
+                    leave(&waiting, Exit::Call(result));
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Calls that move bytes: `read` and `write` with their kin, `sendfile`, `copy_file_range`.
+//!
+//! A [`Transfer`] is one such call under way. It is tried at once; if the file has nothing (or no room) and may wait, it becomes a
+//! future that tries again after each change. A write goes on until all is written; a read ends with whatever it got.
+
+use super::blocking::{self, Woken, file, usable_file};
+use super::{Handler, Outcome, tty};
+use crate::errno::{Errno, Result};
+use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
+use crate::file::{Destination, OpenFile, Positioning, Source};
+use crate::process::Thread;
+use crate::signal::{Signal, SignalInfo, deliver};
+use crate::user::{UserBuffer, UserPtr};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec;
+use linux_raw_sys::general as linux;
+
+/// The calls of this file.
+pub(super) const CALLS: &[(u32, Handler)] = &[
+    (linux::__NR_read, read),
+    (linux::__NR_write, write),
+    (linux::__NR_pread64, pread),
+    (linux::__NR_pwrite64, pwrite),
+    (linux::__NR_readv, readv),
+    (linux::__NR_writev, writev),
+    (linux::__NR_preadv, preadv),
+    (linux::__NR_pwritev, pwritev),
+    (linux::__NR_preadv2, preadv2),
+    (linux::__NR_pwritev2, pwritev2),
+    (linux::__NR_sendfile, sendfile),
+    (linux::__NR_copy_file_range, copy_file_range),
+];
+
+/// What a transfer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Read,
+    Write,
+}
+
+/// Where in the file a transfer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// At the file's position, which moves on.
+    Current,
+    /// Here; the file's position stays.
+    At(u64),
+}
+
+struct Transfer {
+    file: Rc<OpenFile>,
+    buffer: UserBuffer,
+    direction: Direction,
+    place: Place,
+    /// Bytes moved.
+    done: u64,
+}
+
+impl Transfer {
+    /// Moves what can be moved now. `EAGAIN`: it is not finished.
+    fn attempt(&mut self, thread: &Rc<Thread>) -> Result<u64> {
+        match self.direction {
+            Direction::Read => {
+                tty::check_read(thread, &self.file)?;
+                let count = match self.place {
+                    Place::Current => self.file.read(&mut self.buffer)?,
+                    Place::At(position) => self.file.ops().read(position, &mut self.buffer)?,
+                };
+                Ok(count as u64)
+            }
+            Direction::Write => {
+                tty::check_write(thread, &self.file)?;
+                self.write_all(thread)
+            }
+        }
+    }
+
+    fn write_all(&mut self, thread: &Rc<Thread>) -> Result<u64> {
+        loop {
+            match self.write_some(thread) {
+                Ok(0) => return Ok(self.done),
+                Ok(count) => {
+                    self.done += count as u64;
+                    if self.buffer.is_empty() {
+                        return Ok(self.done);
+                    }
+                }
+                Err(Errno::EAGAIN) if !self.file.is_nonblocking() => return Err(Errno::EAGAIN),
+                Err(_) if self.done > 0 => return Ok(self.done),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    fn write_some(&mut self, thread: &Rc<Thread>) -> Result<usize> {
+        let wanted = match self.place {
+            Place::Current => self.file.position(),
+            Place::At(position) => position,
+        };
+        let position = self.file.write_position(wanted);
+        self.respect_size_limit(thread, position)?;
+        let count = match self.place {
+            Place::Current => self.file.write(&mut self.buffer),
+            Place::At(_) => self.file.ops().write(position, &mut self.buffer),
+        };
+        match count {
+            Ok(count) => {
+                if let Place::At(position) = &mut self.place {
+                    *position = position.saturating_add(count as u64);
+                }
+                let is_regular = self.file.inode().content().is_some();
+                if count > 0 && is_regular && !thread.process.credentials().is_privileged() {
+                    self.file.inode().clear_set_id();
+                }
+                Ok(count)
+            }
+            Err(Errno::EPIPE) => {
+                signal(thread, Signal::PIPE);
+                Err(Errno::EPIPE)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// `RLIMIT_FSIZE`: nothing is written beyond.
+    fn respect_size_limit(&mut self, thread: &Rc<Thread>, position: u64) -> Result<()> {
+        if self.file.inode().content().is_none() || self.buffer.is_empty() {
+            return Ok(());
+        }
+        let limit = thread.process.limit(linux::RLIMIT_FSIZE);
+        if position >= limit {
+            signal(thread, Signal::XFSZ);
+            return Err(Errno::EFBIG);
+        }
+        self.buffer.truncate(limit - position);
+        Ok(())
+    }
+
+    /// `EINVAL` if the range of bytes ends beyond what an offset can say.
+    fn check_range(&self) -> Result<()> {
+        let position = match self.place {
+            Place::Current => self.file.position(),
+            Place::At(position) => position,
+        };
+        let has_range = self.file.ops().positioning() == Positioning::Bytes;
+        let end = position.checked_add(self.buffer.remaining()).filter(|end| *end <= i64::MAX as u64);
+        if has_range && end.is_none() { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    fn run(mut self, thread: &Rc<Thread>) -> Outcome {
+        if let Err(errno) = self.check_range() {
+            return Outcome::Return(Err(errno));
+        }
+        match self.attempt(thread) {
+            Err(Errno::EAGAIN) if !self.file.is_nonblocking() => Outcome::Block(Box::pin(self.wait(thread.clone()))),
+            result => Outcome::Return(result),
+        }
+    }
+
+    async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
+        let began_ns = crate::platform::now_ns();
+        loop {
+            let listener = blocking::listen(&self.file);
+            match self.attempt(&thread) {
+                Err(Errno::EAGAIN) => {}
+                result => return result,
+            }
+            let deadline_ns = match self.direction {
+                Direction::Read => self.file.ops().read_deadline_ns(began_ns),
+                Direction::Write => None,
+            };
+            match blocking::wait(&thread, listener, deadline_ns).await {
+                Woken::Changed => {}
+                Woken::Interrupted => return blocking::interrupted(self.done),
+                Woken::TimedOut => return self.read_rest(),
+            }
+        }
+    }
+
+    /// The end of a read whose time is over: what there is, which may be nothing.
+    fn read_rest(&mut self) -> Result<u64> {
+        match self.file.ops().read_now(0, &mut self.buffer) {
+            Err(Errno::EAGAIN) => Ok(0),
+            result => result.map(|count| count as u64),
+        }
+    }
+}
+
+fn signal(thread: &Rc<Thread>, signal: Signal) {
+    // It is the caller itself that is told; if its queue is full, the error of the call has to do.
+    let _ = deliver::send_to_thread(thread, SignalInfo::from_kernel(signal));
+}
+
+fn checked(thread: &Rc<Thread>, fd: u64, direction: Direction) -> Result<Rc<OpenFile>> {
+    let file = file(thread, fd)?;
+    match direction {
+        Direction::Read => file.check_readable()?,
+        Direction::Write => file.check_writable()?,
+    }
+    Ok(file)
+}
+
+/// The file of a call with a position of its own: `EINVAL` if that is negative, `ESPIPE` if the file has none.
+fn checked_at(thread: &Rc<Thread>, fd: u64, position: u64, direction: Direction) -> Result<Rc<OpenFile>> {
+    if (position as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = usable_file(thread, fd)?;
+    if file.ops().positioning() == Positioning::Stream {
+        return Err(Errno::ESPIPE);
+    }
+    checked(thread, fd, direction)
+}
+
+fn begin(
+    thread: &Rc<Thread>,
+    file: Result<Rc<OpenFile>>,
+    place: Place,
+    direction: Direction,
+    buffer: impl FnOnce() -> Result<UserBuffer>,
+) -> Outcome {
+    match file.and_then(|file| Ok((file, buffer()?))) {
+        Ok((file, buffer)) => Transfer { file, buffer, direction, place, done: 0 }.run(thread),
+        Err(errno) => Outcome::Return(Err(errno)),
+    }
+}
+
+fn read(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked(thread, args[0], Direction::Read);
+    begin(thread, file, Place::Current, Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]))
+}
+
+fn write(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked(thread, args[0], Direction::Write);
+    begin(thread, file, Place::Current, Direction::Write, || UserBuffer::new(&thread.space(), args[1], args[2]))
+}
+
+fn pread(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked_at(thread, args[0], args[3], Direction::Read);
+    begin(thread, file, Place::At(args[3]), Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]))
+}
+
+fn pwrite(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked_at(thread, args[0], args[3], Direction::Write);
+    begin(thread, file, Place::At(args[3]), Direction::Write, || UserBuffer::new(&thread.space(), args[1], args[2]))
+}
+
+fn vectors(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<UserBuffer> {
+    UserBuffer::from_io_vectors(&thread.space(), args[1], args[2])
+}
+
+fn readv(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked(thread, args[0], Direction::Read);
+    begin(thread, file, Place::Current, Direction::Read, || vectors(thread, args))
+}
+
+fn writev(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked(thread, args[0], Direction::Write);
+    begin(thread, file, Place::Current, Direction::Write, || vectors(thread, args))
+}
+
+fn preadv(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked_at(thread, args[0], args[3], Direction::Read);
+    begin(thread, file, Place::At(args[3]), Direction::Read, || vectors(thread, args))
+}
+
+fn pwritev(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let file = checked_at(thread, args[0], args[3], Direction::Write);
+    begin(thread, file, Place::At(args[3]), Direction::Write, || vectors(thread, args))
+}
+
+/// The flags that `preadv2` and `pwritev2` take without another effect here: there is no disk to wait for.
+const HARMLESS_FLAGS: u64 = (linux::RWF_HIPRI | linux::RWF_DSYNC | linux::RWF_SYNC) as u64;
+
+fn with_flags(thread: &Rc<Thread>, args: &[u64; 6], direction: Direction) -> Outcome {
+    if args[5] & !HARMLESS_FLAGS != 0 {
+        return Outcome::Return(Err(Errno::EOPNOTSUPP));
+    }
+    if args[3] == u64::MAX {
+        return begin(thread, checked(thread, args[0], direction), Place::Current, direction, || vectors(thread, args));
+    }
+    let file = checked_at(thread, args[0], args[3], direction);
+    begin(thread, file, Place::At(args[3]), direction, || vectors(thread, args))
+}
+
+fn preadv2(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    with_flags(thread, args, Direction::Read)
+}
+
+fn pwritev2(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    with_flags(thread, args, Direction::Write)
+}
+
+/// How many bytes go from file to file at once.
+const COPY_CHUNK_BYTES: usize = 64 << 10;
+
+/// A position that a program keeps in its memory, or the file's own.
+struct Cursor {
+    file: Rc<OpenFile>,
+    pointer: Option<UserPtr>,
+    position: u64,
+}
+
+impl Cursor {
+    fn new(thread: &Rc<Thread>, file: Rc<OpenFile>, pointer: u64) -> Result<Self> {
+        if pointer == 0 {
+            let position = file.position();
+            return Ok(Self { file, pointer: None, position });
+        }
+        let pointer = UserPtr::new(&thread.space(), pointer);
+        let position: i64 = pointer.read()?;
+        let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
+        Ok(Self { file, pointer: Some(pointer), position })
+    }
+
+    /// Stores where it ended.
+    fn finish(&self) -> Result<()> {
+        match &self.pointer {
+            Some(pointer) => pointer.write(&(self.position as i64)),
+            None => {
+                self.file.set_position(self.position);
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        let mut to = SliceDestination::new(buffer);
+        self.file.ops().read(self.position, &mut to as &mut dyn Destination)
+    }
+}
+
+/// Copies from one file to another: one chunk after the other, so that the bytes that a slow receiver has not taken yet stay
+/// unread.
+struct Copy {
+    from: Cursor,
+    to: Rc<OpenFile>,
+    to_position: Option<u64>,
+    left: u64,
+    done: u64,
+}
+
+impl Copy {
+    /// Copies until all is done, or the receiver has no room (`EAGAIN`).
+    fn attempt(&mut self, thread: &Rc<Thread>) -> Result<u64> {
+        let mut buffer = vec![0; COPY_CHUNK_BYTES];
+        while self.left > 0 {
+            let wanted = self.left.min(COPY_CHUNK_BYTES as u64) as usize;
+            let read = self.from.read(buffer.get_mut(..wanted).unwrap_or_default());
+            let count = match read {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(errno) => return self.stopped(errno),
+            };
+            let mut source = SliceSource::new(buffer.get(..count).unwrap_or_default());
+            let written = match self.to_position {
+                Some(position) => self.to.ops().write(position, &mut source as &mut dyn Source),
+                None => self.to.write(&mut source),
+            };
+            match written {
+                Ok(written) => self.advance(written as u64),
+                Err(Errno::EPIPE) => {
+                    signal(thread, Signal::PIPE);
+                    return self.stopped(Errno::EPIPE);
+                }
+                Err(Errno::EAGAIN) if !self.to.is_nonblocking() => return Err(Errno::EAGAIN),
+                Err(errno) => return self.stopped(errno),
+            }
+        }
+        Ok(self.done)
+    }
+
+    fn stopped(&self, errno: Errno) -> Result<u64> {
+        if self.done > 0 { Ok(self.done) } else { Err(errno) }
+    }
+
+    fn advance(&mut self, count: u64) {
+        self.from.position = self.from.position.saturating_add(count);
+        self.to_position = self.to_position.map(|position| position.saturating_add(count));
+        self.left = self.left.saturating_sub(count);
+        self.done += count;
+    }
+
+    async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
+        loop {
+            let listener = blocking::listen(&self.to);
+            match self.attempt(&thread) {
+                Err(Errno::EAGAIN) => {}
+                result => return self.finish(result),
+            }
+            match blocking::wait(&thread, listener, None).await {
+                Woken::Changed => {}
+                Woken::Interrupted | Woken::TimedOut => {
+                    let result = blocking::interrupted(self.done);
+                    return self.finish(result);
+                }
+            }
+        }
+    }
+
+    fn finish(&self, result: Result<u64>) -> Result<u64> {
+        self.from.finish()?;
+        result
+    }
+}
+
+/// `sendfile(out, in, offset, count)`.
+fn sendfile(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let prepared = (|| {
+        let from = usable_file(thread, args[1])?;
+        from.check_readable()?;
+        if from.ops().positioning() == Positioning::Stream {
+            return Err(if args[2] != 0 { Errno::ESPIPE } else { Errno::EINVAL });
+        }
+        let to = usable_file(thread, args[0])?;
+        to.check_writable()?;
+        if from.inode().is_directory() || to.status().contains(crate::file::StatusFlags::APPEND) {
+            return Err(Errno::EINVAL);
+        }
+        let from = Cursor::new(thread, from, args[2])?;
+        Ok(Copy { from, to, to_position: None, left: args[3].min(MAX_TRANSFER_BYTES as u64), done: 0 })
+    })();
+    match prepared {
+        Ok(mut copy) => match copy.attempt(thread) {
+            Err(Errno::EAGAIN) if !copy.to.is_nonblocking() => Outcome::Block(Box::pin(copy.wait(thread.clone()))),
+            result => Outcome::Return(copy.finish(result)),
+        },
+        Err(errno) => Outcome::Return(Err(errno)),
+    }
+}
+
+/// `copy_file_range(in, offset_in, out, offset_out, length, flags)`.
+fn copy_file_range(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    Outcome::Return((|| {
+        let (from, to) = (usable_file(thread, args[0])?, usable_file(thread, args[2])?);
+        let (source, target) = (Cursor::new(thread, from.clone(), args[1])?, Cursor::new(thread, to.clone(), args[3])?);
+        if args[5] != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if from.inode().is_directory() || to.inode().is_directory() {
+            return Err(Errno::EISDIR);
+        }
+        if from.inode().content().is_none() || to.inode().content().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        from.check_readable()?;
+        to.check_writable()?;
+        if to.status().contains(crate::file::StatusFlags::APPEND) {
+            return Err(Errno::EBADF);
+        }
+        let left = args[4].min(MAX_TRANSFER_BYTES as u64);
+        let overlaps = source.position.abs_diff(target.position) < left;
+        if from.inode().is_same(to.inode()) && overlaps {
+            return Err(Errno::EINVAL);
+        }
+        let mut copy = Copy { from: source, to, to_position: Some(target.position), left, done: 0 };
+        let result = copy.attempt(thread);
+        let target = Cursor { position: copy.to_position.unwrap_or_default(), ..target };
+        target.finish()?;
+        copy.finish(result)
+    })())
+}

@@ -1,0 +1,203 @@
+//! Devices: what character device nodes lead to.
+
+use crate::errno::{Errno, Result};
+use crate::file::{Destination, FileOps, Positioning, Source};
+use crate::fs::DeviceNumber;
+use crate::fs::open::Opener;
+use crate::platform;
+use crate::tty::{self, Terminal};
+use alloc::rc::Rc;
+use core::cell::RefCell;
+
+pub mod tree;
+
+/// Memory devices: `null`, `zero` and their kind (Linux, `Documentation/admin-guide/devices.txt`).
+pub const MEMORY_MAJOR: u32 = 1;
+/// The controlling terminal, and the console.
+pub const TERMINAL_MAJOR: u32 = 5;
+
+/// `/dev/null`.
+pub const NULL: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 3 };
+/// `/dev/zero`.
+pub const ZERO: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 5 };
+/// `/dev/full`.
+pub const FULL: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 7 };
+/// `/dev/random`.
+pub const RANDOM: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 8 };
+/// `/dev/urandom`.
+pub const URANDOM: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 9 };
+/// `/dev/tty`.
+pub const CONTROLLING_TERMINAL: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 0 };
+/// `/dev/ttyS0`: the same terminal as the console, but one that a session leader gets by opening it.
+pub const SERIAL: DeviceNumber = DeviceNumber { major: 4, minor: 64 };
+/// `/dev/console`.
+pub const CONSOLE: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 1 };
+
+/// What device nodes lead to.
+#[derive(Default)]
+pub struct Devices {
+    console: RefCell<Option<Rc<Terminal>>>,
+}
+
+impl Devices {
+    /// No console yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The console.
+    pub fn console(&self) -> Option<Rc<Terminal>> {
+        self.console.borrow().clone()
+    }
+
+    /// Sets the console.
+    pub fn set_console(&self, terminal: Rc<Terminal>) {
+        self.console.replace(Some(terminal));
+    }
+}
+
+/// Opens a character device. `ENXIO` if nothing has this number.
+pub fn open(opener: Opener<'_>, device: DeviceNumber) -> Result<Rc<dyn FileOps>> {
+    match device {
+        NULL => Ok(Rc::new(Null)),
+        ZERO => Ok(Rc::new(Zero)),
+        FULL => Ok(Rc::new(Full)),
+        RANDOM | URANDOM => Ok(Rc::new(Random)),
+        CONTROLLING_TERMINAL => {
+            let terminal = opener.terminal.ok_or(Errno::ENXIO)?;
+            Ok(Rc::new(tty::TerminalFile::open(terminal)?))
+        }
+        CONSOLE | SERIAL => {
+            let terminal = opener.devices.console().ok_or(Errno::ENXIO)?;
+            Ok(Rc::new(tty::TerminalFile::open(&terminal)?))
+        }
+        _ => Err(Errno::ENXIO),
+    }
+}
+
+/// `/dev/null`: swallows all, gives nothing.
+#[derive(Debug)]
+pub struct Null;
+
+impl FileOps for Null {
+    fn read(&self, _position: u64, _to: &mut dyn Destination) -> Result<usize> {
+        Ok(0)
+    }
+
+    fn write(&self, _position: u64, from: &mut dyn Source) -> Result<usize> {
+        // What is thrown away is not looked at: a bad address is no error here, as on Linux.
+        Ok(from.discard())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Ignored
+    }
+}
+
+/// The chunk in which zeroes and random bytes are handed out, in bytes.
+const CHUNK_BYTES: usize = 4096;
+
+/// Gives zeroes until the destination is full.
+fn put_zeroes(to: &mut dyn Destination) -> Result<usize> {
+    const ZEROES: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+    let mut total = 0;
+    while to.remaining() > 0 {
+        let length = to.remaining().min(CHUNK_BYTES);
+        let taken = to.put(ZEROES.get(..length).unwrap_or_default());
+        total += taken;
+        if taken < length {
+            return crate::file::io::moved_or_fault(total);
+        }
+    }
+    Ok(total)
+}
+
+/// `/dev/zero`: swallows all, gives zeroes.
+#[derive(Debug)]
+pub struct Zero;
+
+impl FileOps for Zero {
+    fn read(&self, _position: u64, to: &mut dyn Destination) -> Result<usize> {
+        put_zeroes(to)
+    }
+
+    fn write(&self, _position: u64, from: &mut dyn Source) -> Result<usize> {
+        // What is thrown away is not looked at: a bad address is no error here, as on Linux.
+        Ok(from.discard())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Ignored
+    }
+}
+
+/// `/dev/full`: never has room, gives zeroes.
+#[derive(Debug)]
+pub struct Full;
+
+impl FileOps for Full {
+    fn read(&self, _position: u64, to: &mut dyn Destination) -> Result<usize> {
+        put_zeroes(to)
+    }
+
+    fn write(&self, _position: u64, _from: &mut dyn Source) -> Result<usize> {
+        Err(Errno::ENOSPC)
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Ignored
+    }
+}
+
+/// `/dev/random`, `/dev/urandom`: unpredictable bytes.
+#[derive(Debug)]
+pub struct Random;
+
+/// How many random bytes one read gives at most: they are made one by one, and others wait meanwhile.
+const MAX_RANDOM_BYTES: usize = 1 << 20;
+
+impl FileOps for Random {
+    fn read(&self, _position: u64, to: &mut dyn Destination) -> Result<usize> {
+        let mut chunk = [0; CHUNK_BYTES];
+        let mut total = 0;
+        while to.remaining() > 0 && total < MAX_RANDOM_BYTES {
+            let length = to.remaining().min(CHUNK_BYTES);
+            let part = chunk.get_mut(..length).unwrap_or_default();
+            platform::random(part);
+            let taken = to.put(part);
+            total += taken;
+            if taken < length {
+                return crate::file::io::moved_or_fault(total);
+            }
+        }
+        Ok(total)
+    }
+
+    fn write(&self, _position: u64, from: &mut dyn Source) -> Result<usize> {
+        // What is thrown away is not looked at: a bad address is no error here, as on Linux.
+        Ok(from.discard())
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Ignored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::io::{SliceDestination, SliceSource};
+
+    #[test]
+    fn full_is_full_and_null_is_not() {
+        assert_eq!(Full.write(0, &mut SliceSource::new(b"abc")), Err(Errno::ENOSPC));
+        assert_eq!(Null.write(0, &mut SliceSource::new(b"abc")), Ok(3));
+    }
+
+    #[test]
+    fn zero_gives_zeroes() {
+        let mut buffer = [1; 10_000];
+        assert_eq!(Zero.read(0, &mut SliceDestination::new(&mut buffer)), Ok(10_000));
+        assert!(buffer.iter().all(|byte| *byte == 0));
+    }
+}

@@ -1,0 +1,50 @@
+//! The names in `/dev`.
+
+use super::{CONSOLE, CONTROLLING_TERMINAL, FULL, NULL, RANDOM, SERIAL, URANDOM, ZERO};
+use crate::errno::Result;
+use crate::fs::{Body, Dentry, DeviceNumber, FileSystem, Inode, tmpfs};
+use alloc::rc::Rc;
+
+/// Device nodes: name, number, permissions.
+const NODES: [(&str, DeviceNumber, u32); 8] = [
+    ("null", NULL, 0o666),
+    ("zero", ZERO, 0o666),
+    ("full", FULL, 0o666),
+    ("random", RANDOM, 0o666),
+    ("urandom", URANDOM, 0o666),
+    ("tty", CONTROLLING_TERMINAL, 0o666),
+    ("console", CONSOLE, 0o600),
+    ("ttyS0", SERIAL, 0o620),
+];
+
+/// Symbolic links: name, target.
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// A file system with the device nodes.
+pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
+    let (filesystem, root) = tmpfs::new(0o755);
+    for (name, device, permissions) in NODES {
+        let inode = Inode::new(&filesystem, permissions, 0, 0, Body::CharacterDevice(device))?;
+        add(&root, name, inode)?;
+    }
+    for (name, target) in LINKS {
+        let inode = Inode::new(&filesystem, 0o777, 0, 0, tmpfs::link(target.as_bytes()))?;
+        add(&root, name, inode)?;
+    }
+    let shared_memory = Inode::new(&filesystem, 0o1777, 0, 0, tmpfs::directory())?;
+    root.inode().add_link()?;
+    add(&root, "shm", shared_memory)?;
+    Ok((filesystem, root))
+}
+
+fn add(root: &Rc<Dentry>, name: &str, inode: Rc<Inode>) -> Result<()> {
+    if let Some(names) = root.inode().directory()?.names() {
+        names.insert(Dentry::stored(root, name.as_bytes(), inode)?);
+    }
+    Ok(())
+}

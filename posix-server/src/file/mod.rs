@@ -1,0 +1,408 @@
+//! Open files: what a descriptor names.
+//!
+//! A descriptor ([`FdTable`]) names an [`OpenFile`], Linux's *open file description*: a position and status flags, shared by
+//! all descriptors that `dup` and `fork` made of it. What the file can do is behind [`FileOps`]. Its methods never wait: what
+//! can't be done now is `EAGAIN`, and the caller decides whether that is the program's answer or a reason to wait for
+//! [`FileOps::wait_queue`].
+
+pub mod event;
+pub mod io;
+mod table;
+
+pub use io::{Destination, Source};
+pub use table::{FdTable, OnExec};
+
+use crate::budget::{Charge, Kind as Budget};
+use crate::errno::Errno;
+use crate::fs::locks::Owner;
+use crate::fs::{Inode, Location};
+use crate::process::Pid;
+use crate::tty::Terminal;
+use crate::wait::WaitQueue;
+use alloc::rc::Rc;
+use bitflags::bitflags;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+use linux_raw_sys::general as linux;
+
+bitflags! {
+    /// What a file is ready for, with the numbers of `poll`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PollEvents: u32 {
+        /// Reading would not wait.
+        const IN = linux::POLLIN;
+        /// Something exceptional can be read.
+        const PRIORITY = linux::POLLPRI;
+        /// Writing would not wait.
+        const OUT = linux::POLLOUT;
+        /// An error; always reported.
+        const ERROR = linux::POLLERR;
+        /// The other end has gone; always reported.
+        const HANG_UP = linux::POLLHUP;
+        /// The descriptor is not open; always reported.
+        const INVALID = linux::POLLNVAL;
+        /// As `IN`, for ordinary data.
+        const READ_NORMAL = linux::POLLRDNORM;
+        /// As `PRIORITY`, for data of a band.
+        const READ_BAND = linux::POLLRDBAND;
+        /// As `OUT`, for ordinary data.
+        const WRITE_NORMAL = linux::POLLWRNORM;
+        /// As `OUT`, for data of a band.
+        const WRITE_BAND = linux::POLLWRBAND;
+        /// The other end will write no more.
+        const READ_HANG_UP = linux::POLLRDHUP;
+    }
+}
+
+impl PollEvents {
+    /// Reading would not wait.
+    pub const READABLE: Self = Self::IN.union(Self::READ_NORMAL);
+    /// Writing would not wait.
+    pub const WRITABLE: Self = Self::OUT.union(Self::WRITE_NORMAL);
+    /// What `poll` reports unasked.
+    pub const ALWAYS: Self = Self::ERROR.union(Self::HANG_UP).union(Self::INVALID);
+}
+
+bitflags! {
+    /// The flags of an open file that `fcntl(F_SETFL)` can change.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct StatusFlags: u32 {
+        /// Writes go to the end.
+        const APPEND = linux::O_APPEND;
+        /// Nothing waits.
+        const NONBLOCK = linux::O_NONBLOCK;
+        /// Signals on readiness; kept, without effect.
+        const ASYNC = linux::FASYNC;
+        /// Past the cache; kept, without effect.
+        const DIRECT = linux::O_DIRECT;
+        /// No access times.
+        const NO_ACCESS_TIME = linux::O_NOATIME;
+    }
+}
+
+/// What an open file may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessMode {
+    /// `O_RDONLY`.
+    Read,
+    /// `O_WRONLY`.
+    Write,
+    /// `O_RDWR`.
+    ReadWrite,
+    /// The fourth value, for `ioctl` only: permissions to read and write are needed, but neither can be done.
+    Neither,
+    /// `O_PATH`: a name, not a file.
+    Path,
+}
+
+impl AccessMode {
+    /// The mode that `open` flags name.
+    pub fn from_flags(flags: u32) -> Self {
+        if flags & linux::O_PATH != 0 {
+            return Self::Path;
+        }
+        match flags & linux::O_ACCMODE {
+            linux::O_RDONLY => Self::Read,
+            linux::O_WRONLY => Self::Write,
+            linux::O_RDWR => Self::ReadWrite,
+            _ => Self::Neither,
+        }
+    }
+
+    /// The bits of it that `F_GETFL` shows.
+    pub fn flags(self) -> u32 {
+        match self {
+            Self::Read => linux::O_RDONLY,
+            Self::Write => linux::O_WRONLY,
+            Self::ReadWrite => linux::O_RDWR,
+            Self::Neither => linux::O_ACCMODE,
+            Self::Path => linux::O_PATH,
+        }
+    }
+
+    /// Whether it allows reading.
+    pub fn can_read(self) -> bool {
+        match self {
+            Self::Read | Self::ReadWrite => true,
+            Self::Write | Self::Neither | Self::Path => false,
+        }
+    }
+
+    /// Whether it allows writing.
+    pub fn can_write(self) -> bool {
+        match self {
+            Self::Write | Self::ReadWrite => true,
+            Self::Read | Self::Neither | Self::Path => false,
+        }
+    }
+}
+
+/// What the position of a file means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positioning {
+    /// A byte's place, which reads and writes advance.
+    Bytes,
+    /// A place in a directory.
+    Entries,
+    /// Always 0, and seeking is harmless.
+    Ignored,
+    /// There is none: seeking is `ESPIPE`.
+    Stream,
+}
+
+/// What makes one kind of file different from another. A value of this trait is made for each open file, and dropped with it.
+pub trait FileOps {
+    /// Reads from `position` (ignored by streams). Returns how many bytes; 0 is the end. `EAGAIN`: nothing yet.
+    fn read(&self, position: u64, to: &mut dyn Destination) -> Result<usize, Errno>;
+
+    /// Reads what there is at once, where [`read`](Self::read) would rather wait for more (a terminal with `VMIN`).
+    fn read_now(&self, position: u64, to: &mut dyn Destination) -> Result<usize, Errno> {
+        self.read(position, to)
+    }
+
+    /// Writes at `position` (ignored by streams). Returns how many bytes, which may be fewer than there are. `EAGAIN`: no room.
+    fn write(&self, position: u64, from: &mut dyn Source) -> Result<usize, Errno>;
+
+    /// What the position means.
+    fn positioning(&self) -> Positioning;
+
+    /// What it is ready for now.
+    fn readiness(&self) -> PollEvents {
+        PollEvents::READABLE | PollEvents::WRITABLE
+    }
+
+    /// What is woken when that changes. `None`: it never does.
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// The terminal that it is, if it is one.
+    fn terminal(&self) -> Option<&Rc<Terminal>> {
+        None
+    }
+
+    /// How many bytes a read would give now (`FIONREAD`). `ENOTTY`: it can't say.
+    fn readable_bytes(&self) -> Result<usize, Errno> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// The pipe that it is an end of, if it is one.
+    fn pipe(&self) -> Option<&crate::pipe::Pipe> {
+        None
+    }
+
+    /// When a read in vain that has waited since `since_ns` gives up and reads nothing, on the clock of `platform::now_ns`.
+    fn read_deadline_ns(&self, since_ns: u64) -> Option<u64> {
+        let _ = since_ns;
+        None
+    }
+}
+
+/// The number of the next open file.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What an open file takes of the server's memory, about, in bytes.
+const OPEN_FILE_BYTES: u64 = 320;
+
+/// What it takes besides if its inode and names are its own, about, in bytes.
+const GENERATED_FILE_BYTES: u64 = 2048;
+
+/// An open file description.
+pub struct OpenFile {
+    /// Pays for it.
+    _charge: Charge,
+    id: u64,
+    ops: Rc<dyn FileOps>,
+    inode: Rc<Inode>,
+    location: Option<Location>,
+    access: AccessMode,
+    position: Cell<u64>,
+    status: Cell<StatusFlags>,
+    /// Of the flags it was opened with, those that `F_GETFL` shows besides access mode and status.
+    shown_flags: u32,
+    /// Who gets `SIGIO` (`F_SETOWN`): kept, never used.
+    owner: Cell<i32>,
+}
+
+impl core::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OpenFile").field("inode", &self.inode).field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(locks) = self.inode.locks_if_any() {
+            locks.release_file(self.id);
+        }
+    }
+}
+
+impl OpenFile {
+    /// An open file at position 0. `flags` are those of `open`; `location` is where it was found, if it has a name. `ENFILE`
+    /// if the server keeps too much already.
+    pub fn new(
+        ops: Rc<dyn FileOps>,
+        inode: Rc<Inode>,
+        location: Option<Location>,
+        flags: u32,
+    ) -> Result<Rc<Self>, Errno> {
+        // The open file alone keeps what a generated file system has made for it.
+        let generated = if inode.filesystem().is_stored() { 0 } else { GENERATED_FILE_BYTES };
+        let charge = Charge::new(Budget::Open, OPEN_FILE_BYTES + generated).map_err(|_| Errno::ENFILE)?;
+        let access = AccessMode::from_flags(flags);
+        let kept = linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_SYNC | linux::O_DSYNC | linux::O_LARGEFILE;
+        let path_only = linux::O_DIRECTORY | linux::O_NOFOLLOW;
+        let shown_flags = flags & if access == AccessMode::Path { path_only } else { kept };
+        let status =
+            if access == AccessMode::Path { StatusFlags::empty() } else { StatusFlags::from_bits_truncate(flags) };
+        Ok(Rc::new(Self {
+            _charge: charge,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            ops,
+            inode,
+            location,
+            access,
+            position: Cell::new(0),
+            status: Cell::new(status),
+            shown_flags,
+            owner: Cell::new(0),
+        }))
+    }
+
+    /// A number that no other open file has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// A process has closed a descriptor of it: as POSIX says, all record locks of the process on the file go.
+    pub fn release_record_locks(&self, pid: Pid) {
+        if let Some(locks) = self.inode.locks_if_any() {
+            locks.unlock(Owner::Process(pid), 0, u64::MAX);
+        }
+    }
+
+    /// What it can do.
+    pub fn ops(&self) -> &Rc<dyn FileOps> {
+        &self.ops
+    }
+
+    /// What it is, for `fstat`.
+    pub fn inode(&self) -> &Rc<Inode> {
+        &self.inode
+    }
+
+    /// Where it was found. `None`: it never had a name, like a pipe.
+    pub fn location(&self) -> Option<&Location> {
+        self.location.as_ref()
+    }
+
+    /// What it may be used for.
+    pub fn access(&self) -> AccessMode {
+        self.access
+    }
+
+    /// `EBADF` unless it may be read.
+    pub fn check_readable(&self) -> Result<(), Errno> {
+        if self.access.can_read() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// `EBADF` unless it may be written.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        if self.access.can_write() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// `EBADF` if it is only a path.
+    pub fn check_not_path(&self) -> Result<(), Errno> {
+        if self.access == AccessMode::Path { Err(Errno::EBADF) } else { Ok(()) }
+    }
+
+    /// The flags that can change.
+    pub fn status(&self) -> StatusFlags {
+        self.status.get()
+    }
+
+    /// Changes them.
+    pub fn set_status(&self, status: StatusFlags) {
+        self.status.set(status);
+    }
+
+    /// Whether nothing waits (`O_NONBLOCK`).
+    pub fn is_nonblocking(&self) -> bool {
+        self.status.get().contains(StatusFlags::NONBLOCK)
+    }
+
+    /// All flags, as `F_GETFL` shows them.
+    pub fn flags(&self) -> u32 {
+        self.access.flags() | self.status.get().bits() | self.shown_flags
+    }
+
+    /// Who is told of readiness by signal.
+    pub fn owner(&self) -> i32 {
+        self.owner.get()
+    }
+
+    /// Sets that.
+    pub fn set_owner(&self, owner: i32) {
+        self.owner.set(owner);
+    }
+
+    /// The position.
+    pub fn position(&self) -> u64 {
+        self.position.get()
+    }
+
+    /// Sets it.
+    pub fn set_position(&self, position: u64) {
+        self.position.set(position);
+    }
+
+    /// Reads at the position, and advances it. Takes what there is if the file is not to wait.
+    pub fn read(&self, to: &mut dyn Destination) -> Result<usize, Errno> {
+        let position = self.position.get();
+        let count =
+            if self.is_nonblocking() { self.ops.read_now(position, to)? } else { self.ops.read(position, to)? };
+        self.advance(position, count);
+        Ok(count)
+    }
+
+    /// Writes at the position, or at the end if it is opened so, and advances the position.
+    pub fn write(&self, from: &mut dyn Source) -> Result<usize, Errno> {
+        let position = self.write_position(self.position.get());
+        let count = self.ops.write(position, from)?;
+        self.advance(position, count);
+        Ok(count)
+    }
+
+    /// Where a write that asks for `position` goes: with `O_APPEND`, to the end.
+    pub fn write_position(&self, position: u64) -> u64 {
+        let appends = self.status.get().contains(StatusFlags::APPEND) && self.ops.positioning() == Positioning::Bytes;
+        if appends { self.inode.size() } else { position }
+    }
+
+    fn advance(&self, from: u64, count: usize) {
+        match self.ops.positioning() {
+            Positioning::Bytes => self.position.set(from.saturating_add(count as u64)),
+            Positioning::Entries | Positioning::Ignored | Positioning::Stream => {}
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An open file without content, for tests of what holds files.
+    pub(crate) fn null_file() -> Rc<OpenFile> {
+        OpenFile::new(Rc::new(crate::dev::Null), Inode::anonymous_for_tests(), None, linux::O_RDWR).unwrap()
+    }
+
+    #[test]
+    fn flags_are_shown_as_they_were_given_without_those_that_only_open_uses() {
+        let flags =
+            linux::O_WRONLY | linux::O_APPEND | linux::O_CREAT | linux::O_EXCL | linux::O_TRUNC | linux::O_CLOEXEC;
+        let file = OpenFile::new(Rc::new(crate::dev::Null), Inode::anonymous_for_tests(), None, flags).unwrap();
+        assert_eq!(file.flags(), linux::O_WRONLY | linux::O_APPEND);
+        assert!(file.check_readable().is_err() && file.check_writable().is_ok());
+    }
+}

@@ -1,0 +1,210 @@
+//! The name space at the start: the root file system from the boot archive, and what the server itself mounts.
+//!
+//! No content is copied. A file of the archive is a length and a way to make its memory, a copy-on-write view of its part of
+//! the archive, which is made when the file is first opened, run or mapped.
+
+use super::content::{Content, MakeMemory};
+use super::walk::{Actor, LastLink, Walk};
+use super::{Body, Dentry, FileSystem, FsContext, Inode, Location, Namespace, Times, procfs, tmpfs};
+use crate::cred::Credentials;
+use crate::dev;
+use crate::errno::{Errno, Result};
+use crate::file::{FdTable, FileOps, OnExec, OpenFile};
+use crate::host_link::{HostInput, HostLink, HostOutput, Output};
+use crate::pipe::Pipe;
+use crate::process::{Pid, Server};
+use crate::tty::{GroupSignals, Terminal, TerminalFile};
+use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
+use boot_archive::{Archive, Content as ArchiveContent};
+use linux_raw_sys::general as linux;
+
+/// The folder of the archive whose entries fill the root.
+const ROOT_PREFIX: &[u8] = b"root/";
+
+const NS_PER_SECOND: i64 = 1_000_000_000;
+
+/// Makes the memory of `length` bytes at an offset of the archive.
+pub type ArchiveMemory = Rc<dyn Fn(u64, u64) -> Result<crate::platform::Memory>>;
+
+/// Why the root could not be filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootError {
+    /// The path in the archive.
+    pub path: Vec<u8>,
+    /// What went wrong.
+    pub errno: Errno,
+}
+
+impl core::fmt::Display for BootError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "the boot archive's entry {:?} can't be used: {}",
+            alloc::string::String::from_utf8_lossy(&self.path),
+            self.errno
+        )
+    }
+}
+
+impl core::error::Error for BootError {}
+
+/// Directories that are there whatever the archive has, with their permissions.
+const DIRECTORIES: [(&str, u32); 5] =
+    [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("root", 0o700), ("run", 0o755)];
+
+/// A name space whose root file system has the entries of the archive.
+pub fn root(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Result<Rc<Namespace>, BootError> {
+    let (filesystem, root) = tmpfs::new(0o755);
+    for entry in archive.entries() {
+        let Some(path) = entry.path().strip_prefix(ROOT_PREFIX) else { continue };
+        let fail = |errno| BootError { path: entry.path().to_vec(), errno };
+        let body = match entry.content() {
+            ArchiveContent::Directory => tmpfs::directory(),
+            ArchiveContent::Symlink(target) => tmpfs::link(target),
+            ArchiveContent::File { offset, bytes } => Body::Regular(file(memory, offset, bytes.len() as u64)),
+        };
+        let inode = Inode::new(&filesystem, entry.mode(), entry.uid(), entry.gid(), body).map_err(fail)?;
+        let modified = entry.modified_s().saturating_mul(NS_PER_SECOND);
+        inode.set_times(Times { modified, changed: modified, ..inode.times() });
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        add(&filesystem, &root, &parts, inode).map_err(fail)?;
+    }
+    for (name, permissions) in DIRECTORIES {
+        let fail = |errno| BootError { path: name.as_bytes().to_vec(), errno };
+        directory(&filesystem, &root, name.as_bytes(), permissions).map_err(fail)?;
+    }
+    Ok(Namespace::new(&filesystem, root))
+}
+
+fn file(memory: &ArchiveMemory, offset: u64, length: u64) -> Content {
+    if length == 0 {
+        return Content::empty();
+    }
+    let memory = memory.clone();
+    let make: MakeMemory = alloc::boxed::Box::new(move || memory(offset, length));
+    Content::deferred(length, make)
+}
+
+/// Adds an inode at a path, whose directories are made if they are missing.
+fn add(filesystem: &Rc<FileSystem>, root: &Rc<Dentry>, path: &[&[u8]], inode: Rc<Inode>) -> Result<()> {
+    let Some((name, directories)) = path.split_last() else { return Err(Errno::EINVAL) };
+    let mut at = root.clone();
+    for part in directories {
+        at = directory(filesystem, &at, part, 0o755)?;
+    }
+    let names = at.inode().directory()?.names().ok_or(Errno::EPERM)?;
+    if names.get(name).is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if inode.is_directory() {
+        at.inode().add_link()?;
+    }
+    names.insert(Dentry::stored(&at, name, inode)?);
+    Ok(())
+}
+
+/// The directory of this name, which is made if it is missing.
+fn directory(filesystem: &Rc<FileSystem>, parent: &Rc<Dentry>, name: &[u8], permissions: u32) -> Result<Rc<Dentry>> {
+    let names = parent.inode().directory()?.names().ok_or(Errno::EPERM)?;
+    if let Some(found) = names.get(name) {
+        return Ok(found);
+    }
+    let inode = Inode::new(filesystem, permissions, 0, 0, tmpfs::directory())?;
+    parent.inode().add_link()?;
+    let dentry = Dentry::stored(parent, name, inode)?;
+    names.insert(dentry.clone());
+    Ok(dentry)
+}
+
+/// Sends the signals of a terminal to processes of a server, as long as there is one.
+struct ServerGroups(Weak<Server>);
+
+impl GroupSignals for ServerGroups {
+    fn signal_group(&self, group: crate::process::Pid, signal: crate::signal::Signal) {
+        if let Some(server) = self.0.upgrade() {
+            server.signal_group(group, signal);
+        }
+    }
+}
+
+/// Mounts `/dev` and `/proc`, and makes the console's terminal, which is returned. It has no device yet.
+pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
+    let namespace = &server.namespace;
+    let (devices, devices_root) = dev::tree::new()?;
+    mount(namespace, b"/dev", &devices, devices_root)?;
+    let (processes, processes_root) = procfs::new(server);
+    mount(namespace, b"/proc", &processes, processes_root)?;
+    let terminal = Terminal::new(Rc::new(ServerGroups(Rc::downgrade(server))));
+    namespace.devices().set_console(terminal.clone());
+    Ok(terminal)
+}
+
+fn mount(namespace: &Rc<Namespace>, path: &[u8], filesystem: &Rc<FileSystem>, root: Rc<Dentry>) -> Result<()> {
+    let at = find(namespace, path)?;
+    namespace.mount(filesystem, root, at);
+    Ok(())
+}
+
+/// The place that an absolute path names, for the server itself.
+fn find(namespace: &Rc<Namespace>, path: &[u8]) -> Result<Location> {
+    let context = FsContext::new(namespace).ok_or(Errno::ENOENT)?;
+    let credentials = Credentials::root();
+    let actor = Actor { context: &context, credentials: &credentials };
+    Walk::new(actor).place(&context.root, path, LastLink::Follow)
+}
+
+/// Where the first process stands: in this directory, which is made if it is missing.
+pub fn first_context(namespace: &Rc<Namespace>, path: &[u8]) -> Result<FsContext> {
+    let context = FsContext::new(namespace).ok_or(Errno::ENOENT)?;
+    let root = context.root.clone();
+    let mut at = root.dentry.clone();
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        at = match at.inode().directory()?.lookup(&at, part) {
+            Ok(found) => namespace.cross(root.with(found)).dentry,
+            Err(_) => directory(root.inode().filesystem(), &at, part, 0o755)?,
+        };
+    }
+    let cwd = find(namespace, path)?;
+    cwd.inode().directory()?;
+    Ok(FsContext { cwd, ..context })
+}
+
+/// No limit on descriptors is reached by the first three.
+const FIRST_DESCRIPTORS: u64 = 3;
+
+fn three(files: [Rc<OpenFile>; 3]) -> Result<FdTable> {
+    let mut table = FdTable::new();
+    for file in files {
+        table.insert(file, 0, OnExec::Keep, FIRST_DESCRIPTORS)?;
+    }
+    Ok(table)
+}
+
+/// Descriptors 0, 1 and 2 on the console.
+pub fn console_files(namespace: &Rc<Namespace>, terminal: &Rc<Terminal>) -> Result<FdTable> {
+    let place = find(namespace, b"/dev/console")?;
+    let ops = Rc::new(TerminalFile::open(terminal)?);
+    let file = OpenFile::new(ops, place.inode().clone(), Some(place), linux::O_RDWR)?;
+    three([file.clone(), file.clone(), file])
+}
+
+/// Descriptors 0, 1 and 2 on the host link.
+pub fn link_files(namespace: &Rc<Namespace>, link: &Rc<HostLink>) -> Result<FdTable> {
+    let root = Credentials::root();
+    let file = |ops: Rc<dyn FileOps>, flags| {
+        let inode = Inode::anonymous_pipe(namespace.pipes(), &root, Pipe::new()?)?;
+        OpenFile::new(ops, inode, None, flags)
+    };
+    three([
+        file(Rc::new(HostInput(link.clone())), linux::O_RDONLY)?,
+        file(Rc::new(HostOutput(link.clone(), Output::Standard)), linux::O_WRONLY)?,
+        file(Rc::new(HostOutput(link.clone(), Output::Error)), linux::O_WRONLY)?,
+    ])
+}
+
+/// Makes the console the controlling terminal of a session, with the leader's group in the foreground.
+pub fn give_console(server: &Rc<Server>, terminal: &Rc<Terminal>, session: Pid) {
+    terminal.set_session(session, session);
+    server.set_controlling_terminal(session, Some(terminal.clone()));
+}

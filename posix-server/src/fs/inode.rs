@@ -1,0 +1,516 @@
+//! Inodes: files themselves, whatever their names.
+//!
+//! An [`Inode`] holds the attributes that all files have, and a [`Body`] that says what it is. Each body is a type of its own;
+//! directories, links and generated files are traits, because several file systems have them.
+
+use super::content::Content;
+use super::locks::Locks;
+use super::{Dentry, FileSystem, FsContext, Location};
+use crate::budget::{Charge, Kind as Budget};
+use crate::cred::{Access, Credentials, Gid, Uid};
+use crate::errno::{Errno, Result};
+use crate::pipe::Pipe;
+use crate::platform;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, OnceCell};
+use linux_raw_sys::general as linux;
+
+/// The bits of a mode that `chmod` changes.
+pub const PERMISSION_BITS: u32 = 0o7777;
+
+/// What an inode takes of the server's memory, about, in bytes.
+const INODE_BYTES: u64 = 512;
+
+/// The number of a device, as `stat` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct DeviceNumber {
+    /// The driver.
+    pub major: u32,
+    /// Which of the driver's devices.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// From the 64-bit form that `mknod` gets (of which Linux uses the low 32 bits).
+    pub const fn from_encoded(encoded: u64) -> Self {
+        let encoded = encoded as u32;
+        Self { major: (encoded >> 8) & 0xfff, minor: (encoded & 0xff) | ((encoded >> 12) & 0xf_ff00) }
+    }
+
+    /// In the form that `stat` gives.
+    pub const fn encoded(self) -> u64 {
+        let (major, minor) = (self.major as u64, self.minor as u64);
+        (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32)
+    }
+}
+
+/// A point of Unix time in ns.
+pub type TimeNs = i64;
+
+/// The times of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Last read.
+    pub accessed: TimeNs,
+    /// Last change of the content.
+    pub modified: TimeNs,
+    /// Last change of anything.
+    pub changed: TimeNs,
+    /// When it was made.
+    pub born: TimeNs,
+}
+
+/// Now, for a time stamp.
+pub fn now() -> TimeNs {
+    i64::try_from(platform::realtime_ns()).unwrap_or(i64::MAX)
+}
+
+/// Access times older than this are renewed also if nothing changed (`relatime`): a day.
+const ACCESS_TIME_MAX_AGE_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
+
+/// One name in a directory, as `getdents64` shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The inode's number.
+    pub inode: u64,
+    /// The type bits of the inode's mode.
+    pub file_type: u32,
+    /// Where the next entry begins.
+    pub next: u64,
+}
+
+/// Whether a listing goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// With the next entry.
+    Continue,
+    /// Not: this entry was not taken.
+    Stop,
+}
+
+/// The positions of a directory below this one are `.` (0) and `..` (1).
+pub const FIRST_ENTRY: u64 = 2;
+
+/// What a directory does.
+pub trait Directory {
+    /// Finds a name. `this` is the directory. `ENOENT`, `ENAMETOOLONG`.
+    fn lookup(&self, this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>>;
+
+    /// Shows the names from position `from` (at least [`FIRST_ENTRY`]) on to `each`, until that stops.
+    fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()>;
+
+    /// The directory as one whose names can be changed.
+    fn names(&self) -> Option<&super::tmpfs::Names> {
+        None
+    }
+}
+
+/// Where a symbolic link leads.
+pub enum Target {
+    /// To a path.
+    Path(Vec<u8>),
+    /// To a place, whether or not it has a name (`/proc/self/fd/3`).
+    Place(Location),
+}
+
+/// What a symbolic link does.
+pub trait Link {
+    /// What `readlink` shows to somebody who stands in `context`.
+    fn text(&self, context: &FsContext) -> Result<Vec<u8>>;
+
+    /// Where it leads.
+    fn target(&self, context: &FsContext) -> Result<Target> {
+        Ok(Target::Path(self.text(context)?))
+    }
+
+    /// The size that `stat` shows: the length of the target where that is stored.
+    fn size(&self) -> u64 {
+        0
+    }
+}
+
+/// A file whose content is made when it is read.
+pub trait Generator {
+    /// The content, for one opening of the file.
+    fn generate(&self) -> Result<Vec<u8>>;
+}
+
+/// What an inode is.
+pub enum Body {
+    /// A regular file in memory.
+    Regular(Content),
+    /// A directory.
+    Directory(Box<dyn Directory>),
+    /// A symbolic link.
+    Link(Box<dyn Link>),
+    /// A character device.
+    CharacterDevice(DeviceNumber),
+    /// A block device. There are none; only the name can be made.
+    BlockDevice(DeviceNumber),
+    /// A FIFO, with its pipe once it has been opened.
+    Fifo(OnceCell<Rc<Pipe>>),
+    /// A socket's name.
+    Socket,
+    /// A file of no type, which has no name, like an event counter.
+    Anonymous,
+    /// A regular file whose content is generated.
+    Generated(Box<dyn Generator>),
+}
+
+impl Body {
+    /// The type bits of the mode.
+    pub fn file_type(&self) -> u32 {
+        match self {
+            Self::Regular(_) | Self::Generated(_) => linux::S_IFREG,
+            Self::Directory(_) => linux::S_IFDIR,
+            Self::Link(_) => linux::S_IFLNK,
+            Self::CharacterDevice(_) => linux::S_IFCHR,
+            Self::BlockDevice(_) => linux::S_IFBLK,
+            Self::Fifo(_) => linux::S_IFIFO,
+            Self::Socket => linux::S_IFSOCK,
+            Self::Anonymous => 0,
+        }
+    }
+}
+
+/// A file.
+pub struct Inode {
+    filesystem: Rc<FileSystem>,
+    number: u64,
+    permissions: Cell<u32>,
+    uid: Cell<Uid>,
+    gid: Cell<Gid>,
+    links: Cell<u32>,
+    times: Cell<Times>,
+    locks: OnceCell<Box<Locks>>,
+    /// Pays for the inode itself.
+    charge: Cell<Charge>,
+    body: Body,
+}
+
+impl core::fmt::Debug for Inode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Inode({}:{}, mode {:o})", self.filesystem.name(), self.number, self.mode())
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        self.filesystem.forget_inode();
+    }
+}
+
+impl Inode {
+    /// A new inode with one link, made now. `ENOSPC` if the file system has no more.
+    pub fn new(filesystem: &Rc<FileSystem>, permissions: u32, uid: Uid, gid: Gid, body: Body) -> Result<Rc<Self>> {
+        let own_bytes = match &body {
+            Body::Link(link) => link.size(),
+            Body::Regular(_)
+            | Body::Directory(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => 0,
+        };
+        // A pipe's inode has no name.
+        let kind = if filesystem.is_stored() { Budget::Names } else { Budget::Open };
+        let charge = Charge::new(kind, INODE_BYTES + own_bytes).map_err(|_| Errno::ENOSPC)?;
+        let number = filesystem.take_inode_number()?;
+        let inode = Self::with_number(filesystem, number, permissions, uid, gid, body);
+        inode.charge.set(charge);
+        Ok(inode)
+    }
+
+    /// The same with a number that the file system chose, and which counts as taken.
+    pub fn with_number(
+        filesystem: &Rc<FileSystem>,
+        number: u64,
+        permissions: u32,
+        uid: Uid,
+        gid: Gid,
+        body: Body,
+    ) -> Rc<Self> {
+        let now = now();
+        let links = if matches!(body, Body::Directory(_)) { 2 } else { 1 };
+        filesystem.note_inode();
+        Rc::new(Self {
+            filesystem: filesystem.clone(),
+            number,
+            permissions: Cell::new(permissions & PERMISSION_BITS),
+            uid: Cell::new(uid),
+            gid: Cell::new(gid),
+            links: Cell::new(links),
+            times: Cell::new(Times { accessed: now, modified: now, changed: now, born: now }),
+            locks: OnceCell::new(),
+            charge: Cell::default(),
+            body,
+        })
+    }
+
+    /// The file system that it belongs to.
+    pub fn filesystem(&self) -> &Rc<FileSystem> {
+        &self.filesystem
+    }
+
+    /// Its number there.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What it is.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The advisory locks on it.
+    pub fn locks(&self) -> &Locks {
+        self.locks.get_or_init(Box::default)
+    }
+
+    /// The same, if there ever was one.
+    pub fn locks_if_any(&self) -> Option<&Locks> {
+        self.locks.get().map(Box::as_ref)
+    }
+
+    /// Type and permissions.
+    pub fn mode(&self) -> u32 {
+        self.body.file_type() | self.permissions.get()
+    }
+
+    /// The owner.
+    pub fn uid(&self) -> Uid {
+        self.uid.get()
+    }
+
+    /// The group.
+    pub fn gid(&self) -> Gid {
+        self.gid.get()
+    }
+
+    /// How many names it has.
+    pub fn links(&self) -> u32 {
+        self.links.get()
+    }
+
+    /// Counts a name more. `EMLINK`.
+    pub fn add_link(&self) -> Result<()> {
+        self.links.set(self.links.get().checked_add(1).ok_or(Errno::EMLINK)?);
+        Ok(())
+    }
+
+    /// Counts a name less.
+    pub fn remove_link(&self) {
+        self.links.set(self.links.get().saturating_sub(1));
+    }
+
+    /// The times.
+    pub fn times(&self) -> Times {
+        self.times.get()
+    }
+
+    /// Sets them.
+    pub fn set_times(&self, times: Times) {
+        self.times.set(times);
+    }
+
+    /// Notes that attributes changed.
+    pub fn touch_changed(&self) {
+        self.times.set(Times { changed: now(), ..self.times.get() });
+    }
+
+    /// Notes that the content changed.
+    pub fn touch_modified(&self) {
+        let now = now();
+        self.times.set(Times { modified: now, changed: now, ..self.times.get() });
+    }
+
+    /// Notes that it was read: as `relatime` of Linux, only if the last access is older than the last change, or than a day.
+    pub fn touch_accessed(&self) {
+        let times = self.times.get();
+        let now = now();
+        let stale = now.saturating_sub(times.accessed) >= ACCESS_TIME_MAX_AGE_NS;
+        if times.accessed <= times.modified || times.accessed <= times.changed || stale {
+            self.times.set(Times { accessed: now, ..times });
+        }
+    }
+
+    /// Replaces the permission bits.
+    pub fn set_permissions(&self, permissions: u32) {
+        self.permissions.set(permissions & PERMISSION_BITS);
+        self.touch_changed();
+    }
+
+    /// Replaces owner and group.
+    pub fn set_owner(&self, uid: Uid, gid: Gid) {
+        self.uid.set(uid);
+        self.gid.set(gid);
+        self.touch_changed();
+    }
+
+    /// Takes the set-id bits away, as a write by somebody unprivileged does.
+    pub fn clear_set_id(&self) {
+        let permissions = self.permissions.get();
+        let mut lost = permissions & linux::S_ISUID;
+        if permissions & linux::S_IXGRP != 0 {
+            lost |= permissions & linux::S_ISGID;
+        }
+        if lost != 0 {
+            self.set_permissions(permissions & !lost);
+        }
+    }
+
+    /// The size in bytes, as `stat` shows it.
+    pub fn size(&self) -> u64 {
+        match &self.body {
+            Body::Regular(content) => content.size(),
+            Body::Directory(directory) => directory.names().map_or(0, super::tmpfs::Names::size_bytes),
+            Body::Link(link) => link.size(),
+            Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => 0,
+        }
+    }
+
+    /// The size of what it keeps in memory, in blocks of 512 bytes.
+    pub fn blocks(&self) -> u64 {
+        match &self.body {
+            Body::Regular(content) => content.blocks(),
+            Body::Directory(_)
+            | Body::Link(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => 0,
+        }
+    }
+
+    /// The device that it names; zero for other files.
+    pub fn device(&self) -> DeviceNumber {
+        match &self.body {
+            Body::CharacterDevice(device) | Body::BlockDevice(device) => *device,
+            Body::Regular(_)
+            | Body::Directory(_)
+            | Body::Link(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => DeviceNumber::default(),
+        }
+    }
+
+    /// It as a directory, or `ENOTDIR`.
+    pub fn directory(&self) -> Result<&dyn Directory> {
+        match &self.body {
+            Body::Directory(directory) => Ok(directory.as_ref()),
+            Body::Regular(_)
+            | Body::Link(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => Err(Errno::ENOTDIR),
+        }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.body, Body::Directory(_))
+    }
+
+    /// It as a symbolic link.
+    pub fn link(&self) -> Option<&dyn Link> {
+        match &self.body {
+            Body::Link(link) => Some(link.as_ref()),
+            Body::Regular(_)
+            | Body::Directory(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => None,
+        }
+    }
+
+    /// The content of a regular file in memory.
+    pub fn content(&self) -> Option<&Content> {
+        match &self.body {
+            Body::Regular(content) => Some(content),
+            Body::Directory(_)
+            | Body::Link(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => None,
+        }
+    }
+
+    /// `EACCES` unless the credentials allow `want`.
+    pub fn check_access(&self, credentials: &Credentials, want: Access) -> Result<()> {
+        if want.is_empty() || credentials.may(self.mode(), self.uid(), self.gid(), want) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
+    /// Whether two names lead to the same file.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.number == other.number && Rc::ptr_eq(&self.filesystem, &other.filesystem)
+    }
+
+    /// A FIFO of no file system, which `pipe` makes.
+    pub fn anonymous_pipe(filesystem: &Rc<FileSystem>, credentials: &Credentials, pipe: Rc<Pipe>) -> Result<Rc<Self>> {
+        let cell = OnceCell::from(pipe);
+        Self::new(filesystem, 0o600, credentials.fsuid, credentials.fsgid, Body::Fifo(cell))
+    }
+
+    /// An inode for tests that need any.
+    #[cfg(test)]
+    pub(crate) fn anonymous_for_tests() -> Rc<Self> {
+        let filesystem = FileSystem::new(&super::TMPFS);
+        Self::with_number(&filesystem, 1, 0o600, 0, 0, Body::Socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_survive_their_encoding() {
+        for device in [(1, 3), (5, 1), (136, 300), (4095, 0xf_ffff)] {
+            let device = DeviceNumber { major: device.0, minor: device.1 };
+            assert_eq!(DeviceNumber::from_encoded(device.encoded()), device);
+        }
+        assert_eq!(DeviceNumber { major: 1, minor: 3 }.encoded(), 0x103);
+    }
+
+    #[test]
+    fn a_second_access_does_not_change_the_access_time() {
+        let inode = Inode::anonymous_for_tests();
+        platform::advance_ns(10);
+        inode.touch_accessed();
+        let first = inode.times().accessed;
+        platform::advance_ns(10);
+        inode.touch_accessed();
+        assert_eq!(inode.times().accessed, first);
+        inode.touch_modified();
+        inode.touch_accessed();
+        assert_eq!(inode.times().accessed, first + 10);
+    }
+}

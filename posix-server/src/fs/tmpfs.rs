@@ -1,0 +1,141 @@
+//! The file system of files in memory.
+//!
+//! Regular files are [`Content`](super::content::Content), memory objects; everything else is here. A directory is an ordered map
+//! of names, and each name also has a position that it keeps as long as it lives, so that a listing that goes on after
+//! others have made or removed names shows every name that stayed exactly once.
+
+use super::inode::{Directory, Entry, FIRST_ENTRY, Link, Listing};
+use super::{Body, Dentry, FileSystem, FsContext, Inode, TMPFS};
+use crate::errno::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use linux_raw_sys::general::NAME_MAX;
+
+/// What `stat` shows as the size of a directory, per name (`BOGO_DIRENT_SIZE` of Linux).
+const BYTES_PER_NAME: u64 = 20;
+
+#[derive(Default)]
+struct Table {
+    by_name: BTreeMap<Rc<[u8]>, u64>,
+    by_position: BTreeMap<u64, Rc<Dentry>>,
+    next_position: u64,
+}
+
+/// The names in a directory.
+#[derive(Default)]
+pub struct Names {
+    table: RefCell<Table>,
+}
+
+impl Names {
+    /// No names.
+    pub fn new() -> Self {
+        let table = Table { next_position: FIRST_ENTRY, ..Table::default() };
+        Self { table: RefCell::new(table) }
+    }
+
+    /// The dentry of a name.
+    pub fn get(&self, name: &[u8]) -> Option<Rc<Dentry>> {
+        let table = self.table.borrow();
+        table.by_name.get(name).and_then(|position| table.by_position.get(position)).cloned()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.borrow().by_name.is_empty()
+    }
+
+    /// What `stat` shows as the size.
+    pub fn size_bytes(&self) -> u64 {
+        (self.table.borrow().by_name.len() as u64 + FIRST_ENTRY) * BYTES_PER_NAME
+    }
+
+    /// Adds a name, which must not be there.
+    pub fn insert(&self, dentry: Rc<Dentry>) {
+        let mut table = self.table.borrow_mut();
+        let position = table.next_position;
+        table.next_position = position.wrapping_add(1);
+        table.by_name.insert(dentry.name(), position);
+        table.by_position.insert(position, dentry);
+    }
+
+    /// Takes a name away.
+    pub fn remove(&self, name: &[u8]) -> Option<Rc<Dentry>> {
+        let mut table = self.table.borrow_mut();
+        let position = table.by_name.remove(name)?;
+        table.by_position.remove(&position)
+    }
+}
+
+/// A directory in memory.
+struct TmpfsDirectory {
+    names: Names,
+}
+
+impl Directory for TmpfsDirectory {
+    fn lookup(&self, _this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>> {
+        if name.len() > NAME_MAX as usize {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        self.names.get(name).ok_or(Errno::ENOENT)
+    }
+
+    fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()> {
+        let table = self.names.table.borrow();
+        for (position, dentry) in table.by_position.range(from..) {
+            let name = dentry.name();
+            let inode = dentry.inode();
+            let entry = Entry {
+                name: &name,
+                inode: inode.number(),
+                file_type: inode.body().file_type(),
+                next: position.saturating_add(1),
+            };
+            if each(entry) == Listing::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Option<&Names> {
+        Some(&self.names)
+    }
+}
+
+/// A symbolic link in memory.
+struct TmpfsLink {
+    target: Box<[u8]>,
+}
+
+impl Link for TmpfsLink {
+    fn text(&self, _context: &FsContext) -> Result<Vec<u8>> {
+        Ok(self.target.to_vec())
+    }
+
+    fn size(&self) -> u64 {
+        self.target.len() as u64
+    }
+}
+
+/// The body of an empty directory.
+pub fn directory() -> Body {
+    Body::Directory(Box::new(TmpfsDirectory { names: Names::new() }))
+}
+
+/// The body of a symbolic link.
+pub fn link(target: &[u8]) -> Body {
+    Body::Link(Box::new(TmpfsLink { target: Box::from(target) }))
+}
+
+/// A new file system with an empty root directory of these permissions.
+pub fn new(permissions: u32) -> (Rc<FileSystem>, Rc<Dentry>) {
+    let filesystem = FileSystem::new(&TMPFS);
+    let number = filesystem.take_inode_number().unwrap_or_default();
+    let inode = Inode::with_number(&filesystem, number, permissions, 0, 0, directory());
+    let root = Dentry::root(inode);
+    (filesystem, root)
+}

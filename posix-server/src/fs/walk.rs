@@ -1,0 +1,216 @@
+//! From a path to a place (`path_resolution(7)`).
+//!
+//! A path is walked component by component. Before each, the directory must be one (`ENOTDIR`) and be searchable for the
+//! caller (`EACCES`). Symbolic links on the way are replaced by their targets, at most [`MAX_LINKS`] of them (`ELOOP`), by
+//! splicing the target before the rest of the path: no recursion.
+
+use super::inode::Target;
+use super::{FsContext, Location};
+use crate::cred::{Access, Credentials};
+use crate::errno::{Errno, Result};
+use alloc::vec::Vec;
+
+/// How many symbolic links one path may lead through (`MAXSYMLINKS` of Linux).
+pub const MAX_LINKS: u32 = 40;
+
+/// What to do when the last component is a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLink {
+    /// Go where it leads.
+    Follow,
+    /// Take the link itself.
+    Keep,
+}
+
+/// The last component of a path, when the walk ends before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// A name.
+    Name(Vec<u8>),
+    /// There is none: the path is `/`.
+    Root,
+    /// `.`
+    Dot,
+    /// `..`
+    DotDot,
+}
+
+/// Whether a path ends with a slash, so that what it names must be a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It does not.
+    Plain,
+    /// It does.
+    Slash,
+}
+
+/// A walk that ended before the last component.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// The directory.
+    pub directory: Location,
+    /// What is left.
+    pub last: Last,
+    /// How the path ends.
+    pub ending: Ending,
+}
+
+/// Who walks: where its paths begin, and what it may do.
+#[derive(Clone, Copy)]
+pub struct Actor<'a> {
+    /// Where paths begin.
+    pub context: &'a FsContext,
+    /// What is allowed.
+    pub credentials: &'a Credentials,
+}
+
+/// One walk: it counts the links.
+pub struct Walk<'a> {
+    actor: Actor<'a>,
+    links: u32,
+}
+
+/// Where a walk stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Place(LastLink),
+    Parent,
+}
+
+enum Outcome {
+    Place(Location),
+    Parent(Parent),
+}
+
+/// A path from the front: the next component, whether it is the last, and whether slashes follow it.
+struct Component {
+    start: usize,
+    end: usize,
+    is_last: bool,
+    ending: Ending,
+}
+
+fn next_component(path: &[u8], from: usize) -> Option<Component> {
+    let rest = path.get(from..)?;
+    let start = from + rest.iter().position(|byte| *byte != b'/')?;
+    let length = path.get(start..)?.iter().position(|byte| *byte == b'/');
+    let end = length.map_or(path.len(), |length| start + length);
+    let after = path.get(end..).unwrap_or_default();
+    let is_last = after.iter().all(|byte| *byte == b'/');
+    let ending = if after.is_empty() { Ending::Plain } else { Ending::Slash };
+    Some(Component { start, end, is_last, ending })
+}
+
+impl<'a> Walk<'a> {
+    /// A walk that has not met a link yet.
+    pub fn new(actor: Actor<'a>) -> Self {
+        Self { actor, links: 0 }
+    }
+
+    /// The place that a path names, from `start` if it is relative. `ENOENT` for an empty path.
+    pub fn place(&mut self, start: &Location, path: &[u8], last: LastLink) -> Result<Location> {
+        match self.walk(start, path, Goal::Place(last))? {
+            Outcome::Place(place) => Ok(place),
+            Outcome::Parent(parent) => Ok(parent.directory),
+        }
+    }
+
+    /// The directory of a path's last component, and that component.
+    pub fn parent(&mut self, start: &Location, path: &[u8]) -> Result<Parent> {
+        match self.walk(start, path, Goal::Parent)? {
+            Outcome::Parent(parent) => Ok(parent),
+            Outcome::Place(directory) => Ok(Parent { directory, last: Last::Root, ending: Ending::Plain }),
+        }
+    }
+
+    /// Finds a name in a directory whose search permission has been checked, and crosses mounts.
+    pub fn lookup(&self, directory: &Location, name: &[u8]) -> Result<Location> {
+        let dentry = directory.inode().directory()?.lookup(&directory.dentry, name)?;
+        Ok(self.actor.context.namespace.cross(directory.with(dentry)))
+    }
+
+    /// Counts one more symbolic link. `ELOOP`.
+    pub fn count_link(&mut self) -> Result<()> {
+        self.links += 1;
+        if self.links > MAX_LINKS { Err(Errno::ELOOP) } else { Ok(()) }
+    }
+
+    fn walk(&mut self, start: &Location, path: &[u8], goal: Goal) -> Result<Outcome> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let mut path = path.to_vec();
+        let mut place = if path.first() == Some(&b'/') { self.actor.context.root.clone() } else { start.clone() };
+        let mut at = 0;
+        while let Some(component) = next_component(&path, at) {
+            place.inode().directory()?;
+            place.inode().check_access(self.actor.credentials, Access::EXECUTE)?;
+            let name = path.get(component.start..component.end).unwrap_or_default();
+            if component.is_last && goal == Goal::Parent {
+                let last = match name {
+                    b"." => Last::Dot,
+                    b".." => Last::DotDot,
+                    _ => Last::Name(name.to_vec()),
+                };
+                return Ok(Outcome::Parent(Parent { directory: place, last, ending: component.ending }));
+            }
+            at = component.end;
+            match name {
+                b"." => continue,
+                b".." => {
+                    place = self.above(&place);
+                    continue;
+                }
+                _ => {}
+            }
+            let found = self.lookup(&place, name)?;
+            let follow =
+                !component.is_last || component.ending == Ending::Slash || goal == Goal::Place(LastLink::Follow);
+            let Some(link) = found.inode().link().filter(|_| follow) else {
+                if component.ending == Ending::Slash && !found.inode().is_directory() {
+                    return Err(Errno::ENOTDIR);
+                }
+                place = found;
+                continue;
+            };
+            self.count_link()?;
+            found.inode().touch_accessed();
+            match link.target(self.actor.context)? {
+                Target::Place(target) => place = target,
+                Target::Path(target) => {
+                    if target.is_empty() {
+                        return Err(Errno::ENOENT);
+                    }
+                    if target.first() == Some(&b'/') {
+                        place = self.actor.context.root.clone();
+                    }
+                    let rest = path.get(at..).unwrap_or_default();
+                    path = splice(&target, rest)?;
+                    at = 0;
+                }
+            }
+        }
+        if path.last() == Some(&b'/') {
+            // A link to a place may have led to something that the slash forbids.
+            place.inode().directory()?;
+        }
+        Ok(Outcome::Place(place))
+    }
+
+    /// `..`: not above the caller's root.
+    fn above(&self, place: &Location) -> Location {
+        if place.is_same(&self.actor.context.root) {
+            return place.clone();
+        }
+        self.actor.context.namespace.cross(place.parent())
+    }
+}
+
+/// A link's target, followed by what is left of the path (which is empty or begins with a slash).
+fn splice(target: &[u8], rest: &[u8]) -> Result<Vec<u8>> {
+    let mut path = Vec::new();
+    path.try_reserve(target.len() + rest.len()).map_err(|_| Errno::ENOMEM)?;
+    path.extend_from_slice(target);
+    path.extend_from_slice(rest);
+    Ok(path)
+}

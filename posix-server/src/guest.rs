@@ -1,0 +1,175 @@
+//! The start of the server in the guest.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use boot_archive::init::{Init, PATH as INIT_PATH, Stdio};
+use boot_archive::{Archive, Content};
+use driver_protocol::purpose;
+use log::{error, info};
+use posix_protocol::host_link::ExitStatus as LinkStatus;
+use posix_server::cred::Credentials;
+use posix_server::exec::shim_image::ShimImage;
+use posix_server::exec::stack::Strings;
+use posix_server::exec::{Executor as Caller, Program, prepare};
+use posix_server::fs::boot;
+use posix_server::host_link::HostLink;
+use posix_server::platform::{self, Account, Ending, Executor, Line, Memory};
+use posix_server::process::limits::DEFAULT_STACK_BYTES;
+use posix_server::process::server::{Parts, Server};
+use posix_server::process::tree::ExitStatus;
+use posix_server::process::{FirstProcess, start_first};
+use posix_server::tty::Terminal;
+use posix_server::tty::line::Event;
+use posix_server::tty::serial::{self, ByteStream};
+use quire_api::abi::startup::Purpose;
+use quire_api::rt::{self, Startup};
+use quire_api::{ChannelEndpoint, Error};
+
+/// The shim's path in the archive.
+const SHIM_PATH: &[u8] = b"boot/mlibc-shim";
+/// The most frames that one process may use: all but a fourth of what there is, so that others go on working beside it.
+const PROCESS_SHARE: (u64, u64) = (3, 4);
+/// How many processes there may be, for each MiB of memory, and at most.
+const PROCESSES_PER_MIB: u64 = 4;
+const MAX_PROCESSES: u64 = 4096;
+
+/// What the server was given, for the moment of its end.
+struct End {
+    executor: quire_api::Executor,
+    supervisor: ChannelEndpoint,
+    console: Rc<Line>,
+    terminal: Option<Rc<Terminal>>,
+    link: Option<Rc<HostLink>>,
+}
+
+/// Starts the first process and serves for ever.
+pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
+    let executor = quire_api::Executor::new(rt::account()?)?;
+    platform::initialize(rt::account()?)?;
+    let console = Rc::new(Line::new(&executor, startup.take(purpose::CONSOLE)?));
+    let supervisor = startup.take(Purpose::SUPERVISOR)?;
+    let host = startup.take(purpose::HOST_LINK).ok().map(|channel| Line::new(&executor, channel));
+    let end = End { executor: executor.clone(), supervisor, console, terminal: None, link: None };
+    if let Err((reason, end)) = start(end, host) {
+        error!("{reason}");
+        executor.block_on(async move { platform::shut_down(&end.executor, &end.supervisor, Ending::Failure).await })?;
+    }
+    executor.block_on(core::future::pending())
+}
+
+/// Starts the first process; what can't be done is said, and the machine ends.
+fn start(mut end: End, host: Option<Line>) -> Result<(), (String, End)> {
+    match boot_up(&mut end, host) {
+        Ok(server) => {
+            let callback = alloc::boxed::Box::new(move |status| finish(end, status));
+            server.on_end.replace(Some(callback));
+            // The tasks that serve the threads keep the server.
+            Ok(())
+        }
+        Err(reason) => Err((reason, end)),
+    }
+}
+
+fn boot_up(end: &mut End, host: Option<Line>) -> Result<Rc<Server>, String> {
+    let (archive_memory, bytes) = rt::archive().map_err(|error| format!("the boot archive: {}", error.describe()))?;
+    let archive = Archive::parse(bytes).map_err(|error| format!("the boot archive: {error}"))?;
+    let view = Rc::new(move |offset, length| Memory::view(archive_memory, offset, length));
+    let shim = file(&archive, SHIM_PATH)
+        .and_then(|(offset, bytes)| {
+            let memory = view(offset, bytes.len() as u64).map_err(|error| error.to_string())?;
+            ShimImage::new(memory).map_err(|error| error.to_string())
+        })
+        .map_err(|error| format!("boot/mlibc-shim: {error}"))?;
+    let (_, record) = file(&archive, INIT_PATH).map_err(|error| format!("boot/init: {error}"))?;
+    let init = Init::decode(record).map_err(|error| format!("boot/init: {error}"))?;
+    let namespace = boot::root(&archive, &(view as boot::ArchiveMemory)).map_err(|error| error.to_string())?;
+    let (frames, _) = platform::frames();
+    let server = Server::new(Parts {
+        executor: Executor::new(&end.executor),
+        namespace,
+        shim,
+        process_frames: frames / PROCESS_SHARE.1 * PROCESS_SHARE.0,
+        max_processes: (frames / 256 * PROCESSES_PER_MIB).min(MAX_PROCESSES),
+    });
+    start_init(end, host, &server, &init)?;
+    Ok(server)
+}
+
+/// A file of the archive: where it begins, and its bytes.
+fn file<'a>(archive: &Archive<'a>, path: &[u8]) -> Result<(u64, &'a [u8]), String> {
+    let entry = archive.find(path).ok_or("it is not in the boot archive")?;
+    match entry.content() {
+        Content::File { offset, bytes } => Ok((offset, bytes)),
+        Content::Directory | Content::Symlink(_) => Err(String::from("it is no file")),
+    }
+}
+
+fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Init<'_>) -> Result<(), String> {
+    let failed = |what: &str| {
+        let what = String::from(what);
+        move |error: posix_server::errno::Errno| format!("{what}: {error}")
+    };
+    let terminal = boot::mount_system(server).map_err(failed("/dev and /proc"))?;
+    let line: Rc<dyn ByteStream> = end.console.clone();
+    serial::attach(&server.executor, &terminal, &line);
+    end.terminal = Some(terminal.clone());
+    let context = boot::first_context(&server.namespace, init.directory).map_err(failed("the first directory"))?;
+    let files = match init.stdio {
+        Stdio::Console => boot::console_files(&server.namespace, &terminal).map_err(failed("/dev/console"))?,
+        Stdio::HostLink => {
+            let link = HostLink::new();
+            let line: Rc<dyn ByteStream> = Rc::new(host.ok_or("there is no second serial port for the host link")?);
+            link.attach(&server.executor, &line);
+            end.link = Some(link.clone());
+            boot::link_files(&server.namespace, &link).map_err(failed("the host link"))?
+        }
+    };
+    let credentials = Credentials::root();
+    let account = Account::for_process(server.process_frames).map_err(failed("the first account"))?;
+    let name = String::from_utf8_lossy(init.program()).into_owned();
+    let strings = Strings {
+        arguments: init.arguments().map(<[u8]>::to_vec).collect::<Vec<_>>(),
+        environment: init.environment().map(<[u8]>::to_vec).collect(),
+    };
+    let caller = Caller { context: &context, credentials: &credentials };
+    let prepared = Program::open(caller, init.program(), strings, DEFAULT_STACK_BYTES)
+        .and_then(|program| prepare(program, caller, &account, &server.shim, DEFAULT_STACK_BYTES))
+        .map_err(failed(&name))?;
+    let first = FirstProcess { files, fs: context.clone(), credentials: credentials.clone(), account, prepared };
+    let process = start_first(server, first).map_err(failed(&name))?;
+    if init.stdio == Stdio::Console {
+        boot::give_console(server, &terminal, process.pid);
+    }
+    info!("started {name}");
+    Ok(())
+}
+
+/// The first process has ended: the host is told, the lines are let run dry, the machine ends.
+fn finish(end: End, status: ExitStatus) {
+    let executor = end.executor.clone();
+    executor.spawn(async move {
+        let link_status = match status {
+            ExitStatus::Exited(code) => LinkStatus::Code(code),
+            ExitStatus::Killed { signal, .. } => LinkStatus::Signal(signal.number()),
+        };
+        if let Some(link) = &end.link {
+            link.send_exit(link_status);
+            link.drained().await;
+        }
+        if let Some(terminal) = &end.terminal {
+            terminal.set_flow(Event::Start);
+            terminal.drained().await;
+        }
+        end.console.drain().await;
+        let ending = match status {
+            // A shell that somebody left has the status of its last command; the machine itself did well.
+            ExitStatus::Exited(_) => Ending::Success,
+            // With a link the host knows the status.
+            ExitStatus::Killed { .. } if end.link.is_some() => Ending::Success,
+            ExitStatus::Killed { .. } => Ending::Failure,
+        };
+        platform::shut_down(&end.executor, &end.supervisor, ending).await;
+    });
+}

@@ -1,0 +1,478 @@
+//! Pipes and FIFOs.
+//!
+//! As in Linux, a pipe is a ring of slots of one page each, and a small write goes into the last slot if it fits there as a
+//! whole, else into a new one. That one rule gives all that programs see: 65536 bytes of room, writes of up to `PIPE_BUF`
+//! bytes that are never torn apart, and a pipe that is full when its slots are used up.
+//!
+//! A slot takes memory when it is first written, so that an idle pipe costs next to nothing.
+
+use crate::budget::{Charge, Kind as Budget};
+use crate::errno::Errno;
+use crate::file::io::moved_or_fault;
+use crate::file::{AccessMode, Destination, FileOps, PollEvents, Positioning, Source};
+use crate::wait::WaitQueue;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+/// The size of a slot, which is `PIPE_BUF`.
+pub const SLOT_BYTES: usize = linux_raw_sys::general::PIPE_BUF as usize;
+
+/// How many slots a new pipe has.
+const DEFAULT_SLOTS: usize = 16;
+
+/// How large a pipe can be made: `/proc/sys/fs/pipe-max-size` of Linux.
+const MAX_CAPACITY_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+struct Slot {
+    bytes: Vec<u8>,
+    /// How many of them have been read.
+    start: usize,
+}
+
+impl Slot {
+    fn unread(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+/// The bytes between the two ends.
+#[derive(Debug)]
+struct Ring {
+    slots: VecDeque<Slot>,
+    max_slots: usize,
+    /// Pays for the slots.
+    charge: Charge,
+}
+
+impl Ring {
+    fn new() -> Self {
+        Self { slots: VecDeque::new(), max_slots: DEFAULT_SLOTS, charge: Charge::none(Budget::Contents) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= self.max_slots
+    }
+
+    /// Pays for as many slots as there are, and `more`, but for the first, which the pipe itself has paid for. `ENOMEM`.
+    fn pay(&mut self, more: usize) -> Result<(), Errno> {
+        self.charge.resize((self.slots.len() + more).saturating_sub(1) as u64 * SLOT_BYTES as u64)
+    }
+
+    /// Throws everything away.
+    fn clear(&mut self) {
+        self.slots = VecDeque::new();
+        self.charge = Charge::none(Budget::Contents);
+    }
+
+    fn len(&self) -> usize {
+        self.slots.iter().map(|slot| slot.unread().len()).sum()
+    }
+
+    /// Moves as much as possible out. `EFAULT` if there was something to move and nothing moved.
+    fn read(&mut self, to: &mut dyn Destination) -> Result<usize, Errno> {
+        let result = self.read_slots(to);
+        // Giving back never fails.
+        let _ = self.pay(0);
+        result
+    }
+
+    fn read_slots(&mut self, to: &mut dyn Destination) -> Result<usize, Errno> {
+        let mut total = 0;
+        while let Some(slot) = self.slots.front_mut() {
+            let offered = slot.unread().len().min(to.remaining());
+            let part = slot.unread().get(..offered).unwrap_or_default();
+            let taken = if part.is_empty() { 0 } else { to.put(part) };
+            slot.start += taken;
+            total += taken;
+            if slot.start == slot.bytes.len() {
+                self.slots.pop_front();
+            }
+            if taken < offered {
+                return moved_or_fault(total);
+            }
+            if to.remaining() == 0 {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Takes a page, or less, from the source into a buffer's end.
+    fn fill(bytes: &mut Vec<u8>, count: usize, from: &mut dyn Source) -> Result<usize, Errno> {
+        let before = bytes.len();
+        bytes.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+        bytes.resize(before + count, 0);
+        let got = from.get(bytes.get_mut(before..).unwrap_or_default());
+        bytes.truncate(before + got);
+        Ok(got)
+    }
+
+    /// Moves as much as there is room for in. 0: it is full.
+    fn write(&mut self, from: &mut dyn Source) -> Result<usize, Errno> {
+        let mut total = 0;
+        let odd = from.remaining() % SLOT_BYTES;
+        if let Some(last) = self.slots.back_mut()
+            && odd != 0
+            && last.bytes.len() + odd <= SLOT_BYTES
+        {
+            let got = Self::fill(&mut last.bytes, odd, from)?;
+            if got < odd {
+                return moved_or_fault(got);
+            }
+            total += got;
+        }
+        while from.remaining() > 0 && !self.is_full() {
+            if self.pay(1).is_err() {
+                // Who reads what is there makes room: the first slot is paid for.
+                break;
+            }
+            let mut bytes = Vec::new();
+            let wanted = from.remaining().min(SLOT_BYTES);
+            let got = Self::fill(&mut bytes, wanted, from).or(if total > 0 { Ok(0) } else { Err(Errno::ENOMEM) })?;
+            if got > 0 {
+                self.slots.push_back(Slot { bytes, start: 0 });
+            }
+            total += got;
+            if got < wanted {
+                return moved_or_fault(total);
+            }
+        }
+        Ok(total)
+    }
+
+    /// Changes the number of slots so that `bytes` fit; returns the new capacity.
+    fn resize(&mut self, bytes: usize) -> Result<usize, Errno> {
+        let slots = bytes.div_ceil(SLOT_BYTES).max(1).checked_next_power_of_two().ok_or(Errno::EINVAL)?;
+        if slots < self.slots.len() {
+            return Err(Errno::EBUSY);
+        }
+        self.max_slots = slots;
+        Ok(slots * SLOT_BYTES)
+    }
+}
+
+/// A pipe, or what is inside a FIFO while somebody has it open.
+#[derive(Debug)]
+pub struct Pipe {
+    ring: RefCell<Ring>,
+    readers: Cell<usize>,
+    writers: Cell<usize>,
+    /// How many writers there ever were: a FIFO's reader that was opened before the first sees no hang-up, and a blocking
+    /// `open` waits for the number to change.
+    writers_ever: Cell<u64>,
+    readers_ever: Cell<u64>,
+    changed: WaitQueue,
+    /// Pays for the pipe with its first slot.
+    _charge: Charge,
+}
+
+impl Default for Pipe {
+    fn default() -> Self {
+        Self {
+            ring: RefCell::new(Ring::new()),
+            readers: Cell::new(0),
+            writers: Cell::new(0),
+            writers_ever: Cell::new(0),
+            readers_ever: Cell::new(0),
+            changed: WaitQueue::new(),
+            _charge: Charge::none(Budget::Open),
+        }
+    }
+}
+
+impl Pipe {
+    /// A pipe that nobody has open. `ENOMEM` if the server keeps too much already.
+    pub fn new() -> Result<Rc<Self>, Errno> {
+        let charge = Charge::new(Budget::Open, SLOT_BYTES as u64)?;
+        Ok(Rc::new(Self { _charge: charge, ..Self::default() }))
+    }
+
+    /// What is woken when a reader or writer comes or goes, or when it stops being empty or full.
+    pub fn changed(&self) -> &WaitQueue {
+        &self.changed
+    }
+
+    /// Whether anybody has it open for reading.
+    pub fn has_readers(&self) -> bool {
+        self.readers.get() > 0
+    }
+
+    /// Whether anybody has it open for writing.
+    pub fn has_writers(&self) -> bool {
+        self.writers.get() > 0
+    }
+
+    /// How many times it has been opened for reading and for writing.
+    pub fn openings(&self) -> (u64, u64) {
+        (self.readers_ever.get(), self.writers_ever.get())
+    }
+
+    /// How many bytes fit.
+    pub fn capacity(&self) -> usize {
+        self.ring.borrow().max_slots * SLOT_BYTES
+    }
+
+    /// Changes that (`F_SETPIPE_SZ`), rounded up to a power of two of pages. `EPERM` above the limit, `EBUSY` if more is in it.
+    pub fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        if bytes > MAX_CAPACITY_BYTES {
+            return Err(Errno::EPERM);
+        }
+        let capacity = self.ring.borrow_mut().resize(bytes)?;
+        self.changed.wake();
+        Ok(capacity)
+    }
+
+    /// Bytes written and not yet read.
+    pub fn readable_bytes(&self) -> usize {
+        self.ring.borrow().len()
+    }
+
+    fn read(&self, to: &mut dyn Destination) -> Result<usize, Errno> {
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        let (count, was_full) = {
+            let mut ring = self.ring.borrow_mut();
+            if ring.slots.is_empty() {
+                return if self.has_writers() { Err(Errno::EAGAIN) } else { Ok(0) };
+            }
+            let was_full = ring.is_full();
+            (ring.read(to), was_full && !ring.is_full())
+        };
+        if was_full {
+            self.changed.wake();
+        }
+        count
+    }
+
+    fn write(&self, from: &mut dyn Source) -> Result<usize, Errno> {
+        if from.remaining() == 0 {
+            return Ok(0);
+        }
+        if !self.has_readers() {
+            return Err(Errno::EPIPE);
+        }
+        let (count, filled) = {
+            let mut ring = self.ring.borrow_mut();
+            let was_empty = ring.slots.is_empty();
+            (ring.write(from), was_empty && !ring.slots.is_empty())
+        };
+        if filled {
+            self.changed.wake();
+        }
+        match count {
+            Ok(0) => Err(Errno::EAGAIN),
+            Ok(_) | Err(_) => count,
+        }
+    }
+}
+
+/// One open end of a pipe (or both, for a FIFO opened for reading and writing).
+#[derive(Debug)]
+pub struct PipeEnd {
+    pipe: Rc<Pipe>,
+    access: AccessMode,
+    /// How many writers there had been when this end was opened.
+    writers_before: u64,
+}
+
+impl PipeEnd {
+    /// Opens an end.
+    pub fn open(pipe: &Rc<Pipe>, access: AccessMode) -> Self {
+        let writers_before = pipe.writers_ever.get() - u64::from(pipe.has_writers());
+        if access.can_read() {
+            pipe.readers.set(pipe.readers.get() + 1);
+            pipe.readers_ever.set(pipe.readers_ever.get() + 1);
+        }
+        if access.can_write() {
+            pipe.writers.set(pipe.writers.get() + 1);
+            pipe.writers_ever.set(pipe.writers_ever.get() + 1);
+        }
+        pipe.changed.wake();
+        Self { pipe: pipe.clone(), access, writers_before }
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        if self.access.can_read() {
+            self.pipe.readers.set(self.pipe.readers.get().saturating_sub(1));
+        }
+        if self.access.can_write() {
+            self.pipe.writers.set(self.pipe.writers.get().saturating_sub(1));
+        }
+        if !self.pipe.has_readers() && !self.pipe.has_writers() {
+            // A FIFO that nobody has open forgets what was in it.
+            self.pipe.ring.borrow_mut().clear();
+        }
+        self.pipe.changed.wake();
+    }
+}
+
+impl FileOps for PipeEnd {
+    fn read(&self, _position: u64, to: &mut dyn Destination) -> Result<usize, Errno> {
+        self.pipe.read(to)
+    }
+
+    fn write(&self, _position: u64, from: &mut dyn Source) -> Result<usize, Errno> {
+        self.pipe.write(from)
+    }
+
+    fn positioning(&self) -> Positioning {
+        Positioning::Stream
+    }
+
+    fn readiness(&self) -> PollEvents {
+        let mut events = PollEvents::empty();
+        let ring = self.pipe.ring.borrow();
+        if self.access.can_read() {
+            events.set(PollEvents::READABLE, !ring.slots.is_empty());
+            let had_writer = self.pipe.writers_ever.get() > self.writers_before;
+            events.set(PollEvents::HANG_UP, !self.pipe.has_writers() && had_writer);
+        }
+        if self.access.can_write() {
+            events.set(PollEvents::WRITABLE, !ring.is_full());
+            events.set(PollEvents::ERROR, !self.pipe.has_readers());
+        }
+        events
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pipe.changed)
+    }
+
+    fn readable_bytes(&self) -> Result<usize, Errno> {
+        Ok(self.pipe.readable_bytes())
+    }
+
+    fn pipe(&self) -> Option<&Pipe> {
+        Some(&self.pipe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::file::io::{SliceDestination, SliceSource};
+    use proptest::prelude::*;
+    use std::vec;
+
+    fn ends() -> (PipeEnd, PipeEnd) {
+        let pipe = Pipe::new().unwrap();
+        let reader = PipeEnd::open(&pipe, AccessMode::Read);
+        (reader, PipeEnd::open(&pipe, AccessMode::Write))
+    }
+
+    fn write(end: &PipeEnd, bytes: &[u8]) -> Result<usize, Errno> {
+        end.write(0, &mut SliceSource::new(bytes))
+    }
+
+    fn read(end: &PipeEnd, count: usize) -> Result<Vec<u8>, Errno> {
+        let mut buffer = vec![0; count];
+        let mut to = SliceDestination::new(&mut buffer);
+        end.read(0, &mut to)?;
+        Ok(to.filled().to_vec())
+    }
+
+    #[test]
+    fn bytes_come_out_in_order() {
+        let (reader, writer) = ends();
+        assert_eq!(read(&reader, 10), Err(Errno::EAGAIN));
+        write(&writer, b"hello ").unwrap();
+        write(&writer, b"world").unwrap();
+        assert_eq!(read(&reader, 8).unwrap(), b"hello wo");
+        assert_eq!(read(&reader, 8).unwrap(), b"rld");
+    }
+
+    #[test]
+    fn a_pipe_without_writers_ends_and_without_readers_breaks() {
+        let (reader, writer) = ends();
+        write(&writer, b"x").unwrap();
+        drop(writer);
+        assert_eq!(reader.readiness(), PollEvents::READABLE | PollEvents::HANG_UP);
+        assert_eq!(read(&reader, 9).unwrap(), b"x");
+        assert_eq!(read(&reader, 9).unwrap(), b"");
+        let (reader, writer) = ends();
+        drop(reader);
+        assert_eq!(write(&writer, b"x"), Err(Errno::EPIPE));
+        assert!(writer.readiness().contains(PollEvents::ERROR));
+    }
+
+    #[test]
+    fn a_small_write_is_whole_or_not_at_all() {
+        let (reader, writer) = ends();
+        assert_eq!(write(&writer, &vec![1; 65536 - 100]).unwrap(), 65536 - 100);
+        assert_eq!(write(&writer, &[2; 101]), Err(Errno::EAGAIN));
+        assert_eq!(write(&writer, &[2; 100]).unwrap(), 100);
+        assert_eq!(write(&writer, &[3; 1]), Err(Errno::EAGAIN));
+        assert_eq!(reader.readable_bytes().unwrap(), 65536);
+    }
+
+    #[test]
+    fn a_large_write_takes_what_there_is_room_for() {
+        let (_reader, writer) = ends();
+        assert_eq!(write(&writer, &vec![0; 100_000]).unwrap(), 65536);
+    }
+
+    #[test]
+    fn a_full_pipe_is_writable_again_when_a_whole_slot_was_read() {
+        let (reader, writer) = ends();
+        write(&writer, &vec![0; 65536]).unwrap();
+        let listener = writer.wait_queue().unwrap().listen();
+        read(&reader, SLOT_BYTES - 1).unwrap();
+        assert!(!listener.is_notified() && !writer.readiness().contains(PollEvents::OUT));
+        read(&reader, 1).unwrap();
+        assert!(listener.is_notified() && writer.readiness().contains(PollEvents::OUT));
+    }
+
+    #[test]
+    fn a_fifo_that_never_had_a_writer_does_not_hang_up() {
+        let pipe = Pipe::new().unwrap();
+        let reader = PipeEnd::open(&pipe, AccessMode::Read);
+        assert!(reader.readiness().is_empty());
+        drop(PipeEnd::open(&pipe, AccessMode::Write));
+        assert_eq!(reader.readiness(), PollEvents::HANG_UP);
+    }
+
+    #[test]
+    fn the_capacity_is_rounded_up_and_not_below_the_content() {
+        let (_reader, writer) = ends();
+        assert_eq!(writer.pipe.set_capacity(5000), Ok(8192));
+        assert_eq!(writer.pipe.set_capacity(MAX_CAPACITY_BYTES + 1), Err(Errno::EPERM));
+        assert_eq!(write(&writer, &vec![0; 9000]).unwrap(), 8192);
+        assert_eq!(writer.pipe.set_capacity(1), Err(Errno::EBUSY));
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_is_what_went_in(steps in proptest::collection::vec((any::<bool>(), 0usize..9000), 1..120)) {
+            let (reader, writer) = ends();
+            let mut model = VecDeque::new();
+            let mut next = 0u8;
+            for (is_write, count) in steps {
+                if is_write {
+                    let bytes: Vec<u8> = (0..count).map(|_| { next = next.wrapping_mul(5).wrapping_add(1); next }).collect();
+                    match write(&writer, &bytes) {
+                        Ok(written) => {
+                            prop_assert!(written == count || count > SLOT_BYTES);
+                            model.extend(&bytes[..written]);
+                        }
+                        Err(errno) => prop_assert_eq!(errno, Errno::EAGAIN),
+                    }
+                } else {
+                    let expected: Vec<u8> = model.drain(..count.min(model.len())).collect();
+                    match read(&reader, count) {
+                        Ok(bytes) => prop_assert_eq!(bytes, expected),
+                        Err(errno) => prop_assert!(errno == Errno::EAGAIN && expected.is_empty()),
+                    }
+                }
+                prop_assert_eq!(reader.readable_bytes().unwrap(), model.len());
+                prop_assert!(model.len() <= writer.pipe.capacity());
+            }
+        }
+    }
+}

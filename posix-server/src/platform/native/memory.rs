@@ -1,0 +1,249 @@
+//! Memories, address spaces and accounts.
+
+use super::{errno, errno_of_fork, machine};
+use crate::errno::{Errno, Result};
+use crate::platform::{Backing, Change, Inherit, MAX_CHANGES, Sharing};
+use alloc::rc::Rc;
+use core::cell::Cell;
+use quire_api::abi::space::{MapFlags, SpaceOp, SpaceOpKind};
+use quire_api::abi::system::AccountLimits;
+use quire_api::{AddressSpace, Error, Handle, Object};
+
+/// Bytes of kernel memory that one process may use.
+const PROCESS_KERNEL_BYTES: u64 = 16 << 20;
+
+/// A sized range of pages; a clone is the same memory.
+#[derive(Clone)]
+pub struct Memory(Rc<MemoryState>);
+
+struct MemoryState {
+    object: quire_api::Memory,
+    id: u64,
+    len_bytes: Cell<u64>,
+}
+
+impl Memory {
+    fn new(object: quire_api::Memory, len_bytes: u64) -> Result<Self> {
+        let id = object.as_handle().info().map_err(errno)?.object_number;
+        Ok(Self(Rc::new(MemoryState { object, id, len_bytes: Cell::new(len_bytes) })))
+    }
+
+    /// Makes a memory of `len_bytes`, which reads as zero; the server's budget for files pays. `ENOMEM`.
+    pub fn create(len_bytes: u64) -> Result<Self> {
+        let object = quire_api::Memory::create(&machine()?.files, len_bytes).map_err(too_large)?;
+        Self::new(object, len_bytes)
+    }
+
+    /// The same, paid by an account. `ENOMEM`.
+    pub fn create_for(account: &Account, len_bytes: u64) -> Result<Self> {
+        let object = quire_api::Memory::create(&account.0, len_bytes).map_err(too_large)?;
+        Self::new(object, len_bytes)
+    }
+
+    /// A copy-on-write view of `len_bytes` from `offset` (page-aligned) of another memory, paid by the budget for files.
+    pub fn view(source: &quire_api::Memory, offset: u64, len_bytes: u64) -> Result<Self> {
+        let files = &machine()?.files;
+        let rounded = crate::vm::page_up(len_bytes).ok_or(Errno::EFBIG)?;
+        let window = source.window(files, offset, rounded).map_err(errno)?;
+        let object = window.snapshot(files).map_err(errno)?;
+        Self::new(object, rounded)
+    }
+
+    /// The size in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.0.len_bytes.get()
+    }
+
+    /// A number that is the same for all clones and for nothing else.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Changes the size; what is cut off reads as zero if it comes back. `ENOMEM`, `EFBIG`.
+    pub fn resize(&self, len_bytes: u64) -> Result<()> {
+        let resized = self.0.object.resize(len_bytes);
+        resized.map_err(|error| if error == Error::OutOfRange { Errno::EFBIG } else { errno(error) })?;
+        self.0.len_bytes.set(len_bytes);
+        Ok(())
+    }
+
+    /// Reads up to `buffer.len()` bytes from `offset`; returns how many were there.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        let available = self.len_bytes().saturating_sub(offset).min(buffer.len() as u64) as usize;
+        move_all(available, |done| {
+            let part = buffer.get_mut(done..available).unwrap_or_default();
+            self.0.object.read(offset + done as u64, part)
+        })
+    }
+
+    /// Writes up to `bytes.len()` bytes at `offset`, not beyond the end; returns how many (less if memory ran out).
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> usize {
+        let available = self.len_bytes().saturating_sub(offset).min(bytes.len() as u64) as usize;
+        move_all(available, |done| {
+            self.0.object.write(offset + done as u64, bytes.get(done..available).unwrap_or_default())
+        })
+    }
+
+    /// Gives the frames of a page-aligned range back; it reads as zero.
+    pub fn discard(&self, offset: u64, len_bytes: u64) {
+        // An empty range, or one beyond the end, has nothing to give.
+        let _ = self.0.object.discard(offset, len_bytes);
+    }
+
+    /// Pages that the memory has frames for.
+    pub fn resident_pages(&self) -> u64 {
+        self.0.object.info().map_or(0, |info| info.resident_pages)
+    }
+}
+
+fn too_large(error: Error) -> Errno {
+    if error == Error::OutOfRange { Errno::ENOMEM } else { errno(error) }
+}
+
+/// Calls `step(done)` until `length` bytes are moved or no more are.
+fn move_all(length: usize, mut step: impl FnMut(usize) -> core::result::Result<usize, Error>) -> usize {
+    let mut done = 0;
+    while done < length {
+        match step(done) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => done += count,
+        }
+    }
+    done
+}
+
+/// A budget.
+#[derive(Clone)]
+pub struct Account(pub(super) Rc<quire_api::Account>);
+
+impl Account {
+    /// Makes a budget of so many frames for a process. `EAGAIN` if the server's own is used up.
+    pub fn for_process(frames: u64) -> Result<Self> {
+        let limits = AccountLimits { frames, kernel_bytes: PROCESS_KERNEL_BYTES };
+        machine()?.processes.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno_of_fork)
+    }
+
+    /// Frames in use.
+    pub fn used_frames(&self) -> u64 {
+        self.0.info().map_or(0, |info| info.used.frames)
+    }
+}
+
+/// An address space; a clone is the same space.
+#[derive(Clone)]
+pub struct Space(pub(super) Rc<SpaceState>);
+
+pub(super) struct SpaceState {
+    pub(super) object: AddressSpace,
+    id: u64,
+}
+
+impl Space {
+    /// Makes an empty space. `ENOMEM`.
+    pub fn create(account: &Account) -> Result<Self> {
+        let object = AddressSpace::create(&account.0).map_err(errno)?;
+        let id = object.as_handle().info().map_err(errno)?.object_number;
+        Ok(Self(Rc::new(SpaceState { object, id })))
+    }
+
+    /// A number that is the same for all clones and for nothing else.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Applies the changes, all or nothing. `ENOMEM` if there is no memory, or a range to protect has a hole.
+    pub fn commit(&self, changes: &[Change<'_>]) -> Result<()> {
+        const NOTHING: SpaceOp = SpaceOp {
+            kind: 0,
+            protection: 0,
+            flags: 0,
+            object: Handle::NONE,
+            address: 0,
+            length: 0,
+            offset: 0,
+            reserved: 0,
+        };
+        let mut operations = [NOTHING; MAX_CHANGES];
+        let operations = operations.get_mut(..changes.len()).ok_or(Errno::EINVAL)?;
+        for (operation, change) in operations.iter_mut().zip(changes) {
+            *operation = operation_of(change);
+        }
+        self.0.object.commit_raw(operations).map(drop).map_err(|failed| errno(failed.error))
+    }
+
+    /// Reads up to `buffer.len()` bytes at `address`; returns how many were read before the first that could not be.
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
+        let length = buffer.len();
+        move_all(length, |done| {
+            let at = address.checked_add(done as u64).ok_or(Error::RemoteFault)?;
+            self.0.object.read(at, buffer.get_mut(done..).unwrap_or_default())
+        })
+    }
+
+    /// Writes up to `bytes.len()` bytes at `address`; returns how many were written before the first that could not be.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> usize {
+        move_all(bytes.len(), |done| {
+            let at = address.checked_add(done as u64).ok_or(Error::RemoteFault)?;
+            self.0.object.write(at, bytes.get(done..).unwrap_or_default())
+        })
+    }
+
+    /// Copies from a memory into the space; returns how many bytes.
+    pub fn copy_from(&self, address: u64, memory: &Memory, offset: u64, length: u64) -> u64 {
+        copy_all(length, |done| {
+            quire_api::copy(&self.0.object, address + done, &memory.0.object, offset + done, length - done)
+        })
+    }
+
+    /// Copies from the space into a memory; returns how many bytes.
+    pub fn copy_to(&self, memory: &Memory, offset: u64, address: u64, length: u64) -> u64 {
+        copy_all(length, |done| {
+            quire_api::copy(&memory.0.object, offset + done, &self.0.object, address + done, length - done)
+        })
+    }
+}
+
+fn copy_all(length: u64, mut step: impl FnMut(u64) -> core::result::Result<u64, Error>) -> u64 {
+    let mut done = 0;
+    while done < length {
+        match step(done) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => done += count,
+        }
+    }
+    done
+}
+
+fn operation_of(change: &Change<'_>) -> SpaceOp {
+    let plain = |kind: SpaceOpKind, address: u64, length: u64| SpaceOp {
+        kind: kind as u32,
+        address,
+        length,
+        ..SpaceOp::default()
+    };
+    match *change {
+        Change::Map { address, length, backing, sharing, protection, inherit } => {
+            let (object, offset) = match backing {
+                Backing::Zero => (Handle::NONE, 0),
+                Backing::Memory(memory, offset) => (memory.0.object.raw(), offset),
+            };
+            let mut flags = MapFlags::REPLACE;
+            flags.set(MapFlags::PRIVATE, sharing == Sharing::Private || object == Handle::NONE);
+            flags.set(MapFlags::NO_INHERIT, inherit == Inherit::Nothing);
+            SpaceOp {
+                protection: protection.bits(),
+                flags: flags.bits(),
+                object,
+                offset,
+                ..plain(SpaceOpKind::Map, address, length)
+            }
+        }
+        Change::Unmap { address, length } => plain(SpaceOpKind::Unmap, address, length),
+        Change::Protect { address, length, protection } => {
+            SpaceOp { protection: protection.bits(), ..plain(SpaceOpKind::Protect, address, length) }
+        }
+        Change::Discard { address, length } => plain(SpaceOpKind::Discard, address, length),
+        Change::Move { from, length, to } => SpaceOp { offset: to, ..plain(SpaceOpKind::Move, from, length) },
+        Change::Clone(source) => SpaceOp { object: source.0.object.raw(), ..plain(SpaceOpKind::Clone, 0, 0) },
+    }
+}

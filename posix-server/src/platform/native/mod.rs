@@ -1,0 +1,158 @@
+//! The machine as it is: the object API.
+
+mod line;
+mod memory;
+mod thread;
+
+pub use line::{Line, shut_down};
+pub use memory::{Account, Memory, Space};
+pub use thread::{Reply, Table, ThreadEvents, UserThread};
+
+use crate::errno::{Errno, Result};
+use core::future::Future;
+use quire_api::abi::system::AccountLimits;
+use quire_api::account::UNLIMITED;
+use quire_api::executor::Sleep;
+use quire_api::{Clock, Error, system};
+use spin::Once;
+
+/// What is the same for the whole server.
+struct Machine {
+    /// Pays for files.
+    files: quire_api::Account,
+    /// Pays, through an account for each, for processes.
+    processes: quire_api::Account,
+    clock: Clock,
+    boot_unix_ns: u64,
+    tsc: (u64, u64, u64),
+    vector_state_bytes: usize,
+}
+
+static MACHINE: Once<Machine> = Once::new();
+
+/// Frames that files and processes together must leave to the server: 16 MiB, or an eighth of what there is.
+const RESERVE_FRAMES: u64 = 4096;
+
+/// The errno for an error of the object API that is not the caller's own mistake.
+fn errno(error: Error) -> Errno {
+    match error {
+        Error::NoMemory | Error::AccountLimit | Error::Full => Errno::ENOMEM,
+        Error::RemoteFault | Error::BadAddress => Errno::EFAULT,
+        Error::NotFound | Error::Overlap => Errno::ENOMEM,
+        Error::PeerClosed => Errno::ESRCH,
+        Error::WouldBlock => Errno::EAGAIN,
+        Error::TimedOut => Errno::ETIMEDOUT,
+        Error::Interrupted => Errno::EINTR,
+        Error::OutOfRange
+        | Error::Misaligned
+        | Error::BadArgument
+        | Error::BadState
+        | Error::NoSuchCall
+        | Error::BadHandle
+        | Error::WrongKind
+        | Error::MissingRights => Errno::EINVAL,
+        Error::Revoked => Errno::EIO,
+    }
+}
+
+/// The same for what makes a thread or process: no room is a reason to try again later.
+fn errno_of_fork(error: Error) -> Errno {
+    match errno(error) {
+        Errno::ENOMEM => Errno::EAGAIN,
+        other => other,
+    }
+}
+
+/// Divides the server's account between files, processes and the server itself. To be called once, first.
+pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Error> {
+    let info = account.info()?;
+    let system = system::system_info()?;
+    let frames = info.limit.frames.min(system.free_frames);
+    let shared = frames.saturating_sub(RESERVE_FRAMES.max(frames / 8));
+    // One limit for both, so that together they leave the server its reserve.
+    let guests = account.create_child(&AccountLimits { frames: shared, kernel_bytes: u64::MAX })?;
+    let machine = Machine {
+        files: guests.create_child(&UNLIMITED)?,
+        processes: guests.create_child(&UNLIMITED)?,
+        clock: Clock::new()?,
+        boot_unix_ns: system.boot_unix_ns,
+        tsc: (system.tsc_base, system.tsc_multiplier, system.tsc_shift),
+        vector_state_bytes: system.vector_state_bytes as usize,
+    };
+    MACHINE.call_once(|| machine);
+    Ok(())
+}
+
+fn machine() -> Result<&'static Machine> {
+    MACHINE.get().ok_or(Errno::EIO)
+}
+
+/// Time since the machine's start, in ns.
+pub fn now_ns() -> u64 {
+    MACHINE.get().map_or(0, |machine| machine.clock.now_ns())
+}
+
+/// Unix time in ns.
+pub fn realtime_ns() -> u64 {
+    MACHINE.get().map_or(0, |machine| machine.boot_unix_ns.saturating_add(machine.clock.now_ns()))
+}
+
+/// Fills `buffer` with unpredictable bytes.
+pub fn random(buffer: &mut [u8]) {
+    // The kernel has entropy as long as it runs; a length it refuses is not asked for.
+    let _ = system::entropy(buffer);
+}
+
+/// Frames of the machine: total and free.
+pub fn frames() -> (u64, u64) {
+    system::system_info().map_or((0, 0), |info| (info.total_frames, info.free_frames))
+}
+
+/// What the server and all its processes use.
+pub fn server_usage() -> super::Usage {
+    let info = quire_api::rt::account().and_then(quire_api::Account::info).unwrap_or_default();
+    super::Usage {
+        frames_used: info.used.frames,
+        frames_limit: info.limit.frames,
+        kernel_bytes_used: info.used.kernel_bytes,
+    }
+}
+
+/// The clock's parameters for the shim: counter base, multiplier, shift, Unix time of the start in ns.
+pub fn clock_parameters() -> (u64, u64, u64, u64) {
+    MACHINE.get().map_or((0, 0, 0, 0), |machine| {
+        let (base, multiplier, shift) = machine.tsc;
+        (base, multiplier, shift, machine.boot_unix_ns)
+    })
+}
+
+/// The size of a thread's vector state in bytes.
+pub fn vector_state_bytes() -> usize {
+    MACHINE.get().map_or(0, |machine| machine.vector_state_bytes)
+}
+
+/// Writes a line for the machine's operator.
+pub fn log(line: &str) {
+    log::warn!("{line}");
+}
+
+/// Tasks and deadlines; a clone is the same.
+#[derive(Clone)]
+pub struct Executor(quire_api::Executor);
+
+impl Executor {
+    /// An executor over a queue of the server's.
+    pub fn new(executor: &quire_api::Executor) -> Self {
+        Self(executor.clone())
+    }
+
+    /// Adds a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.spawn(task);
+    }
+
+    /// A future that is ready when the clock has reached `deadline_ns` (since the machine's start).
+    pub fn sleep_until(&self, deadline_ns: u64) -> Sleep {
+        self.0.sleep_until(deadline_ns)
+    }
+}

@@ -1,0 +1,190 @@
+//! Threads of programs, and what they do.
+
+use super::memory::{Account, Space};
+use super::{Executor, errno, errno_of_fork};
+use crate::errno::Result;
+use crate::platform::{Registers, ThreadEvent};
+use futures_util::future::{Either, select};
+use quire_api::abi::thread::{EXCEPTION_LABEL, ExceptionKind, ExceptionVerdict, Reflection, ThreadFlags, ThreadState};
+use quire_api::executor::{Messages, ThreadEnd};
+use quire_api::{ChannelEndpoint, Error, Handle, HandleTable, Message, Rights, Thread};
+
+/// What a shim can do with its end of the channel.
+const SHIM_RIGHTS: Rights = Rights::SEND;
+
+/// The handles that a process's shim can use.
+pub struct Table(HandleTable);
+
+impl Table {
+    /// Makes an empty table. `EAGAIN`.
+    pub fn create(account: &Account) -> Result<Self> {
+        HandleTable::create(&account.0).map(Self).map_err(errno_of_fork)
+    }
+}
+
+/// A thread of a program.
+pub struct UserThread {
+    thread: Thread,
+    channel: Handle,
+    executor: quire_api::Executor,
+}
+
+impl UserThread {
+    /// Makes a thread that is not yet started. `EAGAIN`.
+    pub fn create(
+        executor: &Executor,
+        account: &Account,
+        space: &Space,
+        table: &Table,
+    ) -> Result<(Self, ThreadEvents)> {
+        Self::make(&executor.0, account, space, table).map_err(errno_of_fork)
+    }
+
+    fn make(
+        executor: &quire_api::Executor,
+        account: &Account,
+        space: &Space,
+        table: &Table,
+    ) -> core::result::Result<(Self, ThreadEvents), Error> {
+        let (server_end, shim_end) = ChannelEndpoint::pair(&account.0)?;
+        let thread = Thread::create(&account.0, &space.0.object, &table.0, ThreadFlags::VECTOR)?;
+        thread.set_exceptions(Some(&shim_end))?;
+        let channel = table.0.install(&shim_end, SHIM_RIGHTS)?;
+        let events = ThreadEvents { messages: executor.bind(server_end)?, end: executor.thread_end(&thread)? };
+        Ok((Self { thread, channel, executor: executor.clone() }, events))
+    }
+
+    /// The handle by which the shim calls the server.
+    pub fn channel(&self) -> u32 {
+        self.channel.0
+    }
+
+    /// Routes its `syscall` instructions to the shim: entry, and the range of the shim's own.
+    pub fn set_shim(&self, entry: u64, start: u64, end: u64) -> Result<()> {
+        let reflection = Reflection { entry, native_start: start, native_end: end };
+        self.thread.set_reflection(&reflection).map_err(errno)
+    }
+
+    /// Starts it.
+    pub fn start(&self, registers: &Registers) -> Result<()> {
+        self.thread.start(registers).map_err(errno)
+    }
+
+    /// Stops it before its next instruction in user mode; nests.
+    pub fn suspend(&self) {
+        // A thread that has ended needs no stopping.
+        let _ = self.thread.suspend();
+    }
+
+    /// Takes one suspension back.
+    pub fn resume(&self) {
+        // Nor can it be resumed.
+        let _ = self.thread.resume();
+    }
+
+    /// Ends it.
+    pub fn kill(&self) {
+        // It may have ended already.
+        let _ = self.thread.kill();
+    }
+
+    /// Its registers; it must stand still. `ESRCH` if it is gone.
+    pub fn registers(&self) -> Result<Registers> {
+        self.thread.registers().map_err(errno)
+    }
+
+    /// Sets its registers, ending a call that it waits in. `ESRCH` if it is gone.
+    pub fn set_registers(&self, registers: &Registers) -> Result<()> {
+        self.standing_still(|thread| thread.set_registers(registers))
+    }
+
+    /// Changes a thread, which is suspended for the moment if it must be.
+    fn standing_still(&self, change: impl Fn(&Thread) -> core::result::Result<(), Error>) -> Result<()> {
+        match change(&self.thread) {
+            Ok(()) => Ok(()),
+            Err(Error::BadState) => {
+                self.thread.suspend().map_err(errno)?;
+                let result = change(&self.thread);
+                self.thread.resume().map_err(errno)?;
+                result.map_err(errno)
+            }
+            Err(error) => Err(errno(error)),
+        }
+    }
+
+    /// Reads its vector state.
+    pub fn read_vector_state(&self, image: &mut [u8]) -> Result<()> {
+        self.thread.read_vector_state(image).map_err(errno)
+    }
+
+    /// Sets its vector state. It may wait in a call, which then goes on waiting.
+    pub fn write_vector_state(&self, image: &[u8]) -> Result<()> {
+        self.standing_still(|thread| thread.write_vector_state(image))
+    }
+
+    /// Moves it to another space.
+    pub fn set_space(&self, space: &Space) -> Result<()> {
+        self.thread.set_space(&space.0.object).map_err(errno)
+    }
+
+    /// Whether it runs, or would if it were not suspended: neither in a call nor stopped by a fault.
+    pub fn is_running(&self) -> bool {
+        self.thread.info().is_ok_and(|info| info.state == ThreadState::Runnable as u32)
+    }
+
+    /// Time that it has run, in ns.
+    pub fn run_time_ns(&self) -> u64 {
+        self.thread.info().map_or(0, |info| info.run_time_ns)
+    }
+
+    /// Gives it a name for the kernel's dumps.
+    pub fn set_name(&self, name: &[u8]) {
+        if let Ok(name) = core::str::from_utf8(name) {
+            // A name is a help, not a need.
+            let _ = self.thread.set_name(name);
+        }
+    }
+
+    /// Answers a request with a label and a word.
+    pub fn answer(&self, reply: Reply, label: u64, word: u64) {
+        let message = Message::new(label, [word, 0, 0, 0, 0, 0, 0, 0]);
+        // Whoever asked may have ended.
+        let _ = self.executor.answer(reply.0, message);
+    }
+
+    /// Lets it go on after an exception, with the registers that it has now.
+    pub fn resume_exception(&self, reply: Reply) {
+        self.answer(reply, ExceptionVerdict::Resume as u64, 0);
+    }
+}
+
+/// The right to answer one request. Dropped, it is given up.
+pub struct Reply(quire_api::Reply);
+
+/// What a thread does, as it does it.
+pub struct ThreadEvents {
+    messages: Messages,
+    end: ThreadEnd,
+}
+
+impl ThreadEvents {
+    /// The next thing that the thread does.
+    pub async fn next(&mut self) -> ThreadEvent {
+        loop {
+            let request = match select(self.messages.receive(), &mut self.end).await {
+                Either::Left((Some(request), _)) => request,
+                Either::Left((None, _)) | Either::Right(_) => return ThreadEvent::Ended,
+            };
+            // A message that nobody waits for has no meaning.
+            let Some(reply) = request.reply.map(Reply) else { continue };
+            let [first, second, third, fourth, fifth, sixth, ..] = request.message.words;
+            if request.message.label != EXCEPTION_LABEL {
+                let arguments = [first, second, third, fourth, fifth, sixth];
+                return ThreadEvent::Call { label: request.message.label, arguments, reply };
+            }
+            // A kind that this version does not know is as bad as any.
+            let kind = ExceptionKind::from_number(first).unwrap_or(ExceptionKind::Protection);
+            return ThreadEvent::Exception { kind, address: second, code: third, reply };
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Processes, their threads, and the server that has them all.
+
+mod clone;
+pub mod end;
+pub mod futex;
+pub mod limits;
+pub mod server;
+#[cfg(test)]
+mod tests;
+pub mod thread;
+pub mod tree;
+
+pub use clone::{CloneRequest, FirstProcess, clone, start_first};
+pub use server::{Server, Snapshot};
+pub use thread::{Attention, Thread, Whereabouts};
+
+use crate::cred::Credentials;
+use crate::file::FdTable;
+use crate::fs::{FsContext, Inode, Location};
+use crate::platform::{self, Account, Space, Table};
+use crate::signal::state::ProcessSignals;
+use crate::vm::Vm;
+use crate::wait::WaitQueue;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use limits::Limits;
+use posix_protocol::shim::LocalAnswers;
+
+/// The number of a process, thread, group or session.
+pub type Pid = i32;
+
+/// The longest name of a thread, without a terminating zero (`PR_SET_NAME`).
+pub const MAX_NAME: usize = 15;
+
+/// Whether a process may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It may.
+    Running,
+    /// A signal has stopped it.
+    Stopped,
+    /// It has ended; what is left is a number and a status.
+    Ended,
+}
+
+/// The program that a process runs.
+#[derive(Clone, Default)]
+pub struct Program {
+    /// The name of the first thread (`comm`).
+    pub name: Vec<u8>,
+    /// The arguments, each with a terminating zero, as first given.
+    pub arguments: Rc<[u8]>,
+    /// Where the program can now be found in the process's memory: argument start and end, environment start and end.
+    pub strings: [u64; 4],
+    /// The file, for `/proc/PID/exe`.
+    pub file: Option<Location>,
+}
+
+/// The number of children's and own time, in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Of threads that have ended.
+    pub own_ns: u64,
+    /// Of children that were waited for.
+    pub children_ns: u64,
+}
+
+/// A Linux process.
+pub struct Process {
+    /// The server.
+    pub server: Rc<Server>,
+    /// Its number.
+    pub pid: Pid,
+    /// What pays for its memory.
+    pub account: Account,
+    /// The handles that its shim can use.
+    pub table: Table,
+    /// Its descriptors.
+    pub files: RefCell<FdTable>,
+    /// Its root, working directory and umask.
+    pub fs: RefCell<FsContext>,
+    /// Its resource limits.
+    pub limits: Cell<Limits>,
+    /// What its threads share of signals.
+    pub signals: RefCell<ProcessSignals>,
+    /// What it runs.
+    pub program: RefCell<Program>,
+    /// When it began, in ns since the machine's start.
+    pub start_ns: u64,
+    /// Time used.
+    pub times: Cell<Times>,
+    /// Whether it may run.
+    pub phase: Cell<Phase>,
+    /// Woken when a child has news, or the phase changes.
+    pub child_news: WaitQueue,
+    /// Woken when the process goes on after a stop, or ends.
+    pub resumed: WaitQueue,
+    /// Woken when it no longer borrows its parent's space: it has executed or ended (`vfork`).
+    pub released: WaitQueue,
+    /// Whether it borrows its parent's space.
+    pub is_borrowing: Cell<bool>,
+    /// `ITIMER_REAL`: when it fires next and the interval, in ns; 0 for never.
+    pub alarm: Cell<(u64, u64)>,
+    /// Distinguishes one setting of the alarm from the next.
+    pub alarm_generation: Cell<u64>,
+    /// Its nice value, -20 (first) to 19 (last).
+    pub nice: Cell<i8>,
+    /// The signal to get when the parent ends (`PR_SET_PDEATHSIG`); 0 for none.
+    pub parent_death_signal: Cell<u8>,
+    vm: RefCell<Rc<Vm>>,
+    credentials: RefCell<Rc<Credentials>>,
+    threads: RefCell<Vec<Rc<Thread>>>,
+}
+
+impl Process {
+    /// Who it is.
+    pub fn credentials(&self) -> Rc<Credentials> {
+        self.credentials.borrow().clone()
+    }
+
+    /// Changes who it is, and tells its shims.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        *self.credentials.borrow_mut() = Rc::new(credentials);
+        self.update_local_answers();
+    }
+
+    /// Where its credentials are kept.
+    pub(crate) fn credentials_cell(&self) -> &RefCell<Rc<Credentials>> {
+        &self.credentials
+    }
+
+    /// Lets the parent go on whose space it borrowed.
+    pub fn release_parent(&self) {
+        if self.is_borrowing.replace(false) {
+            self.released.wake();
+        }
+    }
+
+    /// Its address space as the server keeps it.
+    pub fn vm(&self) -> Rc<Vm> {
+        self.vm.borrow().clone()
+    }
+
+    /// Gives it another address space; returns the old one.
+    pub fn set_vm(&self, vm: Rc<Vm>) -> Rc<Vm> {
+        self.vm.replace(vm)
+    }
+
+    /// Its address space.
+    pub fn space(&self) -> Space {
+        self.vm.borrow().space().clone()
+    }
+
+    /// Its threads that have not ended.
+    pub fn threads(&self) -> Vec<Rc<Thread>> {
+        self.threads.borrow().clone()
+    }
+
+    /// Adds a thread.
+    pub fn add_thread(&self, thread: &Rc<Thread>) {
+        self.threads.borrow_mut().push(thread.clone());
+    }
+
+    /// Removes a thread; returns how many are left.
+    pub fn remove_thread(&self, thread: &Thread) -> usize {
+        let removed: Vec<_> = {
+            let mut threads = self.threads.borrow_mut();
+            let position = threads.iter().position(|other| other.tid == thread.tid);
+            position.map(|index| threads.remove(index)).into_iter().collect()
+        };
+        drop(removed);
+        self.threads.borrow().len()
+    }
+
+    /// The parent's number.
+    pub fn parent(&self) -> Pid {
+        self.server.tree.borrow().parent(self.pid)
+    }
+
+    /// Its group; 0 if it is gone.
+    pub fn group(&self) -> Pid {
+        self.server.tree.borrow().group(self.pid).unwrap_or_default()
+    }
+
+    /// Its session; 0 if it is gone.
+    pub fn session(&self) -> Pid {
+        self.server.tree.borrow().session(self.pid).unwrap_or_default()
+    }
+
+    /// What holds for a resource (`RLIMIT_*`).
+    pub fn limit(&self, resource: u32) -> u64 {
+        self.limits.get().soft(resource)
+    }
+
+    /// Time its threads have run, in ns.
+    pub fn run_time_ns(&self) -> u64 {
+        let live: u64 = self.threads.borrow().iter().map(|thread| thread.machine.run_time_ns()).sum();
+        self.times.get().own_ns.saturating_add(live)
+    }
+
+    /// What the shim may tell without asking.
+    pub fn local_answers(&self, tid: Pid) -> LocalAnswers {
+        let credentials = self.credentials();
+        let (tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns) = platform::clock_parameters();
+        LocalAnswers {
+            pid: self.pid as u32,
+            tid: tid as u32,
+            ppid: self.parent() as u32,
+            uid: credentials.uid,
+            euid: credentials.euid,
+            gid: credentials.gid,
+            egid: credentials.egid,
+            reserved: 0,
+            tsc_base,
+            tsc_multiplier,
+            tsc_shift,
+            boot_unix_ns,
+        }
+    }
+
+    /// Writes what the shims may tell into the blocks of all threads.
+    pub fn update_local_answers(&self) {
+        for thread in self.threads() {
+            thread.update_local_answers();
+        }
+    }
+
+    /// The file that it runs.
+    pub fn executable(&self) -> Option<Rc<Inode>> {
+        self.program.borrow().file.as_ref().map(|place| place.inode().clone())
+    }
+}

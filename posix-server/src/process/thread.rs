@@ -1,0 +1,175 @@
+//! Threads of programs.
+
+use super::{Pid, Process};
+use crate::errno::Result;
+use crate::platform::{Reply, Space, UserThread};
+use crate::signal::SignalSet;
+use crate::signal::state::ThreadSignals;
+use crate::wait::WaitQueue;
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::mem::offset_of;
+use posix_protocol::shim::{Context, LocalAnswers, ThreadBlock};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Where a thread is, as the server sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In the program or the shim.
+    Outside,
+    /// In a system call (number given), or in an exception, whose answer the server owes.
+    Inside,
+    /// Ended.
+    Gone,
+}
+
+/// A thread of a program.
+pub struct Thread {
+    /// Its process.
+    pub process: Rc<Process>,
+    /// Its id; that of the process for the first thread.
+    pub tid: Pid,
+    /// The thread itself.
+    pub machine: UserThread,
+    /// Address of its block.
+    pub block: Cell<u64>,
+    /// Its signals.
+    pub signals: RefCell<ThreadSignals>,
+    /// Woken when a signal may have become deliverable, or the thread has ended.
+    pub signal_arrived: WaitQueue,
+    /// Something is to be looked at before it goes back to the program: a signal, a stop, the end.
+    pub attention: Cell<Attention>,
+    /// Where it is.
+    pub whereabouts: Cell<Whereabouts>,
+    /// The answer that it waits for.
+    pub reply: RefCell<Option<Reply>>,
+    /// The number of the system call that it is in.
+    pub call_number: Cell<u64>,
+    /// `set_tid_address`: cleared and woken when it ends.
+    pub clear_tid: Cell<u64>,
+    /// `set_robust_list`, as given.
+    pub robust_list: Cell<(u64, u64)>,
+    /// What `restart_syscall` goes on with.
+    pub restart: RefCell<Option<Restart>>,
+    /// Waits for something in a system call (`S` in `/proc`).
+    pub is_waiting: Cell<bool>,
+    /// Whether its shim has been told to ask before it goes back.
+    pub is_pending_set: Cell<bool>,
+    /// Suspended because its process is stopped.
+    pub is_suspended: Cell<bool>,
+}
+
+/// Whether a thread must be looked at before it goes back to its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// No.
+    None,
+    /// Yes.
+    Needed,
+}
+
+/// A sleep that a signal without a handler has interrupted (`restart_syscall(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// When it ends, in ns of the monotonic clock.
+    pub deadline_ns: u64,
+    /// Where the rest goes if a handler interrupts it.
+    pub remaining: u64,
+}
+
+impl Thread {
+    /// Its address space.
+    pub fn space(&self) -> Space {
+        self.process.space()
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Rc<crate::process::Server> {
+        &self.process.server
+    }
+
+    /// Whether a blocking call must end: a signal will have an effect, or the thread has ended.
+    pub fn is_interrupted(&self) -> bool {
+        self.whereabouts.get() == Whereabouts::Gone
+            || self.signals.borrow().is_interrupted(&self.process.signals.borrow())
+    }
+
+    /// Ready once the thread [is interrupted](Self::is_interrupted). Race it with whatever a call waits for.
+    pub async fn interrupted(self: Rc<Self>) {
+        loop {
+            let listener = self.signal_arrived.listen();
+            if self.is_interrupted() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Ready once the thread has ended.
+    pub async fn gone(self: Rc<Self>) {
+        loop {
+            let listener = self.signal_arrived.listen();
+            if self.whereabouts.get() == Whereabouts::Gone {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Its signal mask.
+    pub fn mask(&self) -> SignalSet {
+        self.signals.borrow().mask
+    }
+
+    /// The program's registers, from its block; only while the thread is in a system call. `None`: the program has
+    /// unmapped or protected the block.
+    pub fn context(&self) -> Option<Context> {
+        let mut context = Context::new_zeroed();
+        let address = self.block.get() + offset_of!(ThreadBlock, context) as u64;
+        (self.space().read(address, context.as_mut_bytes()) == size_of::<Context>()).then_some(context)
+    }
+
+    /// Sets the program's registers, to be loaded with an answer `RESTORE`.
+    pub fn set_context(&self, context: &Context) -> bool {
+        let address = self.block.get() + offset_of!(ThreadBlock, context) as u64;
+        self.space().write(address, context.as_bytes()) == size_of::<Context>()
+    }
+
+    /// Makes the shim ask before it goes back to the program.
+    pub fn set_pending(&self) {
+        self.is_pending_set.set(true);
+        self.write_pending(1);
+    }
+
+    /// Takes that back, if it was asked for.
+    pub fn clear_pending(&self) {
+        if self.is_pending_set.replace(false) {
+            self.write_pending(0);
+        }
+    }
+
+    fn write_pending(&self, pending: u64) {
+        let address = self.block.get() + offset_of!(ThreadBlock, pending) as u64;
+        self.space().write(address, pending.as_bytes());
+    }
+
+    /// Writes what the shim may tell without asking.
+    pub fn update_local_answers(&self) {
+        let answers = self.process.local_answers(self.tid);
+        let address = self.block.get() + offset_of!(ThreadBlock, local) as u64;
+        self.space().write(address, answers.as_bytes());
+    }
+
+    /// Writes a whole new block. The page must be fresh.
+    pub fn initial_block(&self, context: &Context, answers: &LocalAnswers) -> Result<()> {
+        let mut block = ThreadBlock::new_zeroed();
+        block.address = self.block.get();
+        block.stack_end = self.block.get() + size_of::<ThreadBlock>() as u64;
+        block.channel = u64::from(self.machine.channel());
+        block.context = *context;
+        block.local = *answers;
+        let fields = offset_of!(ThreadBlock, stack);
+        let bytes = block.as_bytes().get(..fields).unwrap_or_default();
+        crate::vm::write_all(&self.space(), self.block.get(), bytes)
+    }
+}

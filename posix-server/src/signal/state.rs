@@ -1,0 +1,342 @@
+//! What is pending for whom, and what comes next. Pure: who is told, stopped or ended is the caller's business.
+
+use super::{DefaultAction, Disposition, Signal, SignalAction, SignalInfo, SignalSet};
+use crate::errno::{Errno, Result};
+use alloc::collections::VecDeque;
+use linux_raw_sys::general as linux;
+
+/// How many real-time signals may wait in one queue (`RLIMIT_SIGPENDING` of a small system).
+const MAX_QUEUED: usize = 1024;
+
+/// Signals that wait.
+#[derive(Clone, Debug, Default)]
+pub struct Pending {
+    set: SignalSet,
+    queue: VecDeque<SignalInfo>,
+}
+
+impl Pending {
+    /// Which.
+    pub fn set(&self) -> SignalSet {
+        self.set
+    }
+
+    /// Adds one. A standard signal that is pending already is not added again. `EAGAIN` if the queue is full.
+    pub fn add(&mut self, info: SignalInfo) -> Result<()> {
+        if self.set.contains(info.signal) && !info.signal.is_queued() {
+            return Ok(());
+        }
+        if self.queue.len() >= MAX_QUEUED && info.signal.is_queued() {
+            return Err(Errno::EAGAIN);
+        }
+        self.queue.try_reserve(1).map_err(|_| Errno::EAGAIN)?;
+        self.queue.push_back(info);
+        self.set = self.set.with(info.signal);
+        Ok(())
+    }
+
+    /// Takes the oldest instance of a signal.
+    pub fn take(&mut self, signal: Signal) -> Option<SignalInfo> {
+        let position = self.queue.iter().position(|info| info.signal == signal)?;
+        let info = self.queue.remove(position);
+        if !self.queue.iter().any(|info| info.signal == signal) {
+            self.set = self.set.without(SignalSet::of(signal));
+        }
+        info
+    }
+
+    /// Forgets all of these.
+    pub fn discard(&mut self, signals: SignalSet) {
+        self.queue.retain(|info| !signals.contains(info.signal));
+        self.set = self.set.without(signals);
+    }
+}
+
+/// The signals of a process: what its threads share.
+#[derive(Clone, Debug)]
+pub struct ProcessSignals {
+    actions: [SignalAction; super::SIGNAL_MAX as usize],
+    /// Pending for any thread.
+    pub pending: Pending,
+}
+
+impl Default for ProcessSignals {
+    fn default() -> Self {
+        Self { actions: [SignalAction::default(); super::SIGNAL_MAX as usize], pending: Pending::default() }
+    }
+}
+
+/// What a signal means at the moment it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is ignored and not blocked: as if it had not been sent.
+    Ignored,
+    /// It waits.
+    Queued,
+}
+
+impl ProcessSignals {
+    /// What is to be done with a signal.
+    pub fn action(&self, signal: Signal) -> SignalAction {
+        self.actions.get(signal.index()).copied().unwrap_or_default()
+    }
+
+    /// Changes it; returns what it was. A signal that is now ignored is no longer pending. `EINVAL` for `SIGKILL` and `SIGSTOP`.
+    pub fn set_action(&mut self, signal: Signal, action: SignalAction) -> Result<SignalAction> {
+        if !signal.can_be_caught() {
+            return Err(Errno::EINVAL);
+        }
+        let old = self.action(signal);
+        if let Some(slot) = self.actions.get_mut(signal.index()) {
+            *slot = SignalAction { mask: action.mask.without(SignalSet::UNBLOCKABLE), ..action };
+        }
+        if self.ignores(signal) {
+            self.pending.discard(SignalSet::of(signal));
+        }
+        Ok(old)
+    }
+
+    /// Whether a signal has no effect here.
+    pub fn ignores(&self, signal: Signal) -> bool {
+        match self.action(signal).disposition() {
+            Disposition::Ignore => true,
+            Disposition::Default => signal.default_action() == DefaultAction::Ignore,
+            Disposition::Handler(_) => false,
+        }
+    }
+
+    /// What `execve` leaves: handlers are gone, what is ignored stays so.
+    pub fn after_exec(&mut self) {
+        for action in &mut self.actions {
+            let handler = if action.disposition() == Disposition::Ignore { action.handler } else { 0 };
+            *action = SignalAction { handler, ..SignalAction::default() };
+        }
+    }
+
+    /// What a child of `fork` begins with: the same actions, nothing pending.
+    pub fn for_child(&self) -> Self {
+        Self { actions: self.actions, pending: Pending::default() }
+    }
+}
+
+/// The signals of a thread.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadSignals {
+    /// Blocked.
+    pub mask: SignalSet,
+    /// Pending for this thread only.
+    pub pending: Pending,
+    /// The mask to go back to after `sigsuspend` and its kin: it is what a handler's frame records.
+    pub saved_mask: Option<SignalSet>,
+    /// The alternate stack.
+    pub alt_stack: AltStack,
+}
+
+/// `stack_t`, as far as it is remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AltStack {
+    /// Lowest address.
+    pub base: u64,
+    /// Bytes; 0 for none.
+    pub size: u64,
+    /// `SS_AUTODISARM`, if set.
+    pub flags: u32,
+}
+
+impl AltStack {
+    /// Whether a stack pointer is on it.
+    pub fn holds(&self, stack_pointer: u64) -> bool {
+        self.size != 0 && stack_pointer.wrapping_sub(self.base).wrapping_sub(1) < self.size
+    }
+}
+
+/// The next thing to do about signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// End the process.
+    Terminate(SignalInfo, DefaultAction),
+    /// Stop the process.
+    Stop(SignalInfo),
+    /// Run a handler.
+    Handle(SignalInfo, SignalAction),
+}
+
+impl ThreadSignals {
+    /// What a new thread or process begins with: the same mask, nothing pending. A process keeps the alternate stack.
+    pub fn for_child(&self) -> Self {
+        Self { mask: self.mask, alt_stack: self.alt_stack, ..Self::default() }
+    }
+
+    /// Sets the mask, without what can't be blocked; returns what it was.
+    pub fn set_mask(&mut self, mask: SignalSet) -> SignalSet {
+        core::mem::replace(&mut self.mask, mask.without(SignalSet::UNBLOCKABLE))
+    }
+
+    /// The signals that wait and are not blocked.
+    pub fn deliverable(&self, process: &ProcessSignals) -> SignalSet {
+        self.pending.set().union(process.pending.set()).without(self.mask)
+    }
+
+    /// Whether one of them will have an effect.
+    pub fn is_interrupted(&self, process: &ProcessSignals) -> bool {
+        let mut ready = self.deliverable(process);
+        while let Some(signal) = ready.first() {
+            if !process.ignores(signal) && signal.default_action() != DefaultAction::Continue
+                || matches!(process.action(signal).disposition(), Disposition::Handler(_))
+            {
+                return true;
+            }
+            ready = ready.without(SignalSet::of(signal));
+        }
+        false
+    }
+
+    /// Takes one of `wanted` that is pending, lowest first (`sigtimedwait`).
+    pub fn take_any(&mut self, process: &mut ProcessSignals, wanted: SignalSet) -> Option<SignalInfo> {
+        let signal = self.pending.set().union(process.pending.set()).intersection(wanted).first()?;
+        self.pending.take(signal).or_else(|| process.pending.take(signal))
+    }
+
+    /// Takes signals until one has an effect, and says which. Faults of the thread itself come first, then by number.
+    ///
+    /// A handler with `SA_RESETHAND` is reset here.
+    pub fn next_delivery(&mut self, process: &mut ProcessSignals) -> Option<Delivery> {
+        loop {
+            let ready = self.deliverable(process);
+            let own_faults = ready.intersection(SignalSet::SYNCHRONOUS).intersection(self.pending.set());
+            let signal = own_faults.first().or_else(|| ready.first())?;
+            let info = self.pending.take(signal).or_else(|| process.pending.take(signal))?;
+            let action = process.action(signal);
+            match action.disposition() {
+                Disposition::Ignore => {}
+                Disposition::Handler(_) => {
+                    if action.has(linux::SA_RESETHAND)
+                        && let Some(slot) = process.actions.get_mut(signal.index())
+                    {
+                        slot.handler = 0;
+                    }
+                    return Some(Delivery::Handle(info, action));
+                }
+                Disposition::Default => match signal.default_action() {
+                    DefaultAction::Ignore | DefaultAction::Continue => {}
+                    DefaultAction::Stop => return Some(Delivery::Stop(info)),
+                    how @ (DefaultAction::Terminate | DefaultAction::Dump) => {
+                        return Some(Delivery::Terminate(info, how));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The mask while a handler runs, set; returns the mask that its frame records.
+    pub fn enter_handler(&mut self, signal: Signal, action: &SignalAction) -> SignalSet {
+        let old = self.saved_mask.take().unwrap_or(self.mask);
+        let own = if action.has(linux::SA_NODEFER) { SignalSet::EMPTY } else { SignalSet::of(signal) };
+        self.set_mask(self.mask.union(action.mask).union(own));
+        old
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(signal: Signal) -> SignalInfo {
+        SignalInfo::from_kernel(signal)
+    }
+
+    fn handler(flags: u32) -> SignalAction {
+        SignalAction { handler: 0x1000, flags: u64::from(flags), ..SignalAction::default() }
+    }
+
+    #[test]
+    fn a_standard_signal_is_pending_once_and_a_real_time_signal_as_often_as_sent() {
+        let real_time = Signal::from_number(40).unwrap();
+        let mut pending = Pending::default();
+        for _ in 0..3 {
+            pending.add(info(Signal::HUP)).unwrap();
+            pending.add(info(real_time)).unwrap();
+        }
+        assert!(pending.take(Signal::HUP).is_some());
+        assert!(pending.take(Signal::HUP).is_none());
+        for _ in 0..3 {
+            assert!(pending.set().contains(real_time));
+            assert!(pending.take(real_time).is_some());
+        }
+        assert!(pending.set().is_empty());
+    }
+
+    #[test]
+    fn the_queue_of_real_time_signals_is_bounded() {
+        let real_time = Signal::from_number(64).unwrap();
+        let mut pending = Pending::default();
+        let results = (0..MAX_QUEUED + 1).map(|_| pending.add(info(real_time)));
+        assert_eq!(results.last(), Some(Err(Errno::EAGAIN)));
+        assert_eq!(pending.add(info(Signal::KILL)), Ok(()), "a standard signal always fits");
+    }
+
+    #[test]
+    fn blocked_signals_wait_and_kill_and_stop_cannot_be_blocked() {
+        let (mut thread, mut process) = (ThreadSignals::default(), ProcessSignals::default());
+        thread.set_mask(SignalSet(u64::MAX));
+        process.pending.add(info(Signal::TERM)).unwrap();
+        assert_eq!(thread.next_delivery(&mut process), None);
+        process.pending.add(info(Signal::KILL)).unwrap();
+        assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Terminate(..))));
+        process.pending.add(info(Signal::STOP)).unwrap();
+        assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Stop(_))));
+    }
+
+    #[test]
+    fn the_threads_own_fault_comes_first() {
+        let (mut thread, mut process) = (ThreadSignals::default(), ProcessSignals::default());
+        for signal in [Signal::HUP, Signal::SEGV] {
+            process.set_action(signal, handler(0)).unwrap();
+        }
+        process.pending.add(info(Signal::HUP)).unwrap();
+        thread.pending.add(info(Signal::SEGV)).unwrap();
+        assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Handle(i, _)) if i.signal == Signal::SEGV));
+        assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Handle(i, _)) if i.signal == Signal::HUP));
+    }
+
+    #[test]
+    fn a_handler_blocks_its_signal_and_its_mask_and_the_frame_records_the_mask_before_sigsuspend() {
+        let mut thread = ThreadSignals::default();
+        thread.set_mask(SignalSet::of(Signal::HUP));
+        thread.saved_mask = Some(SignalSet::of(Signal::CHLD));
+        let action = SignalAction { mask: SignalSet::of(Signal::TERM), ..handler(0) };
+        assert_eq!(thread.enter_handler(Signal::INT, &action), SignalSet::of(Signal::CHLD));
+        assert_eq!(thread.mask, SignalSet::of(Signal::HUP).with(Signal::TERM).with(Signal::INT));
+        let mut thread = ThreadSignals::default();
+        thread.enter_handler(Signal::INT, &handler(linux::SA_NODEFER));
+        assert!(thread.mask.is_empty());
+    }
+
+    #[test]
+    fn a_one_shot_handler_is_gone_after_its_delivery() {
+        let (mut thread, mut process) = (ThreadSignals::default(), ProcessSignals::default());
+        process.set_action(Signal::TERM, handler(linux::SA_RESETHAND)).unwrap();
+        process.pending.add(info(Signal::TERM)).unwrap();
+        assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Handle(..))));
+        assert_eq!(process.action(Signal::TERM).disposition(), Disposition::Default);
+    }
+
+    #[test]
+    fn exec_keeps_what_is_ignored_and_nothing_else() {
+        let mut process = ProcessSignals::default();
+        process.set_action(Signal::HUP, SignalAction { handler: 1, ..SignalAction::default() }).unwrap();
+        process.set_action(Signal::INT, handler(0)).unwrap();
+        process.after_exec();
+        assert_eq!(process.action(Signal::HUP).disposition(), Disposition::Ignore);
+        assert_eq!(process.action(Signal::INT).disposition(), Disposition::Default);
+    }
+
+    #[test]
+    fn ignoring_a_signal_takes_it_back() {
+        let mut process = ProcessSignals::default();
+        process.pending.add(info(Signal::INT)).unwrap();
+        process.set_action(Signal::INT, SignalAction { handler: 1, ..SignalAction::default() }).unwrap();
+        assert!(process.pending.set().is_empty());
+        assert_eq!(process.set_action(Signal::KILL, handler(0)), Err(Errno::EINVAL));
+    }
+}

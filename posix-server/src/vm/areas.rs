@@ -1,0 +1,334 @@
+//! The areas of an address space, as the server keeps them: what `/proc/PID/maps` shows and what the rules are checked against.
+//! Pure; the kernel's regions are changed by [`Vm`](super::Vm) in step.
+
+use crate::fs::{Inode, Location};
+use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+/// What an area shows.
+#[derive(Clone)]
+pub enum Content {
+    /// Zeroes, private.
+    Anonymous,
+    /// Zeroes at first, private: the area that `brk` moves the end of.
+    Heap,
+    /// Zeroes at first, private: the first thread's stack.
+    Stack,
+    /// A memory that belongs to no file, shared, from this offset.
+    SharedAnonymous(Memory, u64),
+    /// A file, from an offset.
+    File(Rc<MappedFile>, u64),
+}
+
+/// A file as it is mapped.
+pub struct MappedFile {
+    /// Its memory.
+    pub memory: Memory,
+    /// The file.
+    pub inode: Rc<Inode>,
+    /// Its place, if it has one.
+    pub location: Option<Location>,
+}
+
+impl Content {
+    fn is_same_file(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anonymous, Self::Anonymous) | (Self::Heap, Self::Heap) | (Self::Stack, Self::Stack) => true,
+            (Self::SharedAnonymous(one, _), Self::SharedAnonymous(two, _)) => one.id() == two.id(),
+            (Self::File(one, _), Self::File(two, _)) => Rc::ptr_eq(one, two) || one.inode.is_same(&two.inode),
+            (
+                Self::Anonymous | Self::Heap | Self::Stack | Self::SharedAnonymous(..) | Self::File(..),
+                Self::Anonymous | Self::Heap | Self::Stack | Self::SharedAnonymous(..) | Self::File(..),
+            ) => false,
+        }
+    }
+
+    /// Where in its memory it starts, in bytes.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Self::Anonymous | Self::Heap | Self::Stack => 0,
+            Self::SharedAnonymous(_, offset) | Self::File(_, offset) => *offset,
+        }
+    }
+
+    /// The same, `bytes` further on.
+    fn advanced(&self, bytes: u64) -> Self {
+        match self {
+            Self::Anonymous => Self::Anonymous,
+            Self::Heap => Self::Heap,
+            Self::Stack => Self::Stack,
+            Self::SharedAnonymous(memory, offset) => Self::SharedAnonymous(memory.clone(), offset + bytes),
+            Self::File(file, offset) => Self::File(file.clone(), offset + bytes),
+        }
+    }
+
+    fn continues(&self, before: &Self, length: u64) -> bool {
+        let has_offset = matches!(self, Self::SharedAnonymous(..) | Self::File(..));
+        before.is_same_file(self) && (!has_offset || before.offset() + length == self.offset())
+    }
+}
+
+/// A range of addresses that is used in one way.
+#[derive(Clone)]
+pub struct Area {
+    /// First address.
+    pub start: u64,
+    /// The address after the last.
+    pub end: u64,
+    /// How it can be used.
+    pub protection: Protection,
+    /// How `mprotect` may make it usable.
+    pub allowed: Protection,
+    /// Whether stores go to the memory or to private pages.
+    pub sharing: Sharing,
+    /// What it shows.
+    pub content: Content,
+}
+
+impl Area {
+    /// Its size in bytes.
+    pub fn length(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The part in a range.
+    fn cut(&self, start: u64, end: u64) -> Option<Self> {
+        let (start, end) = (start.max(self.start), end.min(self.end));
+        (start < end).then(|| Self { start, end, content: self.content.advanced(start - self.start), ..self.clone() })
+    }
+
+    fn joins(&self, next: &Self) -> bool {
+        self.end == next.start
+            && self.protection == next.protection
+            && self.allowed == next.allowed
+            && self.sharing == next.sharing
+            && next.content.continues(&self.content, self.length())
+    }
+}
+
+/// The areas, which don't overlap, by their first address.
+#[derive(Clone, Default)]
+pub struct Areas(BTreeMap<u64, Area>);
+
+impl Areas {
+    /// All, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Area> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes in all areas.
+    pub fn total_bytes(&self) -> u64 {
+        self.iter().map(Area::length).sum()
+    }
+
+    /// The area that an address is in.
+    pub fn at(&self, address: u64) -> Option<&Area> {
+        let (_, area) = self.0.range(..=address).next_back()?;
+        (address < area.end).then_some(area)
+    }
+
+    /// The parts of areas in a range, ascending.
+    pub fn in_range(&self, start: u64, end: u64) -> Vec<Area> {
+        let first = self.at(start).map_or(start, |area| area.start);
+        if first >= end {
+            return Vec::new();
+        }
+        self.0.range(first..end).filter_map(|(_, area)| area.cut(start, end)).collect()
+    }
+
+    /// Whether nothing is in a range.
+    pub fn is_free(&self, start: u64, end: u64) -> bool {
+        start < end && self.at(start).is_none() && self.0.range(start..end).next().is_none()
+    }
+
+    /// Whether a range has no holes.
+    pub fn is_covered(&self, start: u64, end: u64) -> bool {
+        self.in_range(start, end).iter().map(Area::length).sum::<u64>() == end.saturating_sub(start)
+    }
+
+    /// Removes what is in a range; returns the parts.
+    pub fn remove(&mut self, start: u64, end: u64) -> Vec<Area> {
+        let removed = self.in_range(start, end);
+        if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
+            let before = self.at(first.start).and_then(|area| area.cut(0, start));
+            let after = self.at(last.start).and_then(|area| area.cut(end, u64::MAX));
+            for part in &removed {
+                let key = self.at(part.start).map(|area| area.start);
+                key.map(|key| self.0.remove(&key));
+            }
+            for rest in [before, after].into_iter().flatten() {
+                self.0.insert(rest.start, rest);
+            }
+        }
+        removed
+    }
+
+    /// Adds an area in the place of whatever is in its range, and joins it with like neighbours.
+    pub fn insert(&mut self, area: Area) {
+        self.remove(area.start, area.end);
+        let mut area = area;
+        if let Some((key, before)) = self.0.range(..area.start).next_back()
+            && before.joins(&area)
+        {
+            let key = *key;
+            let before_start = before.start;
+            area = Area { content: before.content.clone(), start: before_start, ..area };
+            self.0.remove(&key);
+        }
+        if let Some(after) = self.0.get(&area.end)
+            && area.joins(after)
+        {
+            let (key, end) = (after.start, after.end);
+            area.end = end;
+            self.0.remove(&key);
+        }
+        self.0.insert(area.start, area);
+    }
+
+    /// Changes the protection of what is in a range.
+    pub fn protect(&mut self, start: u64, end: u64, protection: Protection) {
+        for part in self.remove(start, end) {
+            self.insert(Area { protection, ..part });
+        }
+    }
+
+    /// The highest free range of `length` bytes between `low` and `high`.
+    pub fn find_free(&self, length: u64, low: u64, high: u64) -> Option<u64> {
+        let mut end = high;
+        for area in self.0.range(..high).rev().map(|(_, area)| area) {
+            if area.end < end && end - area.end >= length {
+                break;
+            }
+            end = end.min(area.start);
+        }
+        let start = end.checked_sub(length)? / PAGE_SIZE * PAGE_SIZE;
+        (start >= low && self.is_free(start, start + length)).then_some(start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap as Model;
+
+    fn anonymous(start: u64, end: u64, protection: Protection) -> Area {
+        Area {
+            start: start * PAGE_SIZE,
+            end: end * PAGE_SIZE,
+            protection,
+            allowed: Protection::all(),
+            sharing: Sharing::Private,
+            content: Content::Anonymous,
+        }
+    }
+
+    fn shared(start: u64, end: u64, memory: &Memory, offset: u64) -> Area {
+        Area {
+            sharing: Sharing::Shared,
+            content: Content::SharedAnonymous(memory.clone(), offset * PAGE_SIZE),
+            ..anonymous(start, end, Protection::READ)
+        }
+    }
+
+    #[test]
+    fn like_neighbours_join_and_come_apart() {
+        let mut areas = Areas::default();
+        areas.insert(anonymous(1, 2, Protection::READ));
+        areas.insert(anonymous(3, 4, Protection::READ));
+        areas.insert(anonymous(2, 3, Protection::READ));
+        assert_eq!(areas.len(), 1);
+        areas.protect(2 * PAGE_SIZE, 3 * PAGE_SIZE, Protection::WRITE);
+        assert_eq!(areas.len(), 3);
+        areas.protect(2 * PAGE_SIZE, 3 * PAGE_SIZE, Protection::READ);
+        assert_eq!(areas.len(), 1);
+    }
+
+    #[test]
+    fn parts_of_a_memory_keep_their_offsets() {
+        let memory = Memory::create(10 * PAGE_SIZE).unwrap();
+        let mut areas = Areas::default();
+        areas.insert(shared(10, 20, &memory, 0));
+        areas.remove(12 * PAGE_SIZE, 13 * PAGE_SIZE);
+        assert_eq!(areas.at(13 * PAGE_SIZE).unwrap().content.offset(), 3 * PAGE_SIZE);
+        areas.insert(shared(12, 13, &memory, 2));
+        assert_eq!(areas.len(), 1, "the same part fits again");
+        areas.insert(shared(12, 13, &memory, 7));
+        assert_eq!(areas.len(), 3, "another part does not");
+    }
+
+    #[test]
+    fn the_highest_gap_that_fits_is_found() {
+        let mut areas = Areas::default();
+        areas.insert(anonymous(10, 12, Protection::READ));
+        areas.insert(anonymous(14, 20, Protection::READ));
+        let find = |pages: u64| areas.find_free(pages * PAGE_SIZE, PAGE_SIZE, 20 * PAGE_SIZE).map(|at| at / PAGE_SIZE);
+        assert_eq!(find(2), Some(12));
+        assert_eq!(find(3), Some(7));
+        assert_eq!(find(9), Some(1));
+        assert_eq!(find(10), None);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Map(u64, u64, u32),
+        Unmap(u64, u64),
+        Protect(u64, u64, u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let range = (0u64..40, 1u64..12);
+        prop_oneof![
+            (range.clone(), 0u32..8).prop_map(|((start, length), p)| Step::Map(start, length, p)),
+            range.clone().prop_map(|(start, length)| Step::Unmap(start, length)),
+            (range, 0u32..8).prop_map(|((start, length), p)| Step::Protect(start, length, p)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn areas_are_what_a_map_of_pages_says(steps in proptest::collection::vec(step(), 0..60), gap in 1u64..15) {
+            let mut areas = Areas::default();
+            let mut model: Model<u64, u32> = Model::new();
+            for step in steps {
+                match step {
+                    Step::Map(start, length, p) => {
+                        areas.insert(anonymous(start, start + length, Protection::from_bits_truncate(p)));
+                        (start..start + length).for_each(|page| { model.insert(page, p); });
+                    }
+                    Step::Unmap(start, length) => {
+                        areas.remove(start * PAGE_SIZE, (start + length) * PAGE_SIZE);
+                        (start..start + length).for_each(|page| { model.remove(&page); });
+                    }
+                    Step::Protect(start, length, p) => {
+                        let (from, to) = (start * PAGE_SIZE, (start + length) * PAGE_SIZE);
+                        let covered = (start..start + length).all(|page| model.contains_key(&page));
+                        prop_assert_eq!(areas.is_covered(from, to), covered);
+                        areas.protect(from, to, Protection::from_bits_truncate(p));
+                        (start..start + length).for_each(|page| { model.entry(page).and_modify(|old| *old = p); });
+                    }
+                }
+                for page in 0..60 {
+                    let found = areas.at(page * PAGE_SIZE).map(|area| area.protection.bits());
+                    prop_assert_eq!(found, model.get(&page).copied());
+                }
+                let all: Vec<_> = areas.iter().collect();
+                prop_assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start && !pair[0].joins(pair[1])));
+                let best = (0..=60 - gap).rev().find(|start| (*start..start + gap).all(|page| !model.contains_key(&page)));
+                prop_assert_eq!(areas.find_free(gap * PAGE_SIZE, 0, 60 * PAGE_SIZE), best.map(|page| page * PAGE_SIZE));
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Address spaces of processes: the server's list of areas, and the kernel's space, changed together.
+
+pub mod areas;
+mod map;
+mod remap;
+
+pub use areas::{Area, Areas, Content, MappedFile};
+pub use map::{MapRequest, Placement};
+pub(crate) use map::{change_for, check_commitment};
+pub use remap::RemapTarget;
+
+use crate::errno::{Errno, Result};
+use crate::fs::Inode;
+use crate::platform::{Account, Backing, Change, Inherit, PAGE_SIZE, Protection, Sharing, Space};
+use crate::user::USER_END;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+/// The lowest address that a program can map (`vm.mmap_min_addr`).
+pub const USER_START: u64 = 0x1_0000;
+/// Where the shim is mapped.
+pub const SHIM_BASE: u64 = 0x7fff_f000_0000;
+/// Where the blocks of the threads are, one page each.
+const BLOCKS_BASE: u64 = 0x7fff_f100_0000;
+/// How many threads can share a space.
+const MAX_BLOCKS: usize = 4096;
+/// How many areas a space can have (`vm.max_map_count`).
+pub const MAX_AREAS: usize = 65530;
+
+/// Writes all of `bytes`, or it is `EFAULT`.
+pub fn write_all(space: &Space, address: u64, bytes: &[u8]) -> Result<()> {
+    if space.write(address, bytes) == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Rounds up to whole pages; `None` if there is no such number.
+pub fn page_up(length: u64) -> Option<u64> {
+    length.checked_next_multiple_of(PAGE_SIZE)
+}
+
+/// A file that is being run, and so can't be written.
+pub struct Running(Rc<Inode>);
+
+impl Running {
+    /// Notes that a file is run. `ETXTBSY` while it is open for writing.
+    pub fn new(inode: &Rc<Inode>) -> Result<Self> {
+        if let Some(content) = inode.content() {
+            content.begin_run()?;
+        }
+        Ok(Self(inode.clone()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(content) = self.0.content() {
+            content.end_run();
+        }
+    }
+}
+
+/// Where a new space puts things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Where the heap begins.
+    pub heap_start: u64,
+    /// The end of what `mmap` chooses from; it goes down from here.
+    pub map_end: u64,
+}
+
+/// The address space of one or several processes (`vfork`, `clone`).
+pub struct Vm {
+    space: Space,
+    account: Account,
+    areas: RefCell<Areas>,
+    layout: Layout,
+    heap_end: Cell<u64>,
+    blocks: RefCell<Vec<bool>>,
+    running: RefCell<Option<Rc<Running>>>,
+}
+
+impl Vm {
+    /// A space that the caller has filled with these areas.
+    pub fn new(space: Space, account: &Account, areas: Areas, layout: Layout, running: Option<Rc<Running>>) -> Self {
+        Self {
+            space,
+            account: account.clone(),
+            areas: RefCell::new(areas),
+            layout,
+            heap_end: Cell::new(layout.heap_start),
+            blocks: RefCell::new(Vec::new()),
+            running: RefCell::new(running),
+        }
+    }
+
+    /// The kernel's space.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The areas, ascending.
+    pub fn areas(&self) -> Vec<Area> {
+        self.areas.borrow().iter().cloned().collect()
+    }
+
+    /// Bytes in all areas.
+    pub fn virtual_bytes(&self) -> u64 {
+        self.areas.borrow().total_bytes()
+    }
+
+    /// The area that an address is in.
+    pub fn area_at(&self, address: u64) -> Option<Area> {
+        self.areas.borrow().at(address).cloned()
+    }
+
+    /// A copy for a child process: shared areas are shared, private ones copied on write. The block at `block` becomes the
+    /// child's first thread's. `EAGAIN`, `ENOMEM`.
+    pub fn fork(&self, account: &Account, block: u64) -> Result<Self> {
+        let space = Space::create(account)?;
+        space.commit(&[Change::Clone(&self.space)])?;
+        let mut blocks = Vec::new();
+        let index = ((block - BLOCKS_BASE) / PAGE_SIZE) as usize;
+        blocks.resize(index + 1, false);
+        if let Some(used) = blocks.get_mut(index) {
+            *used = true;
+        }
+        Ok(Self {
+            space,
+            account: account.clone(),
+            areas: RefCell::new(self.areas.borrow().clone()),
+            layout: self.layout,
+            heap_end: self.heap_end.clone(),
+            blocks: RefCell::new(blocks),
+            running: RefCell::new(self.running.borrow().clone()),
+        })
+    }
+
+    /// A fresh page for the block of a new thread; returns its address. `EAGAIN` if there are too many, `ENOMEM`.
+    pub fn allocate_block(&self) -> Result<u64> {
+        let index = {
+            let mut blocks = self.blocks.borrow_mut();
+            match blocks.iter().position(|used| !used) {
+                Some(index) => index,
+                None if blocks.len() < MAX_BLOCKS => {
+                    blocks.push(false);
+                    blocks.len() - 1
+                }
+                None => return Err(Errno::EAGAIN),
+            }
+        };
+        let address = BLOCKS_BASE + index as u64 * PAGE_SIZE;
+        let map = Change::Map {
+            address,
+            length: PAGE_SIZE,
+            backing: Backing::Zero,
+            sharing: Sharing::Private,
+            protection: Protection::READ | Protection::WRITE,
+            inherit: Inherit::Clone,
+        };
+        self.space.commit(&[map])?;
+        if let Some(used) = self.blocks.borrow_mut().get_mut(index) {
+            *used = true;
+        }
+        Ok(address)
+    }
+
+    /// Takes the page of a thread's block back.
+    pub fn free_block(&self, address: u64) {
+        let index = ((address - BLOCKS_BASE) / PAGE_SIZE) as usize;
+        if let Some(used) = self.blocks.borrow_mut().get_mut(index) {
+            *used = false;
+        }
+        // The space may be gone already; then so is the page.
+        let _ = self.space.commit(&[Change::Unmap { address, length: PAGE_SIZE }]);
+    }
+
+    /// Moves the end of the heap; returns where it is then, which is where it was if it can't be moved (`brk(2)`).
+    ///
+    /// `data_limit` (`RLIMIT_DATA`) holds for the heap, `space_limit` (`RLIMIT_AS`) for all areas; both in bytes.
+    pub fn set_break(&self, wanted: u64, data_limit: u64, space_limit: u64) -> u64 {
+        let old = self.heap_end.get();
+        if wanted < self.layout.heap_start || wanted > USER_END || wanted - self.layout.heap_start > data_limit {
+            return old;
+        }
+        let (Some(old_page), Some(new_page)) = (page_up(old), page_up(wanted)) else { return old };
+        let changed = if new_page > old_page {
+            self.grow_heap(old_page, new_page, space_limit)
+        } else if new_page < old_page {
+            self.unmap(new_page, old_page - new_page)
+        } else {
+            Ok(())
+        };
+        if changed.is_ok() {
+            self.heap_end.set(wanted);
+        }
+        self.heap_end.get()
+    }
+
+    fn grow_heap(&self, start: u64, end: u64, space_limit: u64) -> Result<()> {
+        if self.virtual_bytes().saturating_add(end - start) > space_limit {
+            return Err(Errno::ENOMEM);
+        }
+        // A page of distance to what follows, as Linux keeps it.
+        if !self.areas.borrow().is_free(start, end + PAGE_SIZE) {
+            return Err(Errno::ENOMEM);
+        }
+        check_commitment(end - start)?;
+        let area = Area {
+            start,
+            end,
+            protection: Protection::READ | Protection::WRITE,
+            allowed: Protection::all(),
+            sharing: Sharing::Private,
+            content: Content::Heap,
+        };
+        self.space.commit(&[map::change_for(&area)])?;
+        self.areas.borrow_mut().insert(area);
+        Ok(())
+    }
+
+    /// Checks that a range is one that a program can name and that it has no holes; returns its end. `EINVAL`, `ENOMEM`.
+    pub fn check_covered(&self, address: u64, length: u64) -> Result<u64> {
+        let end = self.checked_end(address, length)?;
+        if length == 0 || self.areas.borrow().is_covered(address, end) { Ok(end) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// The end of a range that begins at a page. `EINVAL` if it does not, `ENOMEM` if it wraps or leaves the user's part.
+    fn checked_end(&self, address: u64, length: u64) -> Result<u64> {
+        if !address.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        let end = page_up(length).and_then(|length| address.checked_add(length));
+        end.filter(|end| *end <= USER_END).ok_or(Errno::ENOMEM)
+    }
+
+    /// Forgets the private pages of a range: it reads as its file, or zero, again (`MADV_DONTNEED`). `EINVAL`, `ENOMEM`.
+    pub fn discard(&self, address: u64, length: u64) -> Result<()> {
+        let end = self.checked_end(address, length)?;
+        // As on Linux, a hole is an error, but what lies around it is done.
+        let parts = self.areas.borrow().in_range(address, end);
+        for part in &parts {
+            self.space.commit(&[Change::Discard { address: part.start, length: part.length() }])?;
+        }
+        let covered: u64 = parts.iter().map(Area::length).sum();
+        if covered == end - address { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// The budget that pays for the space.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+}

@@ -1,0 +1,128 @@
+//! `mremap`.
+
+use super::map::{change_for, check_commitment};
+use super::{Area, Content, Vm, page_up};
+use crate::errno::{Errno, Result};
+use crate::platform::{Change, PAGE_SIZE};
+use crate::user::USER_END;
+use alloc::vec::Vec;
+
+/// Where a mapping may go that is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemapTarget {
+    /// Nowhere.
+    Stay,
+    /// Elsewhere, if it can't grow where it is.
+    MayMove,
+    /// Here, in the place of what is there.
+    Fixed(u64),
+}
+
+/// The same content, `bytes` further on.
+fn content_at(content: &Content, bytes: u64) -> Content {
+    match content {
+        Content::SharedAnonymous(memory, offset) => Content::SharedAnonymous(memory.clone(), offset + bytes),
+        Content::File(file, offset) => Content::File(file.clone(), offset + bytes),
+        Content::Anonymous | Content::Heap | Content::Stack => Content::Anonymous,
+    }
+}
+
+impl Vm {
+    /// Resizes or moves a mapping; returns where it is. `EINVAL`, `EFAULT` if the old range is not one mapping, `ENOMEM`.
+    pub fn remap(&self, address: u64, old: u64, new: u64, target: RemapTarget, limit: u64) -> Result<u64> {
+        if !address.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        let old = page_up(old).ok_or(Errno::EINVAL)?;
+        let new = page_up(new).filter(|new| *new != 0 && *new <= USER_END).ok_or(Errno::EINVAL)?;
+        let area = self.area_at(address).ok_or(Errno::EFAULT)?;
+        if old == 0 {
+            // A second mapping of shared pages; meaningless for private ones.
+            return Err(Errno::EINVAL);
+        }
+        let old_end = address.checked_add(old).ok_or(Errno::EINVAL)?;
+        if let RemapTarget::Fixed(to) = target {
+            return self.remap_fixed(&area, (address, old), (to, new), limit);
+        }
+        if old_end > area.end {
+            return Err(Errno::EFAULT);
+        }
+        if new <= old {
+            if new < old {
+                self.unmap(address + new, old - new)?;
+            }
+            return Ok(address);
+        }
+        self.check_growth(new - old, limit)?;
+        let fits = address.checked_add(new).is_some_and(|end| end <= USER_END);
+        if fits && old_end == area.end && self.areas.borrow().is_free(old_end, address + new) {
+            self.extend(&area, address, old, new)?;
+            return Ok(address);
+        }
+        match target {
+            RemapTarget::Stay => Err(Errno::ENOMEM),
+            RemapTarget::MayMove | RemapTarget::Fixed(_) => {
+                let to = {
+                    let areas = self.areas.borrow();
+                    self.find_free(&areas, new)?
+                };
+                self.relocate(&area, (address, old), (to, new))
+            }
+        }
+    }
+
+    fn check_growth(&self, bytes: u64, limit: u64) -> Result<()> {
+        check_commitment(bytes)?;
+        if self.virtual_bytes() + bytes > limit { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    fn remap_fixed(&self, area: &Area, from: (u64, u64), to: (u64, u64), limit: u64) -> Result<u64> {
+        let ((address, old), (target, new)) = (from, to);
+        let end = target.checked_add(new).filter(|end| *end <= USER_END).ok_or(Errno::EINVAL)?;
+        let overlaps = target < address + old && address < end;
+        if !target.is_multiple_of(PAGE_SIZE) || target < super::USER_START || overlaps {
+            return Err(Errno::EINVAL);
+        }
+        if address + old > area.end {
+            return Err(Errno::EFAULT);
+        }
+        self.check_growth(new.saturating_sub(old), limit)?;
+        self.unmap(target, new)?;
+        if new < old {
+            self.unmap(address + new, old - new)?;
+        }
+        self.relocate(area, (address, old.min(new)), to)
+    }
+
+    /// What follows an area that grows, as an area of its own.
+    fn addition(&self, area: &Area, address: u64, at: u64, old: u64, new: u64) -> Result<Area> {
+        let skipped = (address - area.start).checked_add(old).ok_or(Errno::EINVAL)?;
+        Ok(Area { start: at + old, end: at + new, content: content_at(&area.content, skipped), ..area.clone() })
+    }
+
+    fn extend(&self, area: &Area, address: u64, old: u64, new: u64) -> Result<()> {
+        let addition = self.addition(area, address, address, old, new)?;
+        self.space.commit(&[change_for(&addition)])?;
+        self.areas.borrow_mut().insert(addition);
+        Ok(())
+    }
+
+    fn relocate(&self, area: &Area, from: (u64, u64), to: (u64, u64)) -> Result<u64> {
+        let ((address, old), (target, new)) = (from, to);
+        let addition = if new > old { Some(self.addition(area, address, target, old, new)?) } else { None };
+        let mut changes = Vec::new();
+        changes.push(Change::Move { from: address, length: old, to: target });
+        changes.extend(addition.as_ref().map(change_for));
+        self.space.commit(&changes)?;
+        let mut areas = self.areas.borrow_mut();
+        let mut removed = areas.remove(address, address + old);
+        for part in removed.drain(..) {
+            let (start, end) = (part.start - address + target, part.end - address + target);
+            areas.insert(Area { start, end, ..part });
+        }
+        if let Some(addition) = addition {
+            areas.insert(addition);
+        }
+        Ok(target)
+    }
+}

@@ -1,0 +1,95 @@
+//! The Linux side of the comparison: Debian's cloud kernel with busybox, booted in the same QEMU.
+
+use super::table::{self, Row};
+use super::{GUEST_DIRECTORY, Programs};
+use crate::build::Artifacts;
+use crate::guest::{Guest, Machine, Media, Ports};
+use crate::process;
+use crate::progress::{Step, note};
+use crate::root_files::BUSYBOX;
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A package that depends on the newest kernel.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// No mitigations: the emulated CPU has nothing to mitigate, and Quire has none either.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
+
+/// Runs the script there, and gives what the benchmark measured.
+pub(super) fn run(artifacts: &Artifacts, guest: &Guest, programs: &Programs, script: &str) -> Result<Vec<Row>> {
+    let kernel = kernel(&artifacts.work_directory()?.join("linux"))?;
+    let step = Step::begin("measuring on Linux");
+    let initrd = initial_file_system(programs, script).context("making Linux's first file system")?;
+    let media = Media::with_kernel(kernel, &initrd, COMMAND_LINE.to_owned())?;
+    let mut machine = Machine::start(guest, &media, Ports::Console)?;
+    if machine.wait()?.is_none() {
+        note("Linux ran into the time limit; what it measured until then follows");
+    }
+    step.done();
+    let rows = table::parse("Linux", &machine.log().text());
+    if rows.is_empty() {
+        bail!("Linux measured nothing; its console:\n{}", machine.log().text());
+    }
+    Ok(rows)
+}
+
+/// The kernel of the distribution, downloaded as a package and unpacked once.
+fn kernel(cache: &Path) -> Result<PathBuf> {
+    if let Some(kernel) = find_kernel(cache) {
+        return Ok(kernel);
+    }
+    fs::create_dir_all(cache).with_context(|| format!("can't make {}", cache.display()))?;
+    let depends = process::output_of(Command::new("apt-cache").args(["depends", META_PACKAGE]))?;
+    let package = depends.split_whitespace().find(|word| word.starts_with("linux-image-") && *word != META_PACKAGE);
+    let package = package.with_context(|| format!("no package {META_PACKAGE} is known (apt-get update?)"))?;
+    let step = Step::begin(format!("downloading {package}"));
+    process::run(Command::new("apt-get").current_dir(cache).args(["download", "-q", package]).stdout(Stdio::null()))?;
+    for entry in fs::read_dir(cache)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            process::run(Command::new("dpkg").arg("-x").arg(&path).arg(cache))?;
+            fs::remove_file(&path)?;
+        }
+    }
+    step.done();
+    find_kernel(cache).with_context(|| format!("the package {package} has no kernel"))
+}
+
+fn find_kernel(cache: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(cache.join("boot")).ok()?.flatten();
+    entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("vmlinuz-")))
+}
+
+/// A cpio archive with busybox, the benchmark, and an `init` that runs the script and switches the machine off.
+fn initial_file_system(programs: &Programs, script: &str) -> Result<Vec<u8>> {
+    let directory = tempfile::tempdir()?;
+    let root = directory.path();
+    let bench = root.join(GUEST_DIRECTORY.trim_start_matches('/'));
+    for path in ["bin", "proc", "dev", "tmp"].map(|name| root.join(name)).iter().chain([&bench]) {
+        fs::create_dir(path)?;
+    }
+    fs::copy(BUSYBOX, root.join("bin/busybox"))?;
+    symlink("busybox", root.join("bin/sh"))?;
+    for name in ["ub", "true"] {
+        fs::copy(programs.path(name), bench.join(name))?;
+    }
+    let init = format!(
+        "#!/bin/busybox sh\n/bin/busybox mount -t proc proc /proc\n/bin/busybox mount -t devtmpfs dev /dev\n\
+         /bin/busybox mount -t tmpfs tmp /tmp\n{script}\n/bin/busybox poweroff -f\n"
+    );
+    let path = root.join("init");
+    fs::write(&path, init)?;
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let mut pack = Command::new("/bin/sh");
+    pack.current_dir(root).args(["-c", &format!("{BUSYBOX} find . | {BUSYBOX} cpio -o -H newc 2>/dev/null")]);
+    let output = pack.output().context("can't start the shell")?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})", process::describe(&pack), output.status);
+    }
+    Ok(output.stdout)
+}

@@ -1,0 +1,43 @@
+//! `cargo xtask native`: a test or benchmark of the object API, alone in a guest.
+
+use super::{SUCCESS, TIMED_OUT};
+use crate::build::{self, Artifacts, ProgramSet};
+use crate::guest::{BootPath, CpuClock, Guest, Machine, MachineEnd, Ports};
+use crate::options::GuestOptions;
+use crate::{FAILURE, setup};
+use anyhow::Result;
+
+/// Boots with `test=name` and shows the console at the end.
+pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
+    setup::for_guests()?;
+    // Benchmarks count instructions, which they can only do by a clock that counts them.
+    let clock = if name.ends_with("bench") { CpuClock::Instructions } else { CpuClock::Host };
+    let guest = Guest { clock, ..Guest::default() }.with(options);
+    let artifacts = build::guest_programs(ProgramSet::NativeTests)?;
+    if guest.boot == BootPath::Firmware {
+        build::loader()?;
+    }
+    let (end, text) = boot(&guest, &artifacts, name)?;
+    print!("{text}");
+    match end {
+        Some(MachineEnd::Clean) => Ok(SUCCESS),
+        Some(end @ (MachineEnd::Failure | MachineEnd::Reset | MachineEnd::Other(_))) => {
+            eprintln!("xtask: {end}");
+            Ok(FAILURE)
+        }
+        None => {
+            eprintln!("xtask: the guest ran into its time limit");
+            Ok(TIMED_OUT)
+        }
+    }
+}
+
+/// Boots a guest with `test=name`; gives its end (none: the time limit) and what it wrote to its console.
+pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(Option<MachineEnd>, String)> {
+    let mut guest = guest.clone();
+    guest.words.push(format!("test={name}"));
+    let media = guest.media_of(artifacts, &crate::payload::native_archive(artifacts)?)?;
+    let mut machine = Machine::start(&guest, &media, Ports::Console)?;
+    let end = machine.wait()?;
+    Ok((end, machine.log().text()))
+}

@@ -1,0 +1,211 @@
+//! The stages that run in guests.
+
+use super::{Context, Counts};
+use crate::commands::native;
+use crate::guest::{BootPath, Ending, Guest, Machine, MachineEnd, Media, MemorySize, Ports, Program};
+use crate::image;
+use crate::payload::{self, Init};
+use crate::posix_cases;
+use anyhow::{Context as _, Result, bail, ensure};
+use posix_protocol::host_link::ExitStatus;
+use std::fs;
+use std::time::Duration;
+
+/// How long a guest may take from its start to a prompt.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer at the prompt may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The end of the shell's prompt.
+const PROMPT: &str = "# ";
+
+/// The tests of the object API, from a native program.
+pub(super) fn object_tests(context: &Context) -> Result<Counts> {
+    run_object_tests(context, &Guest::default())
+}
+
+/// A minute of random object calls with random handles.
+pub(super) fn object_fuzz(context: &Context) -> Result<Counts> {
+    const TIMEOUT: Duration = Duration::from_secs(180);
+    let words = ["filter=fuzz", "fuzz_seconds=60"].map(str::to_owned).to_vec();
+    run_object_tests(context, &Guest { words, timeout: Some(TIMEOUT), ..Guest::default() })
+}
+
+fn run_object_tests(context: &Context, guest: &Guest) -> Result<Counts> {
+    let (end, text) = native::boot(guest, context.native()?, "object-tests")?;
+    let end = end.map_or_else(|| "the guest ran into its time limit".to_owned(), |end| end.to_string());
+    let summary = text.lines().rev().find_map(native_counts);
+    let Some(counts) = summary else { bail!("{end}, without a summary; its console:\n{text}") };
+    for line in text.lines().filter(|line| line.contains("FAILED")) {
+        println!("{line}");
+    }
+    Ok(counts)
+}
+
+/// The numbers in a line that ends in `N passed, N failed`.
+fn native_counts(line: &str) -> Option<Counts> {
+    let (before, failed) = line.trim_end().strip_suffix(" failed")?.rsplit_once(", ")?;
+    let passed = before.strip_suffix(" passed")?.rsplit(' ').next()?;
+    Some(Counts { passed: passed.parse().ok()?, failed: failed.parse().ok()?, skipped: 0 })
+}
+
+/// The disk image boots through the firmware to a shell.
+pub(super) fn firmware_boot(context: &Context) -> Result<Counts> {
+    context.loader()?;
+    let guest = Guest { boot: BootPath::Firmware, ..Guest::default() };
+    let mut console = guest.console(context.posix()?, &Init::shell())?;
+    console.expect(PROMPT, BOOT_TIMEOUT)?;
+    console.send_line("echo booted-$((6 * 7)); exit")?;
+    console.expect("booted-42", ANSWER_TIMEOUT)?;
+    match console.wait()? {
+        MachineEnd::Clean => Ok(Counts::PASSED),
+        end @ (MachineEnd::Failure | MachineEnd::Reset | MachineEnd::Other(_)) => {
+            bail!("{end} when its shell had ended; its console:\n{}", console.text())
+        }
+    }
+}
+
+/// A byte of the archive's index.
+const INDEX_PLACE: usize = 100;
+/// A byte of the archive's last file, counted from the end.
+const LAST_FILE_PLACE: usize = 50_000;
+
+/// What is missing or damaged is named, and nothing hangs.
+pub(super) fn broken_boot(context: &Context) -> Result<Counts> {
+    context.loader()?;
+    let artifacts = context.native()?;
+    let loader = fs::read(artifacts.loader())?;
+    let kernel = fs::read(artifacts.kernel())?;
+    let archive = payload::native_archive(artifacts)?;
+    let (loader, kernel) = ((image::LOADER_PATH, &loader[..]), (image::KERNEL_PATH, &kernel[..]));
+    let line = (image::COMMAND_LINE_PATH, &b"log=info test=object-tests"[..]);
+    let mut counts = Counts::default();
+    let mut refused = |name: &str, files: &[(&str, &[u8])], message: &str| {
+        counts.try_one(name, || boot_is_refused(&Media::disk(&image::with_files(files)?)?, message));
+    };
+    refused("a missing kernel is named", &[loader], "kernel: the file is missing");
+    refused("a missing archive is named", &[loader, kernel], "archive: the file is missing");
+    let no_kernel = (image::KERNEL_PATH, &b"this is no kernel"[..]);
+    refused("a kernel that is none is named", &[loader, no_kernel], "kernel: not an ELF file");
+    let broken = damaged(&archive, INDEX_PLACE);
+    let broken = (image::ARCHIVE_PATH, &broken[..]);
+    refused("a damaged archive is named", &[loader, kernel, broken, line], "archive");
+    counts.try_one("a damaged archive is named after a direct boot, too", || {
+        let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..Guest::default() };
+        machine_is_refused(&guest, &guest.media_of(artifacts, &damaged(&archive, INDEX_PLACE))?, "archive")
+    });
+    counts.try_one("a damaged file in the archive is named", || {
+        let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..Guest::default() };
+        let place = archive.len().saturating_sub(LAST_FILE_PLACE);
+        machine_is_refused(
+            &guest,
+            &guest.media_of(artifacts, &damaged(&archive, place))?,
+            "boot/serial): the content is damaged",
+        )
+    });
+    Ok(counts)
+}
+
+/// The archive with a bit changed.
+fn damaged(archive: &[u8], place: usize) -> Vec<u8> {
+    let mut archive = archive.to_owned();
+    if let Some(byte) = archive.get_mut(place) {
+        *byte ^= 1;
+    }
+    archive
+}
+
+fn boot_is_refused(media: &Media, message: &str) -> Result<()> {
+    let guest = Guest { boot: BootPath::Firmware, timeout: Some(BOOT_TIMEOUT), ..Guest::default() };
+    machine_is_refused(&guest, media, message)
+}
+
+fn machine_is_refused(guest: &Guest, media: &Media, message: &str) -> Result<()> {
+    let mut machine = Machine::start(guest, media, Ports::Console)?;
+    let end = machine.wait()?;
+    let text = machine.log().text();
+    ensure!(text.contains(message), "the console lacks {message:?}:\n{text}");
+    ensure!(end.is_some(), "the machine did not end; its console:\n{text}");
+    Ok(())
+}
+
+/// `xtask exec`: streams, status, signals, limits.
+pub(super) fn exec(context: &Context) -> Result<Counts> {
+    let artifacts = context.posix()?;
+    let mut counts = Counts::default();
+    let run =
+        |command: &[&str], input: &[u8]| Guest::default().exec_captured(artifacts, &Program::of_guest(command), input);
+    counts.try_one("streams are apart and the status is handed on", || {
+        let outcome = run(&["/bin/sh", "-c", "echo out; echo err >&2; exit 7"], b"")?;
+        ensure!(outcome.ending == Ending::Program(ExitStatus::Code(7)), "{:?}\n{}", outcome.ending, outcome.log);
+        ensure!(outcome.output == b"out\n" && outcome.errors == b"err\n", "{outcome:?}");
+        Ok(())
+    });
+    counts.try_one("standard input arrives whole, and its end", || {
+        const COUNT: usize = 100_000;
+        let outcome = run(&["/bin/wc", "-c"], &vec![b'x'; COUNT])?;
+        ensure!(String::from_utf8_lossy(&outcome.output).trim() == COUNT.to_string(), "{outcome:?}");
+        Ok(())
+    });
+    counts.try_one("a signal is handed on", || {
+        const SIGKILL: u8 = 9;
+        let outcome = run(&["/bin/sh", "-c", "kill -9 $$"], b"")?;
+        ensure!(outcome.ending == Ending::Program(ExitStatus::Signal(SIGKILL)), "{outcome:?}");
+        Ok(())
+    });
+    counts.try_one("a program that does not end meets the time limit", || {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let guest = Guest { timeout: Some(LIMIT), ..Guest::default() };
+        let outcome = guest.exec_captured(artifacts, &Program::of_guest(&["/bin/sleep", "1000"]), b"")?;
+        ensure!(outcome.ending == Ending::TimedOut, "{outcome:?}");
+        Ok(())
+    });
+    counts.try_one("a program that can't be started is named with the reason", || {
+        let outcome = run(&["/bin/no-such-program"], b"")?;
+        ensure!(!matches!(outcome.ending, Ending::Program(ExitStatus::Code(0))), "{outcome:?}");
+        ensure!(outcome.log.contains("/bin/no-such-program: ENOENT"), "{outcome:?}");
+        Ok(())
+    });
+    Ok(counts)
+}
+
+/// The shell at the console: `^C`, jobs, the end of input.
+pub(super) fn console(context: &Context) -> Result<Counts> {
+    const CONTROL_C: &[u8] = b"\x03";
+    let mut console = Guest::default().console(context.posix()?, &Init::shell())?;
+    console.expect(PROMPT, BOOT_TIMEOUT).context("no prompt")?;
+    let mut counts = Counts::default();
+    counts.try_one("^C stops sleep 100", || {
+        console.send_line("sleep 100")?;
+        console.expect("sleep 100", ANSWER_TIMEOUT)?;
+        // The shell needs a moment to start it; until then the signal would be its own.
+        std::thread::sleep(Duration::from_secs(1));
+        console.send(CONTROL_C)?;
+        console.expect(PROMPT, ANSWER_TIMEOUT)?;
+        console.send_line("echo status-$?")?;
+        console.expect("status-130", ANSWER_TIMEOUT).map(drop)
+    });
+    counts.try_one("the terminal edits lines", || {
+        const ERASE: &str = "\x7f";
+        console.send_line(&format!("cat{ERASE}{ERASE}{ERASE}echo eras''ed"))?;
+        console.expect("erased", ANSWER_TIMEOUT).map(drop)
+    });
+    counts.try_one("a pipeline runs in the background", || {
+        console.send_line("(sleep 1 | cat; echo in-the-backgr''ound) & echo in-fr''ont; wait")?;
+        console.expect("in-front", ANSWER_TIMEOUT)?;
+        console.expect("in-the-background", ANSWER_TIMEOUT).map(drop)
+    });
+    counts.try_one("the machine ends with its shell", || {
+        console.send_line("exit")?;
+        let end = console.wait()?;
+        ensure!(end == MachineEnd::Clean, "{end}; its console:\n{}", console.text());
+        Ok(())
+    });
+    Ok(counts)
+}
+
+/// The programs that must say the same on Linux and on Quire.
+pub(super) fn posix_cases(context: &Context) -> Result<Counts> {
+    let guest = Guest { memory: MemorySize::GIBIBYTE, ..Guest::default() };
+    let summary = posix_cases::run(context.posix()?, &guest, context.cases())?;
+    Ok(Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() })
+}

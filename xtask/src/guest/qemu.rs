@@ -1,0 +1,172 @@
+//! QEMU's command line.
+
+use super::{BootPath, Guest};
+use crate::build::Artifacts;
+use crate::process;
+use crate::setup;
+use anyhow::{Context as _, Result};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Where the guest writes to end itself: the port of QEMU's `isa-debug-exit` device. A value `v` ends QEMU with status
+/// `(v << 1) | 1`.
+const EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
+
+/// What drives the guest's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CpuClock {
+    /// The host's time.
+    Host,
+    /// Executed instructions, one for each nanosecond: slow, but everything can be measured exactly.
+    Instructions,
+}
+
+/// What a guest does when it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MachineStart {
+    /// It runs.
+    AtOnce,
+    /// It waits until gdb connects to [`MachineStart::DEBUGGER_PORT`] and lets it go on.
+    WaitForDebugger,
+}
+
+impl MachineStart {
+    /// The TCP port on which QEMU waits for gdb.
+    pub(crate) const DEBUGGER_PORT: u16 = 1234;
+}
+
+/// What a guest boots from, in files that are deleted when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Media {
+    directory: TempDir,
+    kind: MediaKind,
+}
+
+#[derive(Debug)]
+enum MediaKind {
+    Direct { kernel: PathBuf, command_line: String },
+    Disk,
+}
+
+impl Media {
+    /// A kernel and an archive that QEMU loads.
+    pub(crate) fn direct(artifacts: &Artifacts, archive: &[u8], command_line: String) -> Result<Self> {
+        Self::with_kernel(artifacts.kernel(), archive, command_line)
+    }
+
+    /// Any kernel and a module that QEMU loads.
+    pub(crate) fn with_kernel(kernel: PathBuf, module: &[u8], command_line: String) -> Result<Self> {
+        Self::with_file(module, MediaKind::Direct { kernel, command_line })
+    }
+
+    /// A disk image for the firmware.
+    pub(crate) fn disk(image: &[u8]) -> Result<Self> {
+        Self::with_file(image, MediaKind::Disk)
+    }
+
+    fn with_file(content: &[u8], kind: MediaKind) -> Result<Self> {
+        let directory =
+            tempfile::Builder::new().prefix("quire-").tempdir().context("can't make a temporary directory")?;
+        let media = Self { directory, kind };
+        fs::write(media.file(), content).with_context(|| format!("can't write {}", media.file().display()))?;
+        Ok(media)
+    }
+
+    /// A directory for sockets and the like.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The archive or the disk image.
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("medium")
+    }
+}
+
+/// QEMU for this guest, still without its serial ports.
+pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
+    let mut qemu = tied_to_us("qemu-system-x86_64");
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    qemu.args(["-machine", "q35", "-cpu", cpu_model(guest.clock), "-accel", accelerator(guest.clock)]);
+    qemu.args(["-m", &guest.memory.to_string(), "-smp", &guest.cpus.to_string()]);
+    qemu.args(["-device", EXIT_PORT]);
+    match guest.clock {
+        CpuClock::Host => {}
+        CpuClock::Instructions => {
+            qemu.args(["-icount", "shift=0,sleep=off"]);
+        }
+    }
+    match guest.start {
+        MachineStart::AtOnce => {}
+        MachineStart::WaitForDebugger => {
+            qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{}", MachineStart::DEBUGGER_PORT)]);
+        }
+    }
+    match &media.kind {
+        MediaKind::Direct { kernel, command_line } => {
+            qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(media.file()).arg("-append").arg(command_line);
+        }
+        MediaKind::Disk => {
+            let firmware = setup::firmware().context("no UEFI firmware is installed (package ovmf)")?;
+            qemu.arg("-bios").arg(firmware);
+            let file = media.file().into_os_string().into_string().unwrap_or_default();
+            qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={file}")]);
+            qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+        }
+    }
+    Ok(qemu)
+}
+
+/// A command that the system ends when we end, however that happens.
+fn tied_to_us(program: &str) -> Command {
+    if !process::is_installed("setpriv") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
+/// All that the CPU emulation offers. When instructions are counted, without the two features under which string
+/// instructions would be counted byte by byte.
+fn cpu_model(clock: CpuClock) -> &'static str {
+    match clock {
+        CpuClock::Host => "max",
+        CpuClock::Instructions => "max,-erms,-fsrm",
+    }
+}
+
+/// `kvm` where it works, else `tcg`; `QUIRE_ACCEL` overrides the choice.
+fn accelerator(clock: CpuClock) -> &'static str {
+    let wanted = std::env::var("QUIRE_ACCEL").unwrap_or_default();
+    match (clock, wanted.as_str()) {
+        (CpuClock::Instructions, _) | (CpuClock::Host, "tcg") => "tcg",
+        (CpuClock::Host, "kvm") => "kvm",
+        (CpuClock::Host, _) if kvm_is_real() => "kvm",
+        (CpuClock::Host, _) => "tcg",
+    }
+}
+
+/// Whether KVM runs kernel code at full speed. That `/dev/kvm` opens is not enough: without virtualisation by the CPU,
+/// every privileged instruction may be emulated one by one, which looks like a hang.
+fn kvm_is_real() -> bool {
+    let opens = fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let has_flag = cpu.split_whitespace().any(|word| word == "vmx" || word == "svm");
+    let has_module = ["kvm_intel", "kvm_amd"].iter().any(|module| Path::new("/sys/module").join(module).exists());
+    opens && has_flag && has_module
+}
+
+impl fmt::Display for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let boot = match self.boot {
+            BootPath::Direct => "direct boot",
+            BootPath::Firmware => "boot through the firmware",
+        };
+        let accelerator = accelerator(self.clock);
+        write!(f, "QEMU ({accelerator}), {boot}, {} of memory, {} CPU(s)", self.memory, self.cpus)
+    }
+}

@@ -1,0 +1,313 @@
+//! The command line of xtask.
+
+use crate::guest::{BootPath, LogLevel, MemorySize};
+use anyhow::{Context as _, Result, anyhow, bail};
+use lexopt::{Arg, Parser, ValueExt as _};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `cargo xtask help` prints.
+pub(crate) const HELP: &str = "\
+cargo xtask COMMAND
+
+  run [OPTION..]                     build everything, make the disk image, boot it, give a shell
+                                     (`exit` or Ctrl-A X ends it)
+  exec [OPTION..] PROGRAM [ARG..]    run a program of the host in the guest: its output, its exit status
+                                     (a name without a file on the host is one of the guest's commands, such as sh)
+  test [--long] [--list] [NAME..]    everything that must hold: on the host, then in the guest
+                                     (NAME: `host`, `guest`, or a part of a stage's name;
+                                     --case WORD: of the POSIX cases only those with WORD in `program/case`)
+  bench [--json FILE] [NAME..]       the same programs on Quire and on Linux in the same QEMU, as a table of ratios
+  debug [OPTION..]                   the same boot, stopped for gdb
+  native [OPTION..] NAME             boot a native test (object-tests, ipc-bench) and show its console
+  image [OPTION..]                   build everything and make the disk image
+  build                              build everything that runs in the guest
+
+Options of run, exec, debug, native and image:
+  --memory SIZE           memory of the guest, such as 512M (the default) or 2G
+  --cpus N                CPUs of the guest (default 1)
+  --timeout SECONDS       end the guest after this time (exec: 120 unless told; run: no limit)
+  --uefi                  boot through the firmware (run does so unless told --direct)
+  --direct                boot the kernel directly, without the firmware: faster
+  --add HOST[:GUEST]      more files for the guest: a file or a directory, by default at the same path
+  --log LEVEL             kernel log: off, error, warn, info, debug or trace
+
+Environment: QUIRE_ACCEL=tcg|kvm overrides the choice of the accelerator.
+";
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Build,
+    Image(GuestOptions),
+    Run(GuestOptions),
+    Exec(ExecOptions),
+    Native(NativeOptions),
+    Debug(GuestOptions),
+    Test(TestOptions),
+    Bench(BenchOptions),
+}
+
+/// What the commands that start a guest have in common; `None` is the command's own default.
+#[derive(Debug, Default)]
+pub(crate) struct GuestOptions {
+    pub(crate) memory: Option<MemorySize>,
+    pub(crate) cpus: Option<u32>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) boot: Option<BootPath>,
+    pub(crate) log: Option<LogLevel>,
+    pub(crate) additions: Vec<Addition>,
+}
+
+/// A file or directory of the host that the guest gets too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addition {
+    pub(crate) host: PathBuf,
+    /// Absolute.
+    pub(crate) guest: String,
+}
+
+/// `xtask exec`.
+#[derive(Debug)]
+pub(crate) struct ExecOptions {
+    pub(crate) guest: GuestOptions,
+    pub(crate) program: String,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// `xtask native`.
+#[derive(Debug)]
+pub(crate) struct NativeOptions {
+    pub(crate) guest: GuestOptions,
+    /// The value of `test=` on the kernel's command line.
+    pub(crate) name: String,
+}
+
+/// `xtask test`.
+#[derive(Debug, Default)]
+pub(crate) struct TestOptions {
+    /// Parts of names; a stage runs if one of them fits, or if there is none.
+    pub(crate) filters: Vec<String>,
+    /// Parts of the names of POSIX cases; a case runs if one of them fits, or if there is none.
+    pub(crate) cases: Vec<String>,
+    pub(crate) length: TestLength,
+    pub(crate) action: TestAction,
+}
+
+/// `xtask bench`.
+#[derive(Debug, Default)]
+pub(crate) struct BenchOptions {
+    /// Where to write the results as JSON.
+    pub(crate) json: Option<PathBuf>,
+    /// Which benchmarks to run; all if there is none.
+    pub(crate) names: Vec<String>,
+}
+
+/// How much to test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TestLength {
+    /// What a developer waits for.
+    #[default]
+    Usual,
+    /// Also what takes minutes.
+    Long,
+}
+
+/// Whether to test at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TestAction {
+    #[default]
+    Run,
+    /// Only print the names of the stages.
+    List,
+}
+
+/// Reads the process's own command line.
+pub(crate) fn parse() -> Result<Command> {
+    parse_from(Parser::from_env()).context("see `cargo xtask help`")
+}
+
+fn parse_from(mut parser: Parser) -> Result<Command> {
+    let command = match parser.next()? {
+        None => return Ok(Command::Help),
+        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help),
+        Some(Arg::Value(command)) => command.string()?,
+        Some(other @ (Arg::Short(_) | Arg::Long(_))) => return Err(other.unexpected().into()),
+    };
+    match command.as_str() {
+        "help" => Ok(Command::Help),
+        "build" => no_more(parser).map(|()| Command::Build),
+        "image" => guest_options(parser).map(Command::Image),
+        "run" => guest_options(parser).map(Command::Run),
+        "debug" => guest_options(parser).map(Command::Debug),
+        "exec" => exec_options(parser).map(Command::Exec),
+        "native" => native_options(parser).map(Command::Native),
+        "test" => test_options(parser).map(Command::Test),
+        "bench" => bench_options(parser).map(Command::Bench),
+        unknown => bail!("there is no command {unknown:?}"),
+    }
+}
+
+fn no_more(mut parser: Parser) -> Result<()> {
+    match parser.next()? {
+        None => Ok(()),
+        Some(argument) => Err(argument.unexpected().into()),
+    }
+}
+
+fn guest_options(mut parser: Parser) -> Result<GuestOptions> {
+    let mut options = GuestOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Value(value) => bail!("unexpected argument {value:?}"),
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                guest_option(&mut options, &name, &mut parser)?;
+            }
+            Arg::Short(_) => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn exec_options(mut parser: Parser) -> Result<ExecOptions> {
+    let mut guest = GuestOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                guest_option(&mut guest, &name, &mut parser)?;
+            }
+            Arg::Short(_) => return Err(argument.unexpected().into()),
+            // What follows the program belongs to it, options too.
+            Arg::Value(program) => {
+                let program = text(program)?;
+                let arguments = parser.raw_args()?.map(text).collect::<Result<_>>()?;
+                return Ok(ExecOptions { guest, program, arguments });
+            }
+        }
+    }
+    bail!("exec needs a program to run")
+}
+
+fn native_options(parser: Parser) -> Result<NativeOptions> {
+    let ExecOptions { guest, program: name, arguments } = exec_options(parser)?;
+    if !arguments.is_empty() {
+        bail!("native takes one name");
+    }
+    Ok(NativeOptions { guest, name })
+}
+
+fn guest_option(options: &mut GuestOptions, name: &str, parser: &mut Parser) -> Result<()> {
+    match name {
+        "memory" => options.memory = Some(parser.value()?.parse()?),
+        "cpus" => options.cpus = Some(cpu_count(&text(parser.value()?)?)?),
+        "timeout" => options.timeout = Some(Duration::from_secs(parser.value()?.parse()?)),
+        "uefi" => options.boot = Some(BootPath::Firmware),
+        "direct" => options.boot = Some(BootPath::Direct),
+        "log" => options.log = Some(parser.value()?.parse()?),
+        "add" => options.additions.push(addition(&text(parser.value()?)?)?),
+        unknown => bail!("there is no option --{unknown}"),
+    }
+    Ok(())
+}
+
+fn test_options(mut parser: Parser) -> Result<TestOptions> {
+    let mut options = TestOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("long") => options.length = TestLength::Long,
+            Arg::Long("case") => options.cases.push(text(parser.value()?)?),
+            Arg::Long("list") => options.action = TestAction::List,
+            Arg::Value(filter) => options.filters.push(text(filter)?),
+            Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn bench_options(mut parser: Parser) -> Result<BenchOptions> {
+    let mut options = BenchOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("json") => options.json = Some(parser.value()?.into()),
+            Arg::Value(name) => options.names.push(benchmark_name(text(name)?)?),
+            Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+/// Names become part of a shell script.
+fn benchmark_name(name: String) -> Result<String> {
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        bail!("{name:?} can't be the name of a benchmark");
+    }
+    Ok(name)
+}
+
+fn text(value: OsString) -> Result<String> {
+    value.into_string().map_err(|value| anyhow!("{value:?} is not UTF-8"))
+}
+
+fn cpu_count(value: &str) -> Result<u32> {
+    const MAX: u32 = 64;
+    match value.parse() {
+        Ok(count @ 1..=MAX) => Ok(count),
+        Ok(_) | Err(_) => bail!("--cpus takes a number from 1 to {MAX}, not {value:?}"),
+    }
+}
+
+fn addition(value: &str) -> Result<Addition> {
+    let (host, guest) = match value.split_once(':') {
+        Some((host, guest)) => (PathBuf::from(host), guest.to_owned()),
+        None => {
+            let host = std::path::absolute(value).with_context(|| format!("--add {value}"))?;
+            let guest = text(host.clone().into_os_string())?;
+            (host, guest)
+        }
+    };
+    if !guest.starts_with('/') {
+        bail!("--add {value}: the path in the guest must be absolute");
+    }
+    if !host.exists() {
+        bail!("--add {value}: {} does not exist on the host", host.display());
+    }
+    Ok(Addition { host, guest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command> {
+        parse_from(Parser::from_args(arguments))
+    }
+
+    #[test]
+    fn exec_leaves_the_program_its_own_options() {
+        let command = parsed(&["exec", "--cpus", "2", "/bin/ls", "--memory", "-l"]).unwrap();
+        let Command::Exec(options) = command else { panic!("{command:?}") };
+        assert_eq!(options.guest.cpus, Some(2));
+        assert_eq!((options.program.as_str(), options.arguments.len()), ("/bin/ls", 2));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for arguments in [
+            &["fly"][..],
+            &["exec"],
+            &["run", "program"],
+            &["run", "--cpus", "0"],
+            &["run", "--memory", "much"],
+            &["run", "--fast"],
+            &["run", "--add", "/nonexistent-path"],
+            &["run", "--add", "/:relative"],
+            &["run", "--log", "loud"],
+        ] {
+            assert!(parsed(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

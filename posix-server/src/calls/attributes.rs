@@ -3,7 +3,7 @@
 
 use super::blocking::usable_file;
 use super::names::{CURRENT_DIRECTORY, place};
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::fs::walk::LastLink;
 use crate::process::Thread;
@@ -15,19 +15,19 @@ use linux_raw_sys::general as linux;
 const NAME_MAX: usize = linux::XATTR_NAME_MAX as usize;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_getxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, named))),
-    (linux::__NR_lgetxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, named))),
-    (linux::__NR_fgetxattr, |t, a| Outcome::Return(at_file(t, a, named))),
-    (linux::__NR_setxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, named))),
-    (linux::__NR_lsetxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, named))),
-    (linux::__NR_fsetxattr, |t, a| Outcome::Return(at_file(t, a, named))),
-    (linux::__NR_removexattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, named))),
-    (linux::__NR_lremovexattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, named))),
-    (linux::__NR_fremovexattr, |t, a| Outcome::Return(at_file(t, a, named))),
-    (linux::__NR_listxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, list))),
-    (linux::__NR_llistxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, list))),
-    (linux::__NR_flistxattr, |t, a| Outcome::Return(at_file(t, a, list))),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_getxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, named))),
+    SystemCall::new(linux::__NR_lgetxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, named))),
+    SystemCall::new(linux::__NR_fgetxattr, |t, a| Outcome::Return(at_file(t, a, named))),
+    SystemCall::new(linux::__NR_setxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, named))),
+    SystemCall::new(linux::__NR_lsetxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, named))),
+    SystemCall::new(linux::__NR_fsetxattr, |t, a| Outcome::Return(at_file(t, a, named))),
+    SystemCall::new(linux::__NR_removexattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, named))),
+    SystemCall::new(linux::__NR_lremovexattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, named))),
+    SystemCall::new(linux::__NR_fremovexattr, |t, a| Outcome::Return(at_file(t, a, named))),
+    SystemCall::new(linux::__NR_listxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Follow, list))),
+    SystemCall::new(linux::__NR_llistxattr, |t, a| Outcome::Return(at_path(t, a, LastLink::Keep, list))),
+    SystemCall::new(linux::__NR_flistxattr, |t, a| Outcome::Return(at_file(t, a, list))),
 ];
 
 type Answer = fn(&Rc<Thread>, &[u64; 6]) -> Result<u64>;

@@ -1,7 +1,7 @@
 //! Calls that make files without names: event counters, and memory.
 
 use super::files::install;
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::file::event::{EventCounter, Taking};
@@ -13,10 +13,10 @@ use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_eventfd, |t, a| Outcome::Return(eventfd(t, a[0], 0))),
-    (linux::__NR_eventfd2, |t, a| Outcome::Return(eventfd(t, a[0], a[1] as u32))),
-    (linux::__NR_memfd_create, |t, a| Outcome::Return(memfd_create(t, a))),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_eventfd, |t, a| Outcome::Return(eventfd(t, a[0], 0))),
+    SystemCall::new(linux::__NR_eventfd2, |t, a| Outcome::Return(eventfd(t, a[0], a[1] as u32))),
+    SystemCall::new(linux::__NR_memfd_create, |t, a| Outcome::Return(memfd_create(t, a))),
 ];
 
 fn eventfd(thread: &Rc<Thread>, count: u64, flags: u32) -> Result<u64> {

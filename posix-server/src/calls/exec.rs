@@ -1,6 +1,6 @@
 //! `execve` and `execveat`.
 
-use super::{Arguments, Handler, Outcome, blocking, names, pointer};
+use super::{Arguments, Outcome, SystemCall, blocking, names, pointer};
 use crate::errno::{Errno, Result};
 use crate::exec::stack::{MAX_STRING_BYTES, Strings, limit};
 use crate::exec::{Executor, Program, prepare, replace};
@@ -15,7 +15,8 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[(linux::__NR_execve, execve), (linux::__NR_execveat, execveat)];
+pub(super) const CALLS: &[SystemCall] =
+    &[SystemCall::new(linux::__NR_execve, execve), SystemCall::new(linux::__NR_execveat, execveat)];
 
 fn execve(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     let [path, strings, environment, ..] = *arguments;

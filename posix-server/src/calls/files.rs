@@ -1,7 +1,7 @@
 //! Calls on descriptors: opening, closing, duplicating, positions, flags, pipes, listing directories.
 
 use super::blocking::{self, Woken, file, usable_file};
-use super::{Handler, Outcome, locks, names, tty};
+use super::{Outcome, SystemCall, locks, names, tty};
 use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, FdTable, OnExec, OpenFile, Positioning, StatusFlags};
 use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Listing};
@@ -17,26 +17,26 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_open, open),
-    (linux::__NR_openat, openat),
-    (linux::__NR_creat, creat),
-    (linux::__NR_close, |thread, args| Outcome::Return(close(thread, args))),
-    (linux::__NR_close_range, |thread, args| Outcome::Return(close_range(thread, args))),
-    (linux::__NR_dup, |thread, args| Outcome::Return(dup(thread, args))),
-    (linux::__NR_dup2, |thread, args| Outcome::Return(dup2(thread, args))),
-    (linux::__NR_dup3, |thread, args| Outcome::Return(dup3(thread, args))),
-    (linux::__NR_fcntl, fcntl),
-    (linux::__NR_lseek, |thread, args| Outcome::Return(lseek(thread, args))),
-    (linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
-    (linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
-    (linux::__NR_getdents64, |thread, args| Outcome::Return(getdents64(thread, args))),
-    (linux::__NR_fsync, |thread, args| Outcome::Return(fsync(thread, args))),
-    (linux::__NR_fdatasync, |thread, args| Outcome::Return(fsync(thread, args))),
-    (linux::__NR_syncfs, |thread, args| Outcome::Return(file(thread, args[0]).map(|_| 0))),
-    (linux::__NR_sync, |_, _| Outcome::Return(Ok(0))),
-    (linux::__NR_fadvise64, |thread, args| Outcome::Return(fadvise(thread, args))),
-    (linux::__NR_readahead, |thread, args| Outcome::Return(readahead(thread, args))),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_open, open),
+    SystemCall::new(linux::__NR_openat, openat),
+    SystemCall::new(linux::__NR_creat, creat),
+    SystemCall::new(linux::__NR_close, |thread, args| Outcome::Return(close(thread, args))),
+    SystemCall::new(linux::__NR_close_range, |thread, args| Outcome::Return(close_range(thread, args))),
+    SystemCall::new(linux::__NR_dup, |thread, args| Outcome::Return(dup(thread, args))),
+    SystemCall::new(linux::__NR_dup2, |thread, args| Outcome::Return(dup2(thread, args))),
+    SystemCall::new(linux::__NR_dup3, |thread, args| Outcome::Return(dup3(thread, args))),
+    SystemCall::new(linux::__NR_fcntl, fcntl),
+    SystemCall::new(linux::__NR_lseek, |thread, args| Outcome::Return(lseek(thread, args))),
+    SystemCall::new(linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
+    SystemCall::new(linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
+    SystemCall::new(linux::__NR_getdents64, |thread, args| Outcome::Return(getdents64(thread, args))),
+    SystemCall::new(linux::__NR_fsync, |thread, args| Outcome::Return(fsync(thread, args))),
+    SystemCall::new(linux::__NR_fdatasync, |thread, args| Outcome::Return(fsync(thread, args))),
+    SystemCall::new(linux::__NR_syncfs, |thread, args| Outcome::Return(file(thread, args[0]).map(|_| 0))),
+    SystemCall::new(linux::__NR_sync, |_, _| Outcome::Return(Ok(0))),
+    SystemCall::new(linux::__NR_fadvise64, |thread, args| Outcome::Return(fadvise(thread, args))),
+    SystemCall::new(linux::__NR_readahead, |thread, args| Outcome::Return(readahead(thread, args))),
 ];
 
 /// `close_range`: first give the process a table of its own. It has one.

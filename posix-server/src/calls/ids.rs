@@ -1,6 +1,6 @@
 //! Calls on identities: of processes, groups, sessions, users.
 
-use super::{Arguments, Handler, Outcome, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::cred::{Credentials, Gid, Uid};
 use crate::errno::{Errno, Result};
 use crate::process::{Pid, Thread};
@@ -9,33 +9,37 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_getpid, |t, _| number(t.process.pid)),
-    (linux::__NR_gettid, |t, _| number(t.tid)),
-    (linux::__NR_getppid, |t, _| number(t.process.parent())),
-    (linux::__NR_getpgrp, |t, _| number(t.process.group())),
-    (linux::__NR_getpgid, |t, a| getpgid(t, a[0] as Pid).into()),
-    (linux::__NR_getsid, |t, a| getsid(t, a[0] as Pid).into()),
-    (linux::__NR_setpgid, |t, a| setpgid(t, a[0] as Pid, a[1] as Pid).into()),
-    (linux::__NR_setsid, |t, _| setsid(t).into()),
-    (linux::__NR_getuid, |t, _| id(t.process.credentials().uid)),
-    (linux::__NR_geteuid, |t, _| id(t.process.credentials().euid)),
-    (linux::__NR_getgid, |t, _| id(t.process.credentials().gid)),
-    (linux::__NR_getegid, |t, _| id(t.process.credentials().egid)),
-    (linux::__NR_setuid, |t, a| change(t, |c| setuid(c, a[0] as Uid)).into()),
-    (linux::__NR_setgid, |t, a| change(t, |c| setgid(c, a[0] as Gid)).into()),
-    (linux::__NR_setreuid, |t, a| change(t, |c| setreuid(c, a[0] as Uid, a[1] as Uid)).into()),
-    (linux::__NR_setregid, |t, a| change(t, |c| setregid(c, a[0] as Gid, a[1] as Gid)).into()),
-    (linux::__NR_setresuid, |t, a| change(t, |c| setresuid(c, [a[0], a[1], a[2]].map(|id| id as Uid))).into()),
-    (linux::__NR_setresgid, |t, a| change(t, |c| setresgid(c, [a[0], a[1], a[2]].map(|id| id as Gid))).into()),
-    (linux::__NR_getresuid, |t, a| getres(t, a, |c| [c.uid, c.euid, c.suid]).into()),
-    (linux::__NR_getresgid, |t, a| getres(t, a, |c| [c.gid, c.egid, c.sgid]).into()),
-    (linux::__NR_setfsuid, |t, a| setfsuid(t, a[0] as Uid)),
-    (linux::__NR_setfsgid, |t, a| setfsgid(t, a[0] as Gid)),
-    (linux::__NR_getgroups, |t, a| getgroups(t, a).into()),
-    (linux::__NR_setgroups, |t, a| setgroups(t, a).into()),
-    (linux::__NR_capget, |t, a| capget(t, a).into()),
-    (linux::__NR_capset, |t, a| capset(t, a).into()),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_getpid, |t, _| number(t.process.pid)),
+    SystemCall::new(linux::__NR_gettid, |t, _| number(t.tid)),
+    SystemCall::new(linux::__NR_getppid, |t, _| number(t.process.parent())),
+    SystemCall::new(linux::__NR_getpgrp, |t, _| number(t.process.group())),
+    SystemCall::new(linux::__NR_getpgid, |t, a| getpgid(t, a[0] as Pid).into()),
+    SystemCall::new(linux::__NR_getsid, |t, a| getsid(t, a[0] as Pid).into()),
+    SystemCall::new(linux::__NR_setpgid, |t, a| setpgid(t, a[0] as Pid, a[1] as Pid).into()),
+    SystemCall::new(linux::__NR_setsid, |t, _| setsid(t).into()),
+    SystemCall::new(linux::__NR_getuid, |t, _| id(t.process.credentials().uid)),
+    SystemCall::new(linux::__NR_geteuid, |t, _| id(t.process.credentials().euid)),
+    SystemCall::new(linux::__NR_getgid, |t, _| id(t.process.credentials().gid)),
+    SystemCall::new(linux::__NR_getegid, |t, _| id(t.process.credentials().egid)),
+    SystemCall::new(linux::__NR_setuid, |t, a| change(t, |c| setuid(c, a[0] as Uid)).into()),
+    SystemCall::new(linux::__NR_setgid, |t, a| change(t, |c| setgid(c, a[0] as Gid)).into()),
+    SystemCall::new(linux::__NR_setreuid, |t, a| change(t, |c| setreuid(c, a[0] as Uid, a[1] as Uid)).into()),
+    SystemCall::new(linux::__NR_setregid, |t, a| change(t, |c| setregid(c, a[0] as Gid, a[1] as Gid)).into()),
+    SystemCall::new(linux::__NR_setresuid, |t, a| {
+        change(t, |c| setresuid(c, [a[0], a[1], a[2]].map(|id| id as Uid))).into()
+    }),
+    SystemCall::new(linux::__NR_setresgid, |t, a| {
+        change(t, |c| setresgid(c, [a[0], a[1], a[2]].map(|id| id as Gid))).into()
+    }),
+    SystemCall::new(linux::__NR_getresuid, |t, a| getres(t, a, |c| [c.uid, c.euid, c.suid]).into()),
+    SystemCall::new(linux::__NR_getresgid, |t, a| getres(t, a, |c| [c.gid, c.egid, c.sgid]).into()),
+    SystemCall::new(linux::__NR_setfsuid, |t, a| setfsuid(t, a[0] as Uid)),
+    SystemCall::new(linux::__NR_setfsgid, |t, a| setfsgid(t, a[0] as Gid)),
+    SystemCall::new(linux::__NR_getgroups, |t, a| getgroups(t, a).into()),
+    SystemCall::new(linux::__NR_setgroups, |t, a| setgroups(t, a).into()),
+    SystemCall::new(linux::__NR_capget, |t, a| capget(t, a).into()),
+    SystemCall::new(linux::__NR_capset, |t, a| capset(t, a).into()),
 ];
 
 /// An id that means "leave it".

@@ -1,7 +1,7 @@
 //! Calls on advisory locks: record locks of processes and open files (`fcntl`), whole-file locks (`flock`).
 
 use super::blocking::{self, Woken, usable_file};
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::fs::locks::{Lock, LockKind, Owner};
@@ -13,7 +13,7 @@ use linux_raw_sys::general as linux;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[(linux::__NR_flock, flock)];
+pub(super) const CALLS: &[SystemCall] = &[SystemCall::new(linux::__NR_flock, flock)];
 
 /// `struct flock`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]

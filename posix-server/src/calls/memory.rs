@@ -1,6 +1,6 @@
 //! Calls on address spaces.
 
-use super::{Arguments, Handler, Outcome, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::dev;
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
@@ -13,20 +13,20 @@ use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_mmap, |t, a| mmap(t, a).into()),
-    (linux::__NR_munmap, |t, a| t.process.vm().unmap(a[0], a[1]).into()),
-    (linux::__NR_mprotect, |t, a| mprotect(t, a).into()),
-    (linux::__NR_mremap, |t, a| mremap(t, a).into()),
-    (linux::__NR_madvise, |t, a| madvise(t, a).into()),
-    (linux::__NR_brk, |t, a| Outcome::Return(Ok(brk(t, a[0])))),
-    (linux::__NR_msync, |t, a| msync(t, a).into()),
-    (linux::__NR_mincore, |t, a| mincore(t, a).into()),
-    (linux::__NR_mlock, |t, a| mlock(t, a).into()),
-    (linux::__NR_mlock2, |t, a| mlock(t, a).into()),
-    (linux::__NR_munlock, |t, a| mlock(t, a).into()),
-    (linux::__NR_mlockall, |_, _| Outcome::Return(Ok(0))),
-    (linux::__NR_munlockall, |_, _| Outcome::Return(Ok(0))),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_mmap, |t, a| mmap(t, a).into()),
+    SystemCall::new(linux::__NR_munmap, |t, a| t.process.vm().unmap(a[0], a[1]).into()),
+    SystemCall::new(linux::__NR_mprotect, |t, a| mprotect(t, a).into()),
+    SystemCall::new(linux::__NR_mremap, |t, a| mremap(t, a).into()),
+    SystemCall::new(linux::__NR_madvise, |t, a| madvise(t, a).into()),
+    SystemCall::new(linux::__NR_brk, |t, a| Outcome::Return(Ok(brk(t, a[0])))),
+    SystemCall::new(linux::__NR_msync, |t, a| msync(t, a).into()),
+    SystemCall::new(linux::__NR_mincore, |t, a| mincore(t, a).into()),
+    SystemCall::new(linux::__NR_mlock, |t, a| mlock(t, a).into()),
+    SystemCall::new(linux::__NR_mlock2, |t, a| mlock(t, a).into()),
+    SystemCall::new(linux::__NR_munlock, |t, a| mlock(t, a).into()),
+    SystemCall::new(linux::__NR_mlockall, |_, _| Outcome::Return(Ok(0))),
+    SystemCall::new(linux::__NR_munlockall, |_, _| Outcome::Return(Ok(0))),
 ];
 
 /// The flags of `mmap` that `MAP_SHARED_VALIDATE` accepts.

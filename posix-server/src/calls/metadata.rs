@@ -2,7 +2,7 @@
 
 use super::blocking::{file, usable_file};
 use super::names::{CURRENT_DIRECTORY, place, start};
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};
 use crate::fs::content::MAX_SIZE_BYTES;
@@ -20,32 +20,34 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 type Arguments = [u64; 6];
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_stat, |t, a| Outcome::Return(stat_path(t, a, LastLink::Follow))),
-    (linux::__NR_lstat, |t, a| Outcome::Return(stat_path(t, a, LastLink::Keep))),
-    (linux::__NR_fstat, |t, a| Outcome::Return(fstat(t, a))),
-    (linux::__NR_newfstatat, |t, a| Outcome::Return(fstatat(t, a))),
-    (linux::__NR_statx, |t, a| Outcome::Return(statx(t, a))),
-    (linux::__NR_statfs, |t, a| Outcome::Return(statfs(t, a))),
-    (linux::__NR_fstatfs, |t, a| Outcome::Return(fstatfs(t, a))),
-    (linux::__NR_access, |t, a| Outcome::Return(access(t, CURRENT_DIRECTORY, a[0], a[1], 0))),
-    (linux::__NR_faccessat, |t, a| Outcome::Return(access(t, a[0], a[1], a[2], 0))),
-    (linux::__NR_faccessat2, |t, a| Outcome::Return(access(t, a[0], a[1], a[2], a[3] as u32))),
-    (linux::__NR_chmod, |t, a| Outcome::Return(chmod(t, CURRENT_DIRECTORY, a[0], a[1], 0))),
-    (linux::__NR_fchmodat, |t, a| Outcome::Return(chmod(t, a[0], a[1], a[2], 0))),
-    (linux::__NR_fchmodat2, |t, a| Outcome::Return(chmod(t, a[0], a[1], a[2], a[3] as u32))),
-    (linux::__NR_fchmod, |t, a| Outcome::Return(fchmod(t, a))),
-    (linux::__NR_chown, |t, a| Outcome::Return(chown(t, &[CURRENT_DIRECTORY, a[0], a[1], a[2], 0, 0]))),
-    (linux::__NR_lchown, |t, a| Outcome::Return(chown(t, &[CURRENT_DIRECTORY, a[0], a[1], a[2], NO_FOLLOW, 0]))),
-    (linux::__NR_fchownat, |t, a| Outcome::Return(chown(t, a))),
-    (linux::__NR_fchown, |t, a| Outcome::Return(fchown(t, a))),
-    (linux::__NR_utimensat, |t, a| Outcome::Return(utimensat(t, a))),
-    (linux::__NR_utimes, |t, a| Outcome::Return(utimes(t, CURRENT_DIRECTORY, a[0], a[1]))),
-    (linux::__NR_futimesat, |t, a| Outcome::Return(utimes(t, a[0], a[1], a[2]))),
-    (linux::__NR_utime, |t, a| Outcome::Return(utime(t, a))),
-    (linux::__NR_truncate, |t, a| Outcome::Return(truncate(t, a))),
-    (linux::__NR_ftruncate, |t, a| Outcome::Return(ftruncate(t, a))),
-    (linux::__NR_fallocate, |t, a| Outcome::Return(fallocate(t, a))),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_stat, |t, a| Outcome::Return(stat_path(t, a, LastLink::Follow))),
+    SystemCall::new(linux::__NR_lstat, |t, a| Outcome::Return(stat_path(t, a, LastLink::Keep))),
+    SystemCall::new(linux::__NR_fstat, |t, a| Outcome::Return(fstat(t, a))),
+    SystemCall::new(linux::__NR_newfstatat, |t, a| Outcome::Return(fstatat(t, a))),
+    SystemCall::new(linux::__NR_statx, |t, a| Outcome::Return(statx(t, a))),
+    SystemCall::new(linux::__NR_statfs, |t, a| Outcome::Return(statfs(t, a))),
+    SystemCall::new(linux::__NR_fstatfs, |t, a| Outcome::Return(fstatfs(t, a))),
+    SystemCall::new(linux::__NR_access, |t, a| Outcome::Return(access(t, CURRENT_DIRECTORY, a[0], a[1], 0))),
+    SystemCall::new(linux::__NR_faccessat, |t, a| Outcome::Return(access(t, a[0], a[1], a[2], 0))),
+    SystemCall::new(linux::__NR_faccessat2, |t, a| Outcome::Return(access(t, a[0], a[1], a[2], a[3] as u32))),
+    SystemCall::new(linux::__NR_chmod, |t, a| Outcome::Return(chmod(t, CURRENT_DIRECTORY, a[0], a[1], 0))),
+    SystemCall::new(linux::__NR_fchmodat, |t, a| Outcome::Return(chmod(t, a[0], a[1], a[2], 0))),
+    SystemCall::new(linux::__NR_fchmodat2, |t, a| Outcome::Return(chmod(t, a[0], a[1], a[2], a[3] as u32))),
+    SystemCall::new(linux::__NR_fchmod, |t, a| Outcome::Return(fchmod(t, a))),
+    SystemCall::new(linux::__NR_chown, |t, a| Outcome::Return(chown(t, &[CURRENT_DIRECTORY, a[0], a[1], a[2], 0, 0]))),
+    SystemCall::new(linux::__NR_lchown, |t, a| {
+        Outcome::Return(chown(t, &[CURRENT_DIRECTORY, a[0], a[1], a[2], NO_FOLLOW, 0]))
+    }),
+    SystemCall::new(linux::__NR_fchownat, |t, a| Outcome::Return(chown(t, a))),
+    SystemCall::new(linux::__NR_fchown, |t, a| Outcome::Return(fchown(t, a))),
+    SystemCall::new(linux::__NR_utimensat, |t, a| Outcome::Return(utimensat(t, a))),
+    SystemCall::new(linux::__NR_utimes, |t, a| Outcome::Return(utimes(t, CURRENT_DIRECTORY, a[0], a[1]))),
+    SystemCall::new(linux::__NR_futimesat, |t, a| Outcome::Return(utimes(t, a[0], a[1], a[2]))),
+    SystemCall::new(linux::__NR_utime, |t, a| Outcome::Return(utime(t, a))),
+    SystemCall::new(linux::__NR_truncate, |t, a| Outcome::Return(truncate(t, a))),
+    SystemCall::new(linux::__NR_ftruncate, |t, a| Outcome::Return(ftruncate(t, a))),
+    SystemCall::new(linux::__NR_fallocate, |t, a| Outcome::Return(fallocate(t, a))),
 ];
 
 const NO_FOLLOW: u64 = linux::AT_SYMLINK_NOFOLLOW as u64;

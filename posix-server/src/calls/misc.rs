@@ -1,6 +1,6 @@
 //! Calls on the system, the processor, limits and futexes.
 
-use super::{Arguments, Handler, Outcome, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::platform::{self, PAGE_SIZE, Registers, now_ns};
 use crate::process::futex::{Scope, Word, is_aligned};
@@ -17,29 +17,29 @@ use linux_raw_sys::{general as linux, prctl};
 use posix_protocol::shim::Context;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_arch_prctl, |t, a| arch_prctl(t, a)),
-    (linux::__NR_prctl, |t, a| prctl(t, a).into()),
-    (linux::__NR_uname, |t, a| uname(t, a[0]).into()),
-    (linux::__NR_sethostname, |t, a| sethostname(t, a).into()),
-    (linux::__NR_sysinfo, |t, a| sysinfo(t, a[0]).into()),
-    (linux::__NR_getrandom, |t, a| getrandom(t, a).into()),
-    (linux::__NR_getrlimit, |t, a| prlimit(t, [0, a[0], 0, a[1]]).into()),
-    (linux::__NR_setrlimit, |t, a| prlimit(t, [0, a[0], a[1], 0]).into()),
-    (linux::__NR_prlimit64, |t, a| prlimit(t, [a[0], a[1], a[2], a[3]]).into()),
-    (linux::__NR_getcpu, |t, a| getcpu(t, a).into()),
-    (linux::__NR_sched_yield, |t, _| sched_yield(t)),
-    (linux::__NR_sched_getaffinity, |t, a| sched_getaffinity(t, a).into()),
-    (linux::__NR_sched_setaffinity, |t, a| sched_setaffinity(t, a).into()),
-    (linux::__NR_sched_getscheduler, |t, a| check_process(t, a[0]).into()),
-    (linux::__NR_sched_getparam, |t, a| sched_getparam(t, a).into()),
-    (linux::__NR_sched_get_priority_max, |_, a| Outcome::Return(priority_bound(a[0], 99))),
-    (linux::__NR_sched_get_priority_min, |_, a| Outcome::Return(priority_bound(a[0], 1))),
-    (linux::__NR_getpriority, |t, a| getpriority(t, a).into()),
-    (linux::__NR_setpriority, |t, a| setpriority(t, a).into()),
-    (linux::__NR_personality, |_, a| personality(a[0]).into()),
-    (linux::__NR_futex, futex),
-    (linux::__NR_membarrier, |_, a| membarrier(a[0]).into()),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_arch_prctl, |t, a| arch_prctl(t, a)),
+    SystemCall::new(linux::__NR_prctl, |t, a| prctl(t, a).into()),
+    SystemCall::new(linux::__NR_uname, |t, a| uname(t, a[0]).into()),
+    SystemCall::new(linux::__NR_sethostname, |t, a| sethostname(t, a).into()),
+    SystemCall::new(linux::__NR_sysinfo, |t, a| sysinfo(t, a[0]).into()),
+    SystemCall::new(linux::__NR_getrandom, |t, a| getrandom(t, a).into()),
+    SystemCall::new(linux::__NR_getrlimit, |t, a| prlimit(t, [0, a[0], 0, a[1]]).into()),
+    SystemCall::new(linux::__NR_setrlimit, |t, a| prlimit(t, [0, a[0], a[1], 0]).into()),
+    SystemCall::new(linux::__NR_prlimit64, |t, a| prlimit(t, [a[0], a[1], a[2], a[3]]).into()),
+    SystemCall::new(linux::__NR_getcpu, |t, a| getcpu(t, a).into()),
+    SystemCall::new(linux::__NR_sched_yield, |t, _| sched_yield(t)),
+    SystemCall::new(linux::__NR_sched_getaffinity, |t, a| sched_getaffinity(t, a).into()),
+    SystemCall::new(linux::__NR_sched_setaffinity, |t, a| sched_setaffinity(t, a).into()),
+    SystemCall::new(linux::__NR_sched_getscheduler, |t, a| check_process(t, a[0]).into()),
+    SystemCall::new(linux::__NR_sched_getparam, |t, a| sched_getparam(t, a).into()),
+    SystemCall::new(linux::__NR_sched_get_priority_max, |_, a| Outcome::Return(priority_bound(a[0], 99))),
+    SystemCall::new(linux::__NR_sched_get_priority_min, |_, a| Outcome::Return(priority_bound(a[0], 1))),
+    SystemCall::new(linux::__NR_getpriority, |t, a| getpriority(t, a).into()),
+    SystemCall::new(linux::__NR_setpriority, |t, a| setpriority(t, a).into()),
+    SystemCall::new(linux::__NR_personality, |_, a| personality(a[0]).into()),
+    SystemCall::new(linux::__NR_futex, futex),
+    SystemCall::new(linux::__NR_membarrier, |_, a| membarrier(a[0]).into()),
 ];
 
 /// `ARCH_GET_FS` (`asm/prctl.h`).

@@ -19,6 +19,7 @@ mod names;
 mod poll;
 mod process;
 mod signal;
+mod table;
 mod time;
 mod transfer;
 mod tty;
@@ -34,6 +35,7 @@ use alloc::rc::Rc;
 use core::future::Future;
 use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
+pub use table::{Handler, State, SystemCall};
 
 /// What becomes of a system call.
 pub enum Outcome {
@@ -80,13 +82,10 @@ pub fn pointer(thread: &Thread, address: u64) -> UserPtr {
     UserPtr::new(&thread.space(), address)
 }
 
-/// What runs a system call.
-pub type Handler = fn(&Rc<Thread>, &Arguments) -> Outcome;
-
 /// Numbers below this are looked up.
 const TABLE_SIZE: usize = 512;
 
-const ALL: &[&[(u32, Handler)]] = &[
+const ALL: &[&[SystemCall]] = &[
     attributes::CALLS,
     events::CALLS,
     exec::CALLS,
@@ -115,7 +114,7 @@ const fn table() -> [Option<Handler>; TABLE_SIZE] {
         let calls = ALL[module];
         let mut index = 0;
         while index < calls.len() {
-            let (number, handler) = calls[index];
+            let SystemCall { number, handler, .. } = calls[index];
             assert!(table[number as usize].is_none(), "two handlers for one call");
             table[number as usize] = Some(handler);
             index += 1;

@@ -1,6 +1,6 @@
 //! Calls on names: making, linking, renaming, removing; where a process stands.
 
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
@@ -18,28 +18,34 @@ use linux_raw_sys::general as linux;
 type Arguments = [u64; 6];
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_mkdir, |t, a| Outcome::Return(mkdir(t, CURRENT_DIRECTORY, a[0], a[1]))),
-    (linux::__NR_mkdirat, |t, a| Outcome::Return(mkdir(t, a[0], a[1], a[2]))),
-    (linux::__NR_mknod, |t, a| Outcome::Return(mknod(t, CURRENT_DIRECTORY, a[0], a[1], a[2]))),
-    (linux::__NR_mknodat, |t, a| Outcome::Return(mknod(t, a[0], a[1], a[2], a[3]))),
-    (linux::__NR_symlink, |t, a| Outcome::Return(symlink(t, a[0], CURRENT_DIRECTORY, a[1]))),
-    (linux::__NR_symlinkat, |t, a| Outcome::Return(symlink(t, a[0], a[1], a[2]))),
-    (linux::__NR_link, |t, a| Outcome::Return(link(t, &[CURRENT_DIRECTORY, a[0], CURRENT_DIRECTORY, a[1], 0, 0]))),
-    (linux::__NR_linkat, |t, a| Outcome::Return(link(t, a))),
-    (linux::__NR_unlink, |t, a| Outcome::Return(unlink(t, CURRENT_DIRECTORY, a[0], 0))),
-    (linux::__NR_unlinkat, |t, a| Outcome::Return(unlink(t, a[0], a[1], a[2]))),
-    (linux::__NR_rmdir, |t, a| Outcome::Return(unlink(t, CURRENT_DIRECTORY, a[0], u64::from(linux::AT_REMOVEDIR)))),
-    (linux::__NR_rename, |t, a| Outcome::Return(rename(t, &[CURRENT_DIRECTORY, a[0], CURRENT_DIRECTORY, a[1], 0, 0]))),
-    (linux::__NR_renameat, |t, a| Outcome::Return(rename(t, &[a[0], a[1], a[2], a[3], 0, 0]))),
-    (linux::__NR_renameat2, |t, a| Outcome::Return(rename(t, a))),
-    (linux::__NR_readlink, |t, a| Outcome::Return(readlink(t, CURRENT_DIRECTORY, a[0], a[1], a[2]))),
-    (linux::__NR_readlinkat, |t, a| Outcome::Return(readlink(t, a[0], a[1], a[2], a[3]))),
-    (linux::__NR_chdir, |t, a| Outcome::Return(chdir(t, a))),
-    (linux::__NR_fchdir, |t, a| Outcome::Return(fchdir(t, a))),
-    (linux::__NR_getcwd, |t, a| Outcome::Return(getcwd(t, a))),
-    (linux::__NR_chroot, |t, a| Outcome::Return(chroot(t, a))),
-    (linux::__NR_umask, |t, a| Outcome::Return(umask(t, a))),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_mkdir, |t, a| Outcome::Return(mkdir(t, CURRENT_DIRECTORY, a[0], a[1]))),
+    SystemCall::new(linux::__NR_mkdirat, |t, a| Outcome::Return(mkdir(t, a[0], a[1], a[2]))),
+    SystemCall::new(linux::__NR_mknod, |t, a| Outcome::Return(mknod(t, CURRENT_DIRECTORY, a[0], a[1], a[2]))),
+    SystemCall::new(linux::__NR_mknodat, |t, a| Outcome::Return(mknod(t, a[0], a[1], a[2], a[3]))),
+    SystemCall::new(linux::__NR_symlink, |t, a| Outcome::Return(symlink(t, a[0], CURRENT_DIRECTORY, a[1]))),
+    SystemCall::new(linux::__NR_symlinkat, |t, a| Outcome::Return(symlink(t, a[0], a[1], a[2]))),
+    SystemCall::new(linux::__NR_link, |t, a| {
+        Outcome::Return(link(t, &[CURRENT_DIRECTORY, a[0], CURRENT_DIRECTORY, a[1], 0, 0]))
+    }),
+    SystemCall::new(linux::__NR_linkat, |t, a| Outcome::Return(link(t, a))),
+    SystemCall::new(linux::__NR_unlink, |t, a| Outcome::Return(unlink(t, CURRENT_DIRECTORY, a[0], 0))),
+    SystemCall::new(linux::__NR_unlinkat, |t, a| Outcome::Return(unlink(t, a[0], a[1], a[2]))),
+    SystemCall::new(linux::__NR_rmdir, |t, a| {
+        Outcome::Return(unlink(t, CURRENT_DIRECTORY, a[0], u64::from(linux::AT_REMOVEDIR)))
+    }),
+    SystemCall::new(linux::__NR_rename, |t, a| {
+        Outcome::Return(rename(t, &[CURRENT_DIRECTORY, a[0], CURRENT_DIRECTORY, a[1], 0, 0]))
+    }),
+    SystemCall::new(linux::__NR_renameat, |t, a| Outcome::Return(rename(t, &[a[0], a[1], a[2], a[3], 0, 0]))),
+    SystemCall::new(linux::__NR_renameat2, |t, a| Outcome::Return(rename(t, a))),
+    SystemCall::new(linux::__NR_readlink, |t, a| Outcome::Return(readlink(t, CURRENT_DIRECTORY, a[0], a[1], a[2]))),
+    SystemCall::new(linux::__NR_readlinkat, |t, a| Outcome::Return(readlink(t, a[0], a[1], a[2], a[3]))),
+    SystemCall::new(linux::__NR_chdir, |t, a| Outcome::Return(chdir(t, a))),
+    SystemCall::new(linux::__NR_fchdir, |t, a| Outcome::Return(fchdir(t, a))),
+    SystemCall::new(linux::__NR_getcwd, |t, a| Outcome::Return(getcwd(t, a))),
+    SystemCall::new(linux::__NR_chroot, |t, a| Outcome::Return(chroot(t, a))),
+    SystemCall::new(linux::__NR_umask, |t, a| Outcome::Return(umask(t, a))),
 ];
 
 /// The directory argument that means the working directory (`AT_FDCWD`).

@@ -4,7 +4,7 @@
 //! ask again after each wake-up. `ppoll`, `select` and `pselect6` write back the time that is left, as Linux does.
 
 use super::blocking::{self, Woken};
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{FdTable, OpenFile, PollEvents};
@@ -20,11 +20,11 @@ use linux_raw_sys::general as linux;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_poll, poll),
-    (linux::__NR_ppoll, ppoll),
-    (linux::__NR_select, select),
-    (linux::__NR_pselect6, pselect6),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_poll, poll),
+    SystemCall::new(linux::__NR_ppoll, ppoll),
+    SystemCall::new(linux::__NR_select, select),
+    SystemCall::new(linux::__NR_pselect6, pselect6),
 ];
 
 const NS_PER_SECOND: u64 = 1_000_000_000;

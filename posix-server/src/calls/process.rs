@@ -1,6 +1,6 @@
 //! Calls that make, end and wait for processes and threads.
 
-use super::{Arguments, Handler, Outcome, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::process::end::{end_process, end_thread};
 use crate::process::tree::{ChildEvent, ExitStatus, Take, WaitEvents, WaitFor, Want};
@@ -13,18 +13,18 @@ use linux_raw_sys::general as linux;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_fork, |t, _| clone(t, &plain(0))),
-    (linux::__NR_vfork, |t, _| clone(t, &plain(linux::CLONE_VFORK | linux::CLONE_VM))),
-    (linux::__NR_clone, clone_by_registers),
-    (linux::__NR_clone3, clone_by_record),
-    (linux::__NR_exit, exit),
-    (linux::__NR_exit_group, exit_group),
-    (linux::__NR_wait4, wait4),
-    (linux::__NR_waitid, waitid),
-    (linux::__NR_set_tid_address, set_tid_address),
-    (linux::__NR_set_robust_list, set_robust_list),
-    (linux::__NR_get_robust_list, |t, a| get_robust_list(t, a).into()),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_fork, |t, _| clone(t, &plain(0))),
+    SystemCall::new(linux::__NR_vfork, |t, _| clone(t, &plain(linux::CLONE_VFORK | linux::CLONE_VM))),
+    SystemCall::new(linux::__NR_clone, clone_by_registers),
+    SystemCall::new(linux::__NR_clone3, clone_by_record),
+    SystemCall::new(linux::__NR_exit, exit),
+    SystemCall::new(linux::__NR_exit_group, exit_group),
+    SystemCall::new(linux::__NR_wait4, wait4),
+    SystemCall::new(linux::__NR_waitid, waitid),
+    SystemCall::new(linux::__NR_set_tid_address, set_tid_address),
+    SystemCall::new(linux::__NR_set_robust_list, set_robust_list),
+    SystemCall::new(linux::__NR_get_robust_list, |t, a| get_robust_list(t, a).into()),
 ];
 
 fn plain(flags: u32) -> CloneRequest {

@@ -1,6 +1,6 @@
 //! Calls on signals.
 
-use super::{Arguments, Handler, Outcome, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::platform::{now_ns, vector_state_bytes};
 use crate::process::{Pid, Process, Thread};
@@ -14,19 +14,19 @@ use futures_util::future::select;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_rt_sigaction, |t, a| rt_sigaction(t, a).into()),
-    (linux::__NR_rt_sigprocmask, |t, a| rt_sigprocmask(t, a).into()),
-    (linux::__NR_rt_sigpending, |t, a| rt_sigpending(t, a).into()),
-    (linux::__NR_rt_sigsuspend, rt_sigsuspend),
-    (linux::__NR_rt_sigtimedwait, rt_sigtimedwait),
-    (linux::__NR_rt_sigreturn, |t, _| rt_sigreturn(t)),
-    (linux::__NR_rt_sigqueueinfo, |t, a| rt_sigqueueinfo(t, a).into()),
-    (linux::__NR_sigaltstack, |t, a| sigaltstack(t, a).into()),
-    (linux::__NR_pause, |t, _| wait_for_signal(t)),
-    (linux::__NR_kill, |t, a| kill(t, a).into()),
-    (linux::__NR_tkill, |t, a| tkill(t, 0, a[0] as Pid, a[1]).into()),
-    (linux::__NR_tgkill, |t, a| tgkill(t, a).into()),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_rt_sigaction, |t, a| rt_sigaction(t, a).into()),
+    SystemCall::new(linux::__NR_rt_sigprocmask, |t, a| rt_sigprocmask(t, a).into()),
+    SystemCall::new(linux::__NR_rt_sigpending, |t, a| rt_sigpending(t, a).into()),
+    SystemCall::new(linux::__NR_rt_sigsuspend, rt_sigsuspend),
+    SystemCall::new(linux::__NR_rt_sigtimedwait, rt_sigtimedwait),
+    SystemCall::new(linux::__NR_rt_sigreturn, |t, _| rt_sigreturn(t)),
+    SystemCall::new(linux::__NR_rt_sigqueueinfo, |t, a| rt_sigqueueinfo(t, a).into()),
+    SystemCall::new(linux::__NR_sigaltstack, |t, a| sigaltstack(t, a).into()),
+    SystemCall::new(linux::__NR_pause, |t, _| wait_for_signal(t)),
+    SystemCall::new(linux::__NR_kill, |t, a| kill(t, a).into()),
+    SystemCall::new(linux::__NR_tkill, |t, a| tkill(t, 0, a[0] as Pid, a[1]).into()),
+    SystemCall::new(linux::__NR_tgkill, |t, a| tgkill(t, a).into()),
 ];
 
 /// The size of a signal set.

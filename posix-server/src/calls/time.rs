@@ -1,6 +1,6 @@
 //! Calls on clocks, sleeping and used time.
 
-use super::{Arguments, Handler, Outcome, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::exec::stack::TICKS_PER_SECOND;
 use crate::platform::{now_ns, realtime_ns};
@@ -14,21 +14,21 @@ use futures_util::future::select;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_clock_gettime, |t, a| clock_gettime(t, a).into()),
-    (linux::__NR_clock_getres, |t, a| clock_getres(t, a).into()),
-    (linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()),
-    (linux::__NR_clock_nanosleep, clock_nanosleep),
-    (linux::__NR_nanosleep, nanosleep),
-    (linux::__NR_restart_syscall, |t, _| restart(t)),
-    (linux::__NR_gettimeofday, |t, a| gettimeofday(t, a).into()),
-    (linux::__NR_settimeofday, |t, _| settimeofday(t).into()),
-    (linux::__NR_time, |t, a| time(t, a[0]).into()),
-    (linux::__NR_times, |t, a| times(t, a[0]).into()),
-    (linux::__NR_getrusage, |t, a| getrusage(t, a).into()),
-    (linux::__NR_alarm, |t, a| Outcome::Return(Ok(alarm(t, a[0])))),
-    (linux::__NR_setitimer, |t, a| setitimer(t, a).into()),
-    (linux::__NR_getitimer, |t, a| getitimer(t, a).into()),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_clock_gettime, |t, a| clock_gettime(t, a).into()),
+    SystemCall::new(linux::__NR_clock_getres, |t, a| clock_getres(t, a).into()),
+    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()),
+    SystemCall::new(linux::__NR_clock_nanosleep, clock_nanosleep),
+    SystemCall::new(linux::__NR_nanosleep, nanosleep),
+    SystemCall::new(linux::__NR_restart_syscall, |t, _| restart(t)),
+    SystemCall::new(linux::__NR_gettimeofday, |t, a| gettimeofday(t, a).into()),
+    SystemCall::new(linux::__NR_settimeofday, |t, _| settimeofday(t).into()),
+    SystemCall::new(linux::__NR_time, |t, a| time(t, a[0]).into()),
+    SystemCall::new(linux::__NR_times, |t, a| times(t, a[0]).into()),
+    SystemCall::new(linux::__NR_getrusage, |t, a| getrusage(t, a).into()),
+    SystemCall::new(linux::__NR_alarm, |t, a| Outcome::Return(Ok(alarm(t, a[0])))),
+    SystemCall::new(linux::__NR_setitimer, |t, a| setitimer(t, a).into()),
+    SystemCall::new(linux::__NR_getitimer, |t, a| getitimer(t, a).into()),
 ];
 
 const NS_PER_SECOND: u64 = 1_000_000_000;

@@ -4,7 +4,7 @@
 //! future that tries again after each change. A write goes on until all is written; a read ends with whatever it got.
 
 use super::blocking::{self, Woken, file, usable_file};
-use super::{Handler, Outcome, tty};
+use super::{Outcome, SystemCall, tty};
 use crate::errno::{Errno, Result};
 use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
 use crate::file::{Destination, OpenFile, Positioning, Source};
@@ -17,19 +17,19 @@ use alloc::vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[
-    (linux::__NR_read, read),
-    (linux::__NR_write, write),
-    (linux::__NR_pread64, pread),
-    (linux::__NR_pwrite64, pwrite),
-    (linux::__NR_readv, readv),
-    (linux::__NR_writev, writev),
-    (linux::__NR_preadv, preadv),
-    (linux::__NR_pwritev, pwritev),
-    (linux::__NR_preadv2, preadv2),
-    (linux::__NR_pwritev2, pwritev2),
-    (linux::__NR_sendfile, sendfile),
-    (linux::__NR_copy_file_range, copy_file_range),
+pub(super) const CALLS: &[SystemCall] = &[
+    SystemCall::new(linux::__NR_read, read),
+    SystemCall::new(linux::__NR_write, write),
+    SystemCall::new(linux::__NR_pread64, pread),
+    SystemCall::new(linux::__NR_pwrite64, pwrite),
+    SystemCall::new(linux::__NR_readv, readv),
+    SystemCall::new(linux::__NR_writev, writev),
+    SystemCall::new(linux::__NR_preadv, preadv),
+    SystemCall::new(linux::__NR_pwritev, pwritev),
+    SystemCall::new(linux::__NR_preadv2, preadv2),
+    SystemCall::new(linux::__NR_pwritev2, pwritev2),
+    SystemCall::new(linux::__NR_sendfile, sendfile),
+    SystemCall::new(linux::__NR_copy_file_range, copy_file_range),
 ];
 
 /// What a transfer does.

@@ -1,7 +1,7 @@
 //! Calls on terminals: `ioctl`, and what job control says about reading and writing.
 
 use super::blocking::{self, Woken, usable_file};
-use super::{Handler, Outcome};
+use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile, StatusFlags};
 use crate::fs::DeviceNumber;
@@ -18,7 +18,7 @@ use linux_raw_sys::ioctl as request;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The calls of this file.
-pub(super) const CALLS: &[(u32, Handler)] = &[(linux::__NR_ioctl, ioctl)];
+pub(super) const CALLS: &[SystemCall] = &[SystemCall::new(linux::__NR_ioctl, ioctl)];
 
 // ---- job control -----------------------------------------------------------------------------------------------------
 

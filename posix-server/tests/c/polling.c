@@ -236,9 +236,10 @@ TEST(select_waits_and_clears_its_sets) {
 TEST(select_checks_its_arguments) {
     fd_set set;
     FD_ZERO(&set);
-    FD_SET(99, &set);
+    // Linux leaves out descriptors beyond the size that the process's table has, which depends on its ancestors and is never below 64.
+    FD_SET(60, &set);
     struct timeval now = {0, 0}, negative = {-1, 0};
-    CALL(select(100, &set, NULL, NULL, &now));
+    CALL(select(61, &set, NULL, NULL, &now));
     CALL(select(50, &set, NULL, NULL, &now));
     CALL(RAW(SYS_select, -1, NULL, NULL, NULL, &now));
     CALL(RAW(SYS_select, 1, BAD_ADDRESS, NULL, NULL, &now));

@@ -18,7 +18,7 @@ use posix_protocol::shim::Context;
 
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
-    SystemCall::new(linux::__NR_arch_prctl, |t, a| arch_prctl(t, a)),
+    SystemCall::new(linux::__NR_arch_prctl, arch_prctl),
     SystemCall::new(linux::__NR_prctl, |t, a| prctl(t, a).into()),
     SystemCall::new(linux::__NR_uname, |t, a| uname(t, a[0]).into()),
     SystemCall::new(linux::__NR_sethostname, |t, a| sethostname(t, a).into()),

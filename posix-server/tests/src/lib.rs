@@ -18,11 +18,14 @@
 //! | `known_gaps.txt` | what is known to differ, and why |
 //! | `bench/` | micro-benchmarks that run on both systems |
 //!
-//! `cargo xtask test posix` runs all of it. `posix-runner --list PROGRAMS SCRATCH` prints the names of all cases.
+//! `conformance-runner` runs programs that nobody here wrote, for `cargo xtask conformance`; [`plan`] says what it reads.
+//!
+//! `cargo xtask test posix` runs all cases. `posix-runner --list PROGRAMS SCRATCH` prints the names of all cases.
 
 #![forbid(unsafe_code)]
 
 pub mod case;
 pub mod compare;
 pub mod elf_image;
+pub mod plan;
 pub mod record;

@@ -1,6 +1,8 @@
 //! What the runner says about one case: a line of text that survives a serial console.
 
 use std::fmt::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 /// The status with which a case ends when its preparations failed; the same number as in `c/case.h`.
 pub const SET_UP_FAILED: i32 = 99;
@@ -46,6 +48,16 @@ impl fmt::Display for Outcome {
             Self::TimedOut => formatter.write_str("timed-out"),
             Self::Skipped => formatter.write_str("skipped"),
             Self::NotRun(reason) => write!(formatter, "not-run {reason}"),
+        }
+    }
+}
+
+impl From<ExitStatus> for Outcome {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, Some(signal)) => Self::Killed(signal),
+            (None, None) => Self::NotRun(format!("strange wait status {status:?}")),
         }
     }
 }
@@ -135,7 +147,7 @@ pub fn parse_run(output: &str) -> (Vec<Record>, Result<(), Incomplete>) {
 }
 
 /// Printable ASCII stays; the backslash and all else become `\xx` with two hexadecimal digits.
-fn escape(bytes: &[u8]) -> String {
+pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         if (b' '..=b'~').contains(&byte) && byte != b'\\' {
@@ -148,7 +160,7 @@ fn escape(bytes: &[u8]) -> String {
     text
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -242,18 +242,10 @@ fn end_of(child: &Child) -> io::Result<Option<Outcome>> {
     let next = || wait(WaitOptions::NOHANG).map_err(|errno| io::Error::from_raw_os_error(errno.raw_os_error()));
     while let Some((pid, status)) = next()? {
         if u32::try_from(pid.as_raw_nonzero().get()) == Ok(child.id()) {
-            return Ok(Some(outcome(ExitStatus::from_raw(status.as_raw()))));
+            return Ok(Some(ExitStatus::from_raw(status.as_raw()).into()));
         }
     }
     Ok(None)
-}
-
-fn outcome(status: ExitStatus) -> Outcome {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Outcome::Exited(code),
-        (None, Some(signal)) => Outcome::Killed(signal),
-        (None, None) => Outcome::NotRun(format!("strange wait status {status:?}")),
-    }
 }
 
 /// Kills what the case left behind. Nothing left, which is the rule, is an error of `kill` and none of ours.

@@ -15,6 +15,7 @@ mod flatten;
 mod guest;
 mod image;
 mod libraries;
+mod linux_kernel;
 mod options;
 mod payload;
 mod posix_cases;

@@ -4,23 +4,21 @@ use super::table::{self, Row};
 use super::{GUEST_DIRECTORY, Programs};
 use crate::build::Artifacts;
 use crate::guest::{Guest, Machine, Media, Ports};
+use crate::linux_kernel;
 use crate::process;
 use crate::progress::{Step, note};
 use crate::root_files::BUSYBOX;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// A package that depends on the newest kernel.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
 /// No mitigations: the emulated CPU has nothing to mitigate, and Quire has none either.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
 
 /// Runs the script there, and gives what the benchmark measured.
 pub(super) fn run(artifacts: &Artifacts, guest: &Guest, programs: &Programs, script: &str) -> Result<Vec<Row>> {
-    let kernel = kernel(&artifacts.work_directory()?.join("linux"))?;
+    let kernel = linux_kernel::provide(artifacts)?;
     let step = Step::begin("measuring on Linux");
     let initrd = initial_file_system(programs, script).context("making Linux's first file system")?;
     let media = Media::with_kernel(kernel, &initrd, COMMAND_LINE.to_owned())?;
@@ -34,35 +32,6 @@ pub(super) fn run(artifacts: &Artifacts, guest: &Guest, programs: &Programs, scr
         bail!("Linux measured nothing; its console:\n{}", machine.log().text());
     }
     Ok(rows)
-}
-
-/// The kernel of the distribution, downloaded as a package and unpacked once.
-fn kernel(cache: &Path) -> Result<PathBuf> {
-    if let Some(kernel) = find_kernel(cache) {
-        return Ok(kernel);
-    }
-    fs::create_dir_all(cache).with_context(|| format!("can't make {}", cache.display()))?;
-    let depends = process::output_of(Command::new("apt-cache").args(["depends", META_PACKAGE]))?;
-    let package = depends.split_whitespace().find(|word| word.starts_with("linux-image-") && *word != META_PACKAGE);
-    let package = package.with_context(|| format!("no package {META_PACKAGE} is known (apt-get update?)"))?;
-    let step = Step::begin(format!("downloading {package}"));
-    process::run(Command::new("apt-get").current_dir(cache).args(["download", "-q", package]).stdout(Stdio::null()))?;
-    for entry in fs::read_dir(cache)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            process::run(Command::new("dpkg").arg("-x").arg(&path).arg(cache))?;
-            fs::remove_file(&path)?;
-        }
-    }
-    step.done();
-    find_kernel(cache).with_context(|| format!("the package {package} has no kernel"))
-}
-
-fn find_kernel(cache: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(cache.join("boot")).ok()?.flatten();
-    entries
-        .map(|entry| entry.path())
-        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("vmlinuz-")))
 }
 
 /// A cpio archive with busybox, the benchmark, and an `init` that runs the script and switches the machine off.

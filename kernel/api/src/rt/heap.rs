@@ -2,6 +2,9 @@
 //!
 //! The area is mapped with private zero pages, in steps; frames come as they are touched. What the account refuses
 //! is a failed allocation, which `try_reserve` and its kin turn into an error.
+//!
+//! In front of the allocator proper, small blocks that were freed wait in [`Shelves`] for the next request of their size:
+//! taking one is a dozen instructions instead of a search. What may wait there is bounded for each size.
 
 #![cfg_attr(not(target_os = "none"), allow(dead_code, reason = "the host has its own heap"))]
 
@@ -28,9 +31,35 @@ fn growth(size: usize, align: usize) -> Option<u64> {
     wanted.checked_next_multiple_of(PAGE_SIZE.max(HEAP_STEP))
 }
 
+/// Sizes of blocks on the shelves differ by this many bytes, which is also their alignment.
+const GRAIN: usize = 16;
+/// Number of shelves; larger blocks than the last holds go to the allocator at once.
+const SHELVES: usize = 64;
+/// Bytes that may wait on one shelf, but always two blocks.
+const SHELF_BYTES: usize = 8192;
+
+/// The shelf for blocks of this layout, if there is one. `size` is not 0.
+#[inline]
+fn shelf_of(size: usize, align: usize) -> Option<usize> {
+    (align <= GRAIN && size <= GRAIN * SHELVES).then(|| (size - 1) / GRAIN)
+}
+
+/// The size of the blocks on a shelf.
+#[inline]
+const fn shelf_block(shelf: usize) -> usize {
+    (shelf + 1) * GRAIN
+}
+
+/// How many blocks may wait on a shelf.
+#[inline]
+const fn shelf_room(shelf: usize) -> u32 {
+    let blocks = SHELF_BYTES / shelf_block(shelf);
+    if blocks < 2 { 2 } else { blocks as u32 }
+}
+
 #[cfg(target_os = "none")]
 mod machine {
-    use super::{HEAP_MAX, HEAP_START, HeapUsage, growth};
+    use super::{GRAIN, HEAP_MAX, HEAP_START, HeapUsage, SHELVES, growth, shelf_block, shelf_of, shelf_room};
     use crate::{MapFlags, Protection, rt};
     use core::alloc::{GlobalAlloc, Layout};
     use core::ptr::{NonNull, null_mut};
@@ -84,26 +113,131 @@ mod machine {
         space.commit_raw(&[operation]).map(drop).map_err(drop)
     }
 
-    struct Heap(Mutex<Talc<Growing, DefaultBinning>>);
+    type Allocator = Talc<Growing, DefaultBinning>;
 
-    // SAFETY: the methods hand on what `Talc` returns, which keeps the contract of an allocator; the mutex makes each
-    // call exclusive.
-    unsafe impl GlobalAlloc for Heap {
-        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: the caller promises that the layout's size is not 0.
-            unsafe { self.0.lock().allocate(layout) }.map_or(null_mut(), NonNull::as_ptr)
+    /// A block that waits on a shelf: its first bytes link it to the next.
+    struct Waiting {
+        next: Option<NonNull<Waiting>>,
+    }
+
+    /// Blocks of one size that were freed.
+    #[derive(Clone, Copy)]
+    struct Shelf {
+        first: Option<NonNull<Waiting>>,
+        room: u32,
+    }
+
+    /// Freed blocks by size.
+    struct Shelves([Shelf; SHELVES]);
+
+    // SAFETY: the blocks belong to the program and not to a thread.
+    unsafe impl Send for Shelves {}
+
+    impl Shelves {
+        const fn new() -> Self {
+            let mut shelves = [Shelf { first: None, room: 0 }; SHELVES];
+            let mut index = 0;
+            while index < SHELVES {
+                shelves[index].room = shelf_room(index);
+                index += 1;
+            }
+            Self(shelves)
         }
 
+        /// Takes a block from a shelf.
+        #[inline]
+        fn take(&mut self, shelf: usize) -> Option<NonNull<u8>> {
+            let shelf = self.0.get_mut(shelf)?;
+            let block = shelf.first?;
+            // SAFETY: blocks on a shelf are free and begin with their link, which `put` wrote.
+            shelf.first = unsafe { block.read() }.next;
+            shelf.room += 1;
+            Some(block.cast())
+        }
+
+        /// Puts a block on a shelf; false if that is full.
+        ///
+        /// # Safety
+        /// The block is free, aligned to [`GRAIN`] and as large as the shelf's blocks.
+        #[inline]
+        unsafe fn put(&mut self, shelf: usize, block: NonNull<u8>) -> bool {
+            let Some(shelf) = self.0.get_mut(shelf) else { return false };
+            if shelf.room == 0 {
+                return false;
+            }
+            let block = block.cast::<Waiting>();
+            // SAFETY: by this function's contract nobody uses the block, and a link fits it.
+            unsafe { block.write(Waiting { next: shelf.first }) };
+            shelf.first = Some(block);
+            shelf.room -= 1;
+            true
+        }
+    }
+
+    struct State {
+        shelves: Shelves,
+        allocator: Allocator,
+    }
+
+    struct Heap(Mutex<State>);
+
+    /// The layout of the blocks on a shelf.
+    #[inline]
+    fn shelf_layout(shelf: usize) -> Layout {
+        // SAFETY: the alignment is a power of two, and the size is at most `GRAIN * SHELVES`.
+        unsafe { Layout::from_size_align_unchecked(shelf_block(shelf), GRAIN) }
+    }
+
+    // SAFETY: the methods hand on what `Talc` returns, which keeps the contract of an allocator; blocks that have a shelf
+    // are always allocated and freed with the layout of the shelf, so they serve every request that has the same shelf. The
+    // mutex makes each call exclusive.
+    unsafe impl GlobalAlloc for Heap {
+        #[inline]
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            let mut state = self.0.lock();
+            let layout = match shelf_of(layout.size(), layout.align()) {
+                Some(shelf) => {
+                    if let Some(block) = state.shelves.take(shelf) {
+                        return block.as_ptr();
+                    }
+                    shelf_layout(shelf)
+                }
+                None => layout,
+            };
+            // SAFETY: the caller promises that the layout's size is not 0.
+            unsafe { state.allocator.allocate(layout) }.map_or(null_mut(), NonNull::as_ptr)
+        }
+
+        #[inline]
         unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            let mut state = self.0.lock();
+            let layout = match shelf_of(layout.size(), layout.align()) {
+                Some(shelf) => {
+                    let block = NonNull::new(pointer);
+                    // SAFETY: the block was allocated with the shelf's layout, and the caller gives it up.
+                    if block.is_some_and(|block| unsafe { state.shelves.put(shelf, block) }) {
+                        return;
+                    }
+                    shelf_layout(shelf)
+                }
+                None => layout,
+            };
             // SAFETY: the caller promises that `pointer` came from `alloc` with this layout.
-            unsafe { self.0.lock().deallocate(pointer, layout) }
+            unsafe { state.allocator.deallocate(pointer, layout) }
         }
 
         unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+            let (old, new) = (shelf_of(layout.size(), layout.align()), shelf_of(new_size, layout.align()));
             // SAFETY: the caller promises that `pointer` came from `alloc` with this layout, and that `new_size` is not 0
-            // and makes a valid layout; the old bytes are copied before they are freed.
+            // and makes a valid layout; the old bytes are copied before they are freed. A block is changed in place only
+            // if its layout and the new one are either served by the same shelf or both by the allocator.
             unsafe {
-                if self.0.lock().try_realloc_in_place(pointer, layout, new_size) {
+                let fits = match (old, new) {
+                    (Some(old), Some(new)) => old == new,
+                    (None, None) => self.0.lock().allocator.try_realloc_in_place(pointer, layout, new_size),
+                    (Some(_), None) | (None, Some(_)) => false,
+                };
+                if fits {
                     return pointer;
                 }
                 let new_layout = Layout::from_size_align_unchecked(new_size, layout.align());
@@ -118,11 +252,14 @@ mod machine {
     }
 
     #[global_allocator]
-    static HEAP: Heap = Heap(Mutex::new(Talc::new(Growing { mapped_bytes: 0, end: None })));
+    static HEAP: Heap = Heap(Mutex::new(State {
+        shelves: Shelves::new(),
+        allocator: Talc::new(Growing { mapped_bytes: 0, end: None }),
+    }));
 
     /// How much of the heap is mapped.
     pub fn heap_usage() -> HeapUsage {
-        HeapUsage { mapped_bytes: HEAP.0.lock().source.mapped_bytes }
+        HeapUsage { mapped_bytes: HEAP.0.lock().allocator.source.mapped_bytes }
     }
 }
 
@@ -140,7 +277,18 @@ pub use machine::heap_usage;
 
 #[cfg(test)]
 mod tests {
-    use super::{HEAP_STEP, growth};
+    use super::{GRAIN, HEAP_STEP, SHELVES, growth, shelf_block, shelf_of, shelf_room};
+
+    #[test]
+    fn a_shelf_has_the_smallest_blocks_that_hold_the_request() {
+        for size in 1..=GRAIN * SHELVES {
+            let shelf = shelf_of(size, 8).unwrap();
+            assert!(shelf_block(shelf) >= size && shelf_block(shelf) - size < GRAIN);
+            assert!(shelf_room(shelf) >= 2);
+        }
+        assert_eq!(shelf_of(GRAIN * SHELVES + 1, 8), None);
+        assert_eq!(shelf_of(64, 2 * GRAIN), None);
+    }
 
     #[test]
     fn growth_holds_the_allocation_and_its_alignment() {

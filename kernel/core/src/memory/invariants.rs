@@ -201,6 +201,9 @@ impl MemorySystem {
     }
 
     fn check_overlay(&self, overlay: &Overlay, census: &mut Census) {
+        if let Some(pages) = overlay.known_pages() {
+            assert_eq!(pages, overlay.count(&self.nodes, 0, u64::MAX), "an overlay counts its pages wrong");
+        }
         let Some((root, height)) = overlay.root() else { return };
         self.check_node(root, height, census);
     }
@@ -212,9 +215,9 @@ impl MemorySystem {
             return;
         }
         let node = &self.nodes[id];
-        let occupied = node.slots.iter().filter(|raw| **raw != 0).count();
-        assert_eq!(node.occupied as usize, occupied, "node {id:?} counts its slots wrong");
-        assert!(occupied > 0, "node {id:?} is empty");
+        let occupied = node.slots.iter().rev().fold(0, |bits, raw| bits << 1 | u64::from(*raw != 0));
+        assert_eq!(node.occupied, occupied, "node {id:?} notes its slots wrong");
+        assert!(occupied != 0, "node {id:?} is empty");
         if let Some(owner) = node.owner() {
             census.pays(owner, size_of::<super::nodes::Node>() as u64);
         }

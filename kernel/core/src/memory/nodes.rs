@@ -16,6 +16,7 @@ use crate::pool::Id;
 pub(super) const SLOT_BITS: u32 = 6;
 /// Slots in a node.
 pub(super) const SLOTS: usize = 1 << SLOT_BITS;
+const _: () = assert!(SLOTS == u64::BITS as usize);
 
 /// Nodes that are made at once. A power of two.
 const CHUNK: usize = 64;
@@ -42,8 +43,8 @@ pub(super) struct Node {
     pub(super) slots: [u32; SLOTS],
     /// How many slots and overlays point here; 0 for a free node. `u32::MAX` sticks.
     pub(super) references: u32,
-    /// How many slots are not 0.
-    pub(super) occupied: u32,
+    /// Which slots are not 0: a bit for each, so that a scan visits only those.
+    pub(super) occupied: u64,
     /// Who pays.
     owner: Option<Id<Account>>,
 }
@@ -168,12 +169,12 @@ impl Nodes {
         }
     }
 
-    /// Writes a slot and keeps the count of occupied slots.
+    /// Writes a slot and notes whether it is occupied.
     #[inline]
     pub(super) fn set(&mut self, id: NodeId, slot: usize, raw: u32) {
         let node = &mut self[id];
-        let old = core::mem::replace(&mut node.slots[slot], raw);
-        node.occupied = node.occupied + u32::from(raw != 0) - u32::from(old != 0);
+        node.slots[slot] = raw;
+        node.occupied = node.occupied & !(1 << slot) | u64::from(raw != 0) << slot;
     }
 
     fn grow(&mut self) -> Result<(), Exhausted> {

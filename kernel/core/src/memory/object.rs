@@ -336,16 +336,18 @@ impl MemorySystem {
     }
 
     /// What there is to know.
-    pub fn info(&self, id: Id<Memory>) -> MemoryInfo {
+    pub fn info(&mut self, id: Id<Memory>) -> MemoryInfo {
         let memory = &self.memories[id];
-        let size_bytes = memory.size_bytes;
+        let (size_bytes, pages) = (memory.size_bytes, memory.pages());
         let Ok((origin, offset)) = self.origin(id, 0) else {
             return MemoryInfo { size_bytes, resident_pages: 0, first_frame: None };
         };
-        let pages = memory.pages();
-        match &self.memories[origin].content {
+        match &mut self.memories[origin].content {
             Content::Pages { overlay, base, .. } => {
-                let resident_pages = overlay.count(&self.nodes, base + offset, base + offset + pages);
+                let resident_pages = match origin == id {
+                    true => overlay.count_all(&self.nodes),
+                    false => overlay.count(&self.nodes, *base + offset, *base + offset + pages),
+                };
                 MemoryInfo { size_bytes, resident_pages, first_frame: None }
             }
             Content::Direct { first, .. } => {

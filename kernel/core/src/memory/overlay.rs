@@ -84,7 +84,7 @@ pub(super) enum Page {
 
 /// A persistent map from page index to frame. Holds a reference on its root; must be given back with
 /// [`Overlay::clear`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Overlay {
     root: Option<NodeId>,
     /// The height of the root; 0 exactly if there is none.
@@ -92,6 +92,8 @@ pub(super) struct Overlay {
     /// The node of height 1 that was written last, if nothing on the path to it is shared. Neighbouring pages tend to be
     /// written one after the other, and this spares them the walk.
     last: Option<Leaf>,
+    /// How many pages it has, if that is known: adding pages counts on, taking some out makes it unknown.
+    pages: Option<u64>,
 }
 
 /// A node of height 1 whose whole path belongs to one overlay.
@@ -105,7 +107,7 @@ struct Leaf {
 impl Overlay {
     /// An overlay without pages.
     pub(super) const fn new() -> Self {
-        Self { root: None, height: 0, last: None }
+        Self { root: None, height: 0, last: None, pages: Some(0) }
     }
 
     /// Another overlay with the same pages. O(1): the root is shared.
@@ -114,7 +116,7 @@ impl Overlay {
         if let Some(root) = self.root {
             nodes.retain(root);
         }
-        Self { root: self.root, height: self.height, last: None }
+        Self { root: self.root, height: self.height, last: None, pages: self.pages }
     }
 
     /// Whether it has no page.
@@ -165,7 +167,7 @@ impl Overlay {
         frame: Frame,
     ) -> Result<Option<Frame>, Exhausted> {
         if let Some(leaf) = self.last_written(index) {
-            return Ok(put(stores.nodes, leaf, index, frame));
+            return Ok(self.put(stores.nodes, leaf, index, frame));
         }
         let mut prepaid = Prepaid::new(payer);
         let needed = self.insertion_nodes(stores.nodes, index);
@@ -190,7 +192,19 @@ impl Overlay {
             node = own_child(stores, prepaid, node, slot_of(index, height), height);
         }
         self.last = Some(Leaf { group: index >> SLOT_BITS, node });
-        put(stores.nodes, node, index, frame)
+        self.put(stores.nodes, node, index, frame)
+    }
+
+    /// Puts a frame into a node of height 1; returns what was there.
+    #[inline]
+    fn put(&mut self, nodes: &mut Nodes, node: NodeId, index: u64, frame: Frame) -> Option<Frame> {
+        let slot = slot_of(index, 1);
+        let old = nodes[node].frame(slot);
+        nodes.set(node, slot, frame.0);
+        if old.is_none() {
+            self.pages = self.pages.map(|pages| pages + 1);
+        }
+        old
     }
 
     /// How many nodes [`Overlay::insert`] would make for this index.
@@ -235,6 +249,7 @@ impl Overlay {
         if start == 0 && end == span(self.height) {
             return self.clear(stores);
         }
+        self.pages = None;
         let root = self.own_root(stores, prepaid);
         remove_below(stores, prepaid, root, self.height, start, end);
         if stores.nodes[root].occupied == 0 {
@@ -245,6 +260,7 @@ impl Overlay {
     /// Takes out everything. Needs no memory.
     pub(super) fn clear(&mut self, stores: &mut Stores<'_>) {
         self.last = None;
+        self.pages = Some(0);
         if let Some(root) = self.root.take() {
             release_node(stores, root, self.height);
         }
@@ -300,6 +316,19 @@ impl Overlay {
         }
     }
 
+    /// The number of all pages. Visits the leaves only if some were taken out since it was last asked.
+    pub(super) fn count_all(&mut self, nodes: &Nodes) -> u64 {
+        let pages = self.pages.unwrap_or_else(|| self.count(nodes, 0, MAX_PAGES));
+        self.pages = Some(pages);
+        pages
+    }
+
+    /// What [`Overlay::count_all`] would say without counting.
+    #[cfg(any(test, debug_assertions))]
+    pub(super) fn known_pages(&self) -> Option<u64> {
+        self.pages
+    }
+
     /// The root and its height, for whoever checks the counts.
     #[cfg(any(test, debug_assertions))]
     pub(super) fn root(&self) -> Option<(NodeId, u32)> {
@@ -350,15 +379,6 @@ fn page_in(nodes: &Nodes, frames: &FrameTable, node: NodeId, index: u64, shared_
     }
 }
 
-/// Puts a frame into a node of height 1; returns what was there.
-#[inline]
-fn put(nodes: &mut Nodes, node: NodeId, index: u64, frame: Frame) -> Option<Frame> {
-    let slot = slot_of(index, 1);
-    let old = nodes[node].frame(slot);
-    nodes.set(node, slot, frame.0);
-    old
-}
-
 /// The number of pages below a node of this height.
 const fn span(height: u32) -> u64 {
     if height == 0 { 0 } else { 1 << (height * SLOT_BITS) }
@@ -394,13 +414,13 @@ fn own_child(stores: &mut Stores<'_>, prepaid: &mut Prepaid, node: NodeId, slot:
 fn copy_node(stores: &mut Stores<'_>, prepaid: &mut Prepaid, original: NodeId, height: u32) -> NodeId {
     let copy = prepaid.take(stores);
     let slots = stores.nodes[original].slots;
-    for raw in slots.iter().copied().filter(|raw| *raw != 0) {
+    let occupied = stores.nodes[original].occupied;
+    for slot in bits(occupied) {
         match height {
-            1 => stores.frames.retain(Frame(raw)),
-            _ => stores.nodes.retain_raw(raw),
+            1 => stores.frames.retain(Frame(slots[slot])),
+            _ => stores.nodes.retain_raw(slots[slot]),
         }
     }
-    let occupied = stores.nodes[original].occupied;
     let node = &mut stores.nodes[copy];
     node.slots = slots;
     node.occupied = occupied;
@@ -413,11 +433,12 @@ fn release_node(stores: &mut Stores<'_>, node: NodeId, height: u32) {
     if !stores.nodes.drop_reference(node) {
         return;
     }
+    let occupied = stores.nodes[node].occupied;
     if height == 1 {
-        let raws = stores.nodes[node].slots.iter().filter(|raw| **raw != 0);
-        stores.frames.release_all(stores.accounts, raws.map(|raw| Frame(*raw)));
+        let slots = &stores.nodes[node].slots;
+        stores.frames.release_all(stores.accounts, bits(occupied).map(|slot| Frame(slots[slot])));
     } else {
-        for slot in 0..SLOTS {
+        for slot in bits(occupied) {
             release_slot(stores, node, slot, height);
         }
     }
@@ -443,31 +464,60 @@ struct Part {
     whole: bool,
 }
 
-/// Cuts a range (relative to the node) into the slots that it touches.
-fn parts(height: u32, start: u64, end: u64) -> impl Iterator<Item = Part> {
-    let unit = 1u64 << ((height - 1) * SLOT_BITS);
+/// The numbers of the bits that are set, ascending.
+fn bits(set: u64) -> impl Iterator<Item = usize> {
+    let mut rest = set;
+    core::iter::from_fn(move || {
+        let bit = rest.checked_ilog2().map(|_| rest.trailing_zeros() as usize)?;
+        rest &= rest - 1;
+        Some(bit)
+    })
+}
+
+/// The bits of the slots from `first` to `last`.
+#[inline]
+const fn slots_from_to(first: u64, last: u64) -> u64 {
+    u64::MAX << first & u64::MAX >> (SLOTS as u64 - 1 - last)
+}
+
+/// Cuts a range (relative to the node) into the occupied slots that it touches.
+fn parts(occupied: u64, height: u32, start: u64, end: u64) -> impl Iterator<Item = Part> {
+    let shift = (height - 1) * SLOT_BITS;
+    let unit = 1u64 << shift;
     let end = end.min(unit << SLOT_BITS);
-    let slots = if start < end { start / unit..end.div_ceil(unit) } else { 0..0 };
-    slots.map(move |slot| {
-        let base = slot * unit;
+    let touched = if start < end { slots_from_to(start >> shift, (end - 1) >> shift) } else { 0 };
+    bits(occupied & touched).map(move |slot| {
+        let base = (slot as u64) << shift;
         let (start, end) = (start.max(base) - base, end.min(base + unit) - base);
-        Part { slot: slot as usize, start, end, whole: start == 0 && end == unit }
+        Part { slot, start, end, whole: start == 0 && end == unit }
     })
 }
 
 fn occupied_in(nodes: &Nodes, node: NodeId, height: u32, start: u64, end: u64) -> bool {
-    parts(height, start, end).any(|part| match nodes[node].slots[part.slot] {
-        0 => false,
-        _ if part.whole => true,
-        _ => nodes[node]
-            .child(part.slot)
-            .is_some_and(|child| occupied_in(nodes, child, height - 1, part.start, part.end)),
+    let shift = (height - 1) * SLOT_BITS;
+    let end = end.min(span(height));
+    if start >= end {
+        return false;
+    }
+    let (first, last) = (start >> shift, (end - 1) >> shift);
+    let touched = nodes[node].occupied & slots_from_to(first, last);
+    // Of the slots at the two edges, the range may have but a part.
+    let within = (1u64 << shift) - 1;
+    let first_edge = if start & within != 0 || end < (first + 1) << shift { 1 << first } else { 0 };
+    let last_edge = if end & within != 0 { 1 << last } else { 0 };
+    if touched & !(first_edge | last_edge) != 0 {
+        return true;
+    }
+    bits(touched).any(|slot| {
+        let base = (slot as u64) << shift;
+        let below = (start.max(base) - base, end.min(base + within + 1) - base);
+        nodes[node].child(slot).is_some_and(|child| occupied_in(nodes, child, height - 1, below.0, below.1))
     })
 }
 
 fn removal_nodes_below(nodes: &Nodes, node: NodeId, height: u32, above: bool, start: u64, end: u64) -> usize {
     let shared = above || nodes[node].references > 1;
-    let edges = parts(height, start, end).filter(|part| !part.whole);
+    let edges = parts(nodes[node].occupied, height, start, end).filter(|part| !part.whole);
     let below: usize = edges
         .filter_map(|part| {
             let child = nodes[node].child(part.slot)?;
@@ -480,10 +530,7 @@ fn removal_nodes_below(nodes: &Nodes, node: NodeId, height: u32, above: bool, st
 
 /// Removes a range below an owned node. Leaves no empty node below, but the node itself may be empty afterwards.
 fn remove_below(stores: &mut Stores<'_>, prepaid: &mut Prepaid, node: NodeId, height: u32, start: u64, end: u64) {
-    for part in parts(height, start, end) {
-        if stores.nodes[node].slots[part.slot] == 0 {
-            continue;
-        }
+    for part in parts(stores.nodes[node].occupied, height, start, end) {
         if !part.whole {
             let below = stores.nodes[node].child(part.slot);
             if below.is_none_or(|child| !occupied_in(stores.nodes, child, height - 1, part.start, part.end)) {
@@ -501,31 +548,28 @@ fn remove_below(stores: &mut Stores<'_>, prepaid: &mut Prepaid, node: NodeId, he
 }
 
 fn next_below(nodes: &Nodes, node: NodeId, height: u32, start: u64, end: u64) -> Option<(u64, Frame)> {
-    let unit = 1u64 << ((height - 1) * SLOT_BITS);
-    parts(height, start, end).find_map(|part| {
-        let base = part.slot as u64 * unit;
+    let node = &nodes[node];
+    parts(node.occupied, height, start, end).find_map(|part| {
+        let base = (part.slot as u64) << ((height - 1) * SLOT_BITS);
         if height == 1 {
-            return nodes[node].frame(part.slot).map(|frame| (base, frame));
+            return node.frame(part.slot).map(|frame| (base, frame));
         }
-        let child = nodes[node].child(part.slot)?;
+        let child = node.child(part.slot)?;
         let (index, frame) = next_below(nodes, child, height - 1, part.start, part.end)?;
         Some((base + index, frame))
     })
 }
 
 fn count_below(nodes: &Nodes, node: NodeId, height: u32, start: u64, end: u64) -> u64 {
+    let node = &nodes[node];
     if height == 1 && start == 0 && end >= SLOTS as u64 {
-        return u64::from(nodes[node].occupied);
+        return u64::from(node.occupied.count_ones());
     }
-    parts(height, start, end)
-        .map(|part| match (height, nodes[node].slots[part.slot]) {
-            (_, 0) => 0,
-            (1, _) => 1,
-            _ => nodes[node]
-                .child(part.slot)
-                .map_or(0, |child| count_below(nodes, child, height - 1, part.start, part.end)),
-        })
-        .sum()
+    let count = |part: Part| match height {
+        1 => 1,
+        _ => node.child(part.slot).map_or(0, |child| count_below(nodes, child, height - 1, part.start, part.end)),
+    };
+    parts(node.occupied, height, start, end).map(count).sum()
 }
 
 #[cfg(test)]

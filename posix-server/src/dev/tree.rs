@@ -2,7 +2,7 @@
 
 use super::{CONSOLE, CONTROLLING_TERMINAL, FULL, NULL, RANDOM, SERIAL, URANDOM, ZERO};
 use crate::errno::Result;
-use crate::fs::{Body, Dentry, DeviceNumber, FileSystem, Inode, tmpfs};
+use crate::fs::{Body, DEVTMPFS, Dentry, DeviceNumber, FileSystem, Inode, tmpfs};
 use alloc::rc::Rc;
 
 /// Device nodes: name, number, permissions.
@@ -27,7 +27,7 @@ const LINKS: [(&str, &str); 4] = [
 
 /// A file system with the device nodes.
 pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
-    let (filesystem, root) = tmpfs::new(0o755);
+    let (filesystem, root) = tmpfs::of_type(&DEVTMPFS, 0o755);
     for (name, device, permissions) in NODES {
         let inode = Inode::new(&filesystem, permissions, 0, 0, Body::CharacterDevice(device))?;
         add(&root, name, inode)?;

@@ -5,7 +5,7 @@
 
 use super::content::{Content, MakeMemory};
 use super::walk::{Actor, LastLink, Walk};
-use super::{Body, Dentry, FileSystem, FsContext, Inode, Location, Namespace, Times, procfs, tmpfs};
+use super::{Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, Namespace, Times, procfs, tmpfs};
 use crate::cred::Credentials;
 use crate::dev;
 use crate::errno::{Errno, Result};
@@ -132,6 +132,7 @@ impl GroupSignals for ServerGroups {
 pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let namespace = &server.namespace;
     let (devices, devices_root) = dev::tree::new()?;
+    namespace.set_singleton(&DEVTMPFS, (devices.clone(), devices_root.clone()));
     mount(namespace, b"/dev", &devices, devices_root)?;
     let (processes, processes_root) = procfs::new(server);
     mount(namespace, b"/proc", &processes, processes_root)?;
@@ -142,13 +143,12 @@ pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
 
 fn mount(namespace: &Rc<Namespace>, path: &[u8], filesystem: &Rc<FileSystem>, root: Rc<Dentry>) -> Result<()> {
     let at = find(namespace, path)?;
-    namespace.mount(filesystem, root, at);
-    Ok(())
+    namespace.mount(filesystem, root, at).map(drop)
 }
 
 /// The place that an absolute path names, for the server itself.
 fn find(namespace: &Rc<Namespace>, path: &[u8]) -> Result<Location> {
-    let context = FsContext::new(namespace).ok_or(Errno::ENOENT)?;
+    let context = FsContext::new(namespace);
     let credentials = Credentials::root();
     let actor = Actor { context: &context, credentials: &credentials };
     Walk::new(actor).place(&context.root, path, LastLink::Follow)
@@ -156,12 +156,12 @@ fn find(namespace: &Rc<Namespace>, path: &[u8]) -> Result<Location> {
 
 /// Where the first process stands: in this directory, which is made if it is missing.
 pub fn first_context(namespace: &Rc<Namespace>, path: &[u8]) -> Result<FsContext> {
-    let context = FsContext::new(namespace).ok_or(Errno::ENOENT)?;
+    let context = FsContext::new(namespace);
     let root = context.root.clone();
     let mut at = root.dentry.clone();
     for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
         at = match at.inode().directory()?.lookup(&at, part) {
-            Ok(found) => namespace.cross(root.with(found)).dentry,
+            Ok(found) => root.with(found).covered().dentry,
             Err(_) => directory(root.inode().filesystem(), &at, part, 0o755)?,
         };
     }

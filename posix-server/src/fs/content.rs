@@ -8,7 +8,7 @@
 use crate::errno::{Errno, Result};
 use crate::file::io::moved_or_fault;
 use crate::file::{Destination, Source};
-use crate::platform::{Memory, PAGE_SIZE};
+use crate::platform::{Account, Memory, PAGE_SIZE};
 use alloc::boxed::Box;
 use core::cell::{Cell, RefCell};
 
@@ -34,6 +34,8 @@ enum State {
 pub struct Content {
     size: Cell<u64>,
     state: RefCell<State>,
+    /// Pays for the memory, if not the budget of all files.
+    payer: RefCell<Option<Account>>,
     /// Above zero: open for writing so many times. Below: being run so many times, and then not to be written.
     writers: Cell<i64>,
 }
@@ -41,12 +43,21 @@ pub struct Content {
 impl Content {
     /// A file of no bytes.
     pub fn empty() -> Self {
-        Self { size: Cell::new(0), state: RefCell::new(State::Empty), writers: Cell::new(0) }
+        Self::with_state(0, State::Empty)
     }
 
     /// A file of `size` bytes whose memory is made at first use.
     pub fn deferred(size: u64, make: MakeMemory) -> Self {
-        Self { size: Cell::new(size), state: RefCell::new(State::Deferred(make)), writers: Cell::new(0) }
+        Self::with_state(size, State::Deferred(make))
+    }
+
+    fn with_state(size: u64, state: State) -> Self {
+        Self { size: Cell::new(size), state: RefCell::new(state), payer: RefCell::default(), writers: Cell::new(0) }
+    }
+
+    /// Has an account pay for the memory, once there is one.
+    pub fn set_payer(&self, payer: Account) {
+        self.payer.replace(Some(payer));
     }
 
     /// The size in bytes.
@@ -67,7 +78,10 @@ impl Content {
     pub fn memory(&self) -> Result<Memory> {
         let made = match &*self.state.borrow() {
             State::Present(memory) => return Ok(memory.clone()),
-            State::Empty => Memory::create(rounded(self.size.get())?)?,
+            State::Empty => match &*self.payer.borrow() {
+                Some(payer) => Memory::create_for(payer, rounded(self.size.get())?)?,
+                None => Memory::create(rounded(self.size.get())?)?,
+            },
             State::Deferred(make) => make()?,
         };
         let before = self.state.replace(State::Present(made.clone()));

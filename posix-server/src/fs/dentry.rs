@@ -128,8 +128,23 @@ impl Dentry {
         self.mounts.get() > 0
     }
 
+    /// Whether it is worth looking for a mount here. Where names are made anew at each look, any of them may be one.
+    pub fn may_be_mount_point(&self) -> bool {
+        let filesystem = self.inode.filesystem();
+        self.mounts.get() > 0 || !filesystem.is_stored() && filesystem.covered().get() > 0
+    }
+
     /// Counts a file system that was mounted here.
     pub fn add_mount(&self) {
         self.mounts.set(self.mounts.get().saturating_add(1));
+        let covered = self.inode.filesystem().covered();
+        covered.set(covered.get().saturating_add(1));
+    }
+
+    /// Takes that back.
+    pub fn remove_mount(&self) {
+        self.mounts.set(self.mounts.get().saturating_sub(1));
+        let covered = self.inode.filesystem().covered();
+        covered.set(covered.get().saturating_sub(1));
     }
 }

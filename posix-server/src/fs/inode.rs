@@ -5,7 +5,7 @@
 
 use super::content::Content;
 use super::locks::Locks;
-use super::{Dentry, FileSystem, FsContext, Location};
+use super::{Dentry, FileSystem, FsContext, Location, MountFlags};
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::{Access, Credentials, Gid, Uid};
 use crate::errno::{Errno, Result};
@@ -239,6 +239,9 @@ impl Inode {
         let now = now();
         let links = if matches!(body, Body::Directory(_)) { 2 } else { 1 };
         filesystem.note_inode();
+        if let (Body::Regular(content), Some(payer)) = (&body, filesystem.payer()) {
+            content.set_payer(payer.clone());
+        }
         Rc::new(Self {
             filesystem: filesystem.clone(),
             number,
@@ -332,10 +335,21 @@ impl Inode {
 
     /// Notes that it was read: as `relatime` of Linux, only if the last access is older than the last change, or than a day.
     pub fn touch_accessed(&self) {
+        self.touch_accessed_in(MountFlags::RELATIVE_ACCESS_TIME);
+    }
+
+    /// The same, as a mount with these flags keeps access times.
+    pub fn touch_accessed_in(&self, flags: MountFlags) {
+        let directory = flags.contains(MountFlags::NO_DIRECTORY_ACCESS_TIME) && self.is_directory();
+        let frozen = flags.intersects(MountFlags::NO_ACCESS_TIME | MountFlags::READ_ONLY);
+        if frozen || directory || self.filesystem.is_read_only() {
+            return;
+        }
         let times = self.times.get();
         let now = now();
         let stale = now.saturating_sub(times.accessed) >= ACCESS_TIME_MAX_AGE_NS;
-        if times.accessed <= times.modified || times.accessed <= times.changed || stale {
+        let news = times.accessed <= times.modified || times.accessed <= times.changed || stale;
+        if news || !flags.contains(MountFlags::RELATIVE_ACCESS_TIME) {
             self.times.set(Times { accessed: now, ..times });
         }
     }

@@ -5,7 +5,11 @@
 //! | `inode` | files themselves: attributes, and what kind of file |
 //! | `content` | the content of regular files: memory objects |
 //! | `dentry` | names |
-//! | `mount` | file systems, mounts, places |
+//! | `filesystem` | file systems, and the registry of their types |
+//! | `mount_options` | the options of `mount` that are the file system's business |
+//! | `mount` | mounts and places |
+//! | `namespace`, `propagation` | the trees of mounts, and how mounts spread between them |
+//! | `mount_table` | what `/proc` tells of mounts |
 //! | `walk` | from a path to a place, with permissions checked at every step |
 //! | `change` | making, linking, renaming and removing names |
 //! | `locks` | advisory locks |
@@ -16,19 +20,26 @@ pub mod boot;
 pub mod change;
 pub mod content;
 mod dentry;
+pub mod filesystem;
 pub mod inode;
 pub mod locks;
-mod mount;
+pub mod mount;
+pub mod mount_options;
+pub mod mount_table;
+pub mod namespace;
 pub mod open;
 pub mod procfs;
+pub mod propagation;
 pub mod tmpfs;
 pub mod walk;
 
 pub use dentry::{Dentry, Name};
-pub use inode::{Body, DeviceNumber, Inode, Times};
-pub use mount::{
-    FileSystem, FileSystemType, Location, MAX_INODES, Mount, Namespace, PROC, Reach, Storage, TMPFS, TYPES,
+pub use filesystem::{
+    DEVTMPFS, FileSystem, FileSystemType, Instances, MAX_INODES, Made, MountRequest, PROC, Storage, TMPFS, TYPES,
 };
+pub use inode::{Body, DeviceNumber, Inode, Times};
+pub use mount::{Location, Mount, MountFlags, Reach};
+pub use namespace::Namespace;
 
 use crate::process::Pid;
 use crate::process::tree::INIT;
@@ -53,10 +64,10 @@ pub struct FsContext {
 pub const DEFAULT_UMASK: u32 = 0o022;
 
 impl FsContext {
-    /// The context of the first process. `None`: the name space has no root.
-    pub fn new(namespace: &Rc<Namespace>) -> Option<Self> {
-        let root = namespace.root()?;
-        Some(Self { namespace: namespace.clone(), cwd: root.clone(), root, umask: DEFAULT_UMASK, pid: INIT })
+    /// The context of the first process.
+    pub fn new(namespace: &Rc<Namespace>) -> Self {
+        let root = namespace.root();
+        Self { namespace: namespace.clone(), cwd: root.clone(), root, umask: DEFAULT_UMASK, pid: INIT }
     }
 
     /// The copy that a new process gets.

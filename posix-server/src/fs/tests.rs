@@ -27,7 +27,7 @@ impl World {
     fn new() -> Self {
         let (filesystem, root) = tmpfs::new(0o755);
         let namespace = Namespace::new(&filesystem, root);
-        Self { context: FsContext::new(&namespace).unwrap(), credentials: Credentials::root() }
+        Self { context: FsContext::new(&namespace), credentials: Credentials::root() }
     }
 
     fn as_user(&self, uid: u32) -> Self {
@@ -254,7 +254,7 @@ fn what_is_mounted_covers_and_its_dot_dot_leads_out() {
     world.mkdir("mnt").unwrap();
     world.create("mnt/covered").unwrap();
     let (filesystem, root) = tmpfs::new(0o755);
-    world.context.namespace.mount(&filesystem, root, world.place("mnt").unwrap());
+    world.context.namespace.mount(&filesystem, root, world.place("mnt").unwrap()).unwrap();
     world.create("mnt/new").unwrap();
     assert_eq!(world.place("mnt/covered").err(), Some(Errno::ENOENT));
     assert!(world.place("mnt/..").unwrap().is_same(&world.context.root));

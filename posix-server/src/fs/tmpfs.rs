@@ -5,8 +5,11 @@
 //! others have made or removed names shows every name that stayed exactly once.
 
 use super::inode::{Directory, Entry, FIRST_ENTRY, Link, Listing};
-use super::{Body, Dentry, FileSystem, FsContext, Inode, TMPFS};
+use super::mount_options::TmpfsOptions;
+use super::{Body, Dentry, FileSystem, FileSystemType, FsContext, Inode, Made, TMPFS};
+use crate::cred::{Gid, Uid};
 use crate::errno::{Errno, Result};
+use crate::platform::Account;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -132,10 +135,37 @@ pub fn link(target: &[u8]) -> Body {
 }
 
 /// A new file system with an empty root directory of these permissions.
-pub fn new(permissions: u32) -> (Rc<FileSystem>, Rc<Dentry>) {
-    let filesystem = FileSystem::new(&TMPFS);
+pub fn new(permissions: u32) -> Made {
+    of_type(&TMPFS, permissions)
+}
+
+/// The same, under the name of another type.
+pub fn of_type(kind: &'static FileSystemType, permissions: u32) -> Made {
+    with_root(FileSystem::new(kind), permissions, 0, 0)
+}
+
+fn with_root(filesystem: Rc<FileSystem>, permissions: u32, uid: Uid, gid: Gid) -> Made {
     let number = filesystem.take_inode_number().unwrap_or_default();
-    let inode = Inode::with_number(&filesystem, number, permissions, 0, 0, directory());
+    let inode = Inode::with_number(&filesystem, number, permissions, uid, gid, directory());
     let root = Dentry::root(inode);
     (filesystem, root)
+}
+
+/// The permissions of a root that was mounted without any.
+const DEFAULT_MODE: u32 = 0o1777;
+
+/// A new file system as a program mounts it: contents are limited. `EINVAL`, `ENOMEM`.
+pub fn mounted(kind: &'static FileSystemType, options: &[u8]) -> Result<Made> {
+    let options = TmpfsOptions::parse(options)?;
+    let payer = Account::for_files(options.pages())?;
+    let filesystem = FileSystem::with_payer(kind, Some(payer));
+    filesystem.set_options(options.clone())?;
+    let (mode, uid, gid) = (options.mode.unwrap_or(DEFAULT_MODE), options.uid, options.gid);
+    Ok(with_root(filesystem, mode, uid.unwrap_or_default(), gid.unwrap_or_default()))
+}
+
+/// A new file system without a limit. It takes no option but the mode, and ignores all others.
+pub fn mounted_without_limit(kind: &'static FileSystemType, options: &[u8]) -> Result<Made> {
+    let options = TmpfsOptions::parse(options).unwrap_or_default();
+    Ok(of_type(kind, options.mode.unwrap_or(0o755)))
 }

@@ -126,7 +126,7 @@ impl<'a> Walk<'a> {
     /// Finds a name in a directory whose search permission has been checked, and crosses mounts.
     pub fn lookup(&self, directory: &Location, name: &[u8]) -> Result<Location> {
         let dentry = directory.inode().directory()?.lookup(&directory.dentry, name)?;
-        Ok(self.actor.context.namespace.cross(directory.with(dentry)))
+        Ok(directory.with(dentry).covered())
     }
 
     /// Counts one more symbolic link. `ELOOP`.
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
         if place.is_same(&self.actor.context.root) {
             return place.clone();
         }
-        self.actor.context.namespace.cross(place.parent())
+        place.parent().covered()
     }
 }
 

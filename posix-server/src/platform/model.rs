@@ -200,6 +200,12 @@ impl Memory {
         self.0.pages.borrow().len() as u64
     }
 
+    /// The same, of a page-aligned range.
+    pub fn resident_pages_in(&self, offset: u64, len_bytes: u64) -> Result<u64> {
+        let pages = offset / PAGE_SIZE..offset.saturating_add(len_bytes) / PAGE_SIZE;
+        Ok(self.0.pages.borrow().range(pages).count() as u64)
+    }
+
     fn available(&self, offset: u64, length: usize) -> usize {
         self.len_bytes().saturating_sub(offset).min(length as u64) as usize
     }
@@ -213,6 +219,16 @@ impl Account {
     /// Makes a budget of so many frames for a process. `EAGAIN` if the server's own is used up.
     pub fn for_process(_frames: u64) -> Result<Self> {
         Ok(Self)
+    }
+
+    /// Makes a budget of so many frames for the contents of a file system.
+    pub fn for_files(_frames: u64) -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// Changes how many frames it has.
+    pub fn set_frames_limit(&self, _frames: u64) -> Result<()> {
+        Ok(())
     }
 
     /// Frames in use.

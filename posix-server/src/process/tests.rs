@@ -54,7 +54,7 @@ fn world() -> World {
         process_frames: 1000,
         max_processes: 20,
     });
-    let (fs, credentials) = (FsContext::new(&namespace).unwrap(), Credentials::root());
+    let (fs, credentials) = (FsContext::new(&namespace), Credentials::root());
     let caller = Caller { context: &fs, credentials: &credentials };
     let strings = Strings { arguments: [b"program".to_vec()].to_vec(), environment: Vec::new() };
     let account = Account;

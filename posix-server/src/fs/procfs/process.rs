@@ -1,6 +1,6 @@
 //! What is under `/proc/PID`.
 
-use super::system::{NS_PER_TICK, add, mount_options};
+use super::system::{NS_PER_TICK, add};
 use super::{INODES_PER_PROCESS, Shared, check_name, parse_number};
 use crate::cred::Credentials;
 use crate::errno::{Errno, Result};
@@ -56,6 +56,8 @@ static ENTRIES: &[(&str, Node, u32)] = &[
     ("limits", Node::Text(limits), 0o444),
     ("maps", Node::Text(maps), 0o444),
     ("mounts", Node::Text(mounts), 0o444),
+    ("mountinfo", Node::Text(mount_info), 0o444),
+    ("mountstats", Node::Text(mount_statistics), 0o400),
     ("root", Node::Place(|process| Some(process.fs.borrow().root.clone())), 0o777),
     ("stat", Node::Text(stat), 0o444),
     ("statm", Node::Text(memory_sizes), 0o444),
@@ -395,19 +397,23 @@ fn maps(snapshot: &Snapshot) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn mounts(snapshot: &Snapshot) -> Result<Vec<u8>> {
-    let Some(process) = &snapshot.process else { return Ok(Vec::new()) };
+/// What a table of mounts says to the process.
+fn mount_table(snapshot: &Snapshot, table: fn(&FsContext) -> Vec<u8>) -> Result<Vec<u8>> {
+    let process = snapshot.process.as_ref().ok_or(Errno::EINVAL)?;
     let context = process.fs.borrow().clone();
-    let mut text = Vec::new();
-    for mount in context.namespace.mounts() {
-        let path = mount.at().map_or_else(|| b"/".to_vec(), |at| at.path_from(&context.root).0);
-        let kind = mount.filesystem().kind();
-        text.extend_from_slice(kind.name.as_bytes());
-        text.push(b' ');
-        text.extend_from_slice(&path);
-        text.extend_from_slice(format!(" {} {} 0 0\n", kind.name, mount_options(kind.storage)).as_bytes());
-    }
-    Ok(text)
+    Ok(table(&context))
+}
+
+fn mounts(snapshot: &Snapshot) -> Result<Vec<u8>> {
+    mount_table(snapshot, crate::fs::mount_table::mounts)
+}
+
+fn mount_info(snapshot: &Snapshot) -> Result<Vec<u8>> {
+    mount_table(snapshot, crate::fs::mount_table::mount_info)
+}
+
+fn mount_statistics(snapshot: &Snapshot) -> Result<Vec<u8>> {
+    mount_table(snapshot, crate::fs::mount_table::mount_statistics)
 }
 
 /// The numbers of `stat`, in the order of `proc(5)`, from the third field on.

@@ -1,6 +1,6 @@
 //! The texts about the system as a whole.
 
-use crate::fs::{Storage, TYPES};
+use crate::fs::TYPES;
 use crate::platform::{self, PAGE_SIZE};
 use crate::process::Server;
 use alloc::format;
@@ -126,11 +126,4 @@ pub(super) fn account(_server: &Server) -> Vec<u8> {
         usage.frames_used, usage.frames_limit, usage.kernel_bytes_used
     )
     .into_bytes()
-}
-
-/// How a type of file system is mounted, as `mount` shows it.
-pub(super) fn mount_options(storage: Storage) -> &'static str {
-    match storage {
-        Storage::Memory | Storage::Generated => "rw,relatime",
-    }
 }

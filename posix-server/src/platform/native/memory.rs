@@ -94,6 +94,12 @@ impl Memory {
     pub fn resident_pages(&self) -> u64 {
         self.0.object.info().map_or(0, |info| info.resident_pages)
     }
+
+    /// The same, of a page-aligned range that is not beyond the end.
+    pub fn resident_pages_in(&self, offset: u64, len_bytes: u64) -> Result<u64> {
+        let window = self.0.object.window(&machine()?.files, offset, len_bytes).map_err(errno)?;
+        window.info().map(|info| info.resident_pages).map_err(errno)
+    }
 }
 
 fn too_large(error: Error) -> Errno {
@@ -121,6 +127,17 @@ impl Account {
     pub fn for_process(frames: u64) -> Result<Self> {
         let limits = AccountLimits { frames, kernel_bytes: PROCESS_KERNEL_BYTES };
         machine()?.processes.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno_of_fork)
+    }
+
+    /// Makes a budget of so many frames for the contents of a file system. `ENOMEM`.
+    pub fn for_files(frames: u64) -> Result<Self> {
+        let limits = AccountLimits { frames, kernel_bytes: u64::MAX };
+        machine()?.files.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno)
+    }
+
+    /// Changes how many frames it has.
+    pub fn set_frames_limit(&self, frames: u64) -> Result<()> {
+        self.0.set_limits(&AccountLimits { frames, kernel_bytes: u64::MAX }).map_err(errno)
     }
 
     /// Frames in use.

@@ -14,6 +14,9 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> b
     // SAFETY: the entry passes the address of the thread's own block, which nothing else uses while the thread is in the shim. A
     // program that has put another address there harms itself only.
     let Some(block) = (unsafe { block.as_mut() }) else { return false };
+    if block.local.traced != 0 {
+        return false;
+    }
     let answer = match number {
         linux::__NR_getpid => Some(u64::from(block.local.pid)),
         linux::__NR_gettid => Some(u64::from(block.local.tid)),

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use boot_archive::init::{Init, PATH as INIT_PATH, Stdio};
+use boot_archive::init::{Init, PATH as INIT_PATH, Stdio, Tracing};
 use boot_archive::{Archive, Content};
 use driver_protocol::purpose;
 use log::{error, info};
@@ -20,6 +20,7 @@ use posix_server::process::limits::DEFAULT_STACK_BYTES;
 use posix_server::process::server::{Parts, Server};
 use posix_server::process::tree::ExitStatus;
 use posix_server::process::{FirstProcess, start_first};
+use posix_server::trace::Trace;
 use posix_server::tty::Terminal;
 use posix_server::tty::line::Event;
 use posix_server::tty::serial::{self, ByteStream};
@@ -123,6 +124,9 @@ fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Ini
             let line: Rc<dyn ByteStream> = Rc::new(host.ok_or("there is no second serial port for the host link")?);
             link.attach(&server.executor, &line);
             end.link = Some(link.clone());
+            if init.trace == Tracing::On && server.trace.set(Trace::new(link.clone())).is_err() {
+                return Err(String::from("the trace was started twice"));
+            }
             boot::link_files(&server.namespace, &link).map_err(failed("the host link"))?
         }
     };

@@ -68,6 +68,29 @@ impl HostLink {
         self.queue(Frame::Exit(status));
     }
 
+    /// Sends text of the trace. The caller awaits [`room`](Self::room) now and then.
+    pub fn trace(&self, text: &[u8]) {
+        for piece in text.chunks(MAX_PAYLOAD_BYTES) {
+            self.queue(Frame::Trace(piece));
+        }
+    }
+
+    /// Whether writers need not wait.
+    pub fn has_room(&self) -> bool {
+        self.frames.borrow().len() < OUTPUT_BYTES || self.is_broken.get()
+    }
+
+    /// Ready when writers need not wait.
+    pub async fn room(&self) {
+        loop {
+            let listener = self.changed.listen();
+            if self.has_room() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
     /// Ready when all that was written is on its way, or the line is broken.
     pub async fn drained(&self) {
         loop {
@@ -99,7 +122,7 @@ impl HostLink {
             }
             Ok(Frame::InputEnd) => self.input_ended.set(true),
             // Frames of the other direction, and noise: nothing to do about them.
-            Ok(Frame::Output(_) | Frame::Error(_) | Frame::Credit(_) | Frame::Exit(_)) | Err(_) => {}
+            Ok(Frame::Output(_) | Frame::Error(_) | Frame::Trace(_) | Frame::Credit(_) | Frame::Exit(_)) | Err(_) => {}
         });
         self.changed.wake();
     }

@@ -25,6 +25,7 @@ pub mod pipe;
 pub mod platform;
 pub mod process;
 pub mod signal;
+pub mod trace;
 pub mod tty;
 pub mod user;
 pub mod vm;

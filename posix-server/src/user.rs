@@ -85,6 +85,12 @@ impl UserPtr {
     /// Reads a string that ends with a zero byte, which is left off; at most `max` bytes with the zero. `EFAULT`;
     /// `ENAMETOOLONG` if there is no zero among them.
     pub fn read_c_string(&self, max: usize) -> Result<Vec<u8>> {
+        let string = self.read_prefix(max)?;
+        if string.len() < max { Ok(string) } else { Err(Errno::ENAMETOOLONG) }
+    }
+
+    /// Reads a string up to its zero byte, which is left off, or its first `max` bytes. `EFAULT`.
+    pub fn read_prefix(&self, max: usize) -> Result<Vec<u8>> {
         let mut string = Vec::new();
         let mut chunk = [0; 256];
         let mut address = self.address;
@@ -106,7 +112,7 @@ impl UserPtr {
             append(&mut string, part)?;
             address = address.checked_add(wanted as u64).ok_or(Errno::EFAULT)?;
         }
-        Err(Errno::ENAMETOOLONG)
+        Ok(string)
     }
 
     /// Reads a path. `EFAULT`, `ENAMETOOLONG`.

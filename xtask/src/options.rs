@@ -2,6 +2,7 @@
 
 use crate::guest::{BootPath, LogLevel, MemorySize};
 use anyhow::{Context as _, Result, anyhow, bail};
+use boot_archive::init::Tracing;
 use lexopt::{Arg, Parser, ValueExt as _};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ cargo xtask COMMAND
   run [OPTION..]                     build everything, make the disk image, boot it, give a shell
                                      (`exit` or Ctrl-A X ends it)
   exec [OPTION..] PROGRAM [ARG..]    run a program of the host in the guest: its output, its exit status
-                                     (a name without a file on the host is one of the guest's commands, such as sh)
+                                     (a name without a file on the host is one of the guest's commands, such as sh;
+                                     --strace: every system call, on standard error)
   test [--long] [--list] [NAME..]    everything that must hold: on the host, then in the guest
                                      (NAME: `host`, `guest`, or a part of a stage's name;
                                      --case WORD: of the POSIX cases only those with WORD in `program/case`)
@@ -75,6 +77,7 @@ pub(crate) struct ExecOptions {
     pub(crate) guest: GuestOptions,
     pub(crate) program: String,
     pub(crate) arguments: Vec<String>,
+    pub(crate) trace: Tracing,
 }
 
 /// `xtask native`.
@@ -174,8 +177,10 @@ fn guest_options(mut parser: Parser) -> Result<GuestOptions> {
 
 fn exec_options(mut parser: Parser) -> Result<ExecOptions> {
     let mut guest = GuestOptions::default();
+    let mut trace = Tracing::Off;
     while let Some(argument) = parser.next()? {
         match argument {
+            Arg::Long("strace") => trace = Tracing::On,
             Arg::Long(name) => {
                 let name = name.to_owned();
                 guest_option(&mut guest, &name, &mut parser)?;
@@ -185,7 +190,7 @@ fn exec_options(mut parser: Parser) -> Result<ExecOptions> {
             Arg::Value(program) => {
                 let program = text(program)?;
                 let arguments = parser.raw_args()?.map(text).collect::<Result<_>>()?;
-                return Ok(ExecOptions { guest, program, arguments });
+                return Ok(ExecOptions { guest, program, arguments, trace });
             }
         }
     }
@@ -193,8 +198,8 @@ fn exec_options(mut parser: Parser) -> Result<ExecOptions> {
 }
 
 fn native_options(parser: Parser) -> Result<NativeOptions> {
-    let ExecOptions { guest, program: name, arguments } = exec_options(parser)?;
-    if !arguments.is_empty() {
+    let ExecOptions { guest, program: name, arguments, trace } = exec_options(parser)?;
+    if !arguments.is_empty() || trace == Tracing::On {
         bail!("native takes one name");
     }
     Ok(NativeOptions { guest, name })

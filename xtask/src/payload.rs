@@ -7,7 +7,7 @@ use crate::options::Addition;
 use crate::root_files;
 use crate::strip::without_sections;
 use anyhow::{Context as _, Result};
-use boot_archive::init::{self, Stdio};
+use boot_archive::init::{self, Stdio, Tracing};
 use boot_archive::{Builder, Metadata};
 use std::fs;
 
@@ -19,6 +19,7 @@ const FILE_MODE: u32 = 0o644;
 #[derive(Clone, Debug)]
 pub(crate) struct Init {
     pub(crate) stdio: Stdio,
+    pub(crate) trace: Tracing,
     /// The directory it starts in.
     pub(crate) directory: String,
     /// The program's absolute path, and its arguments.
@@ -33,6 +34,7 @@ impl Init {
         let terminal = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
         Self {
             stdio: Stdio::Console,
+            trace: Tracing::Off,
             directory: "/root".to_owned(),
             command: vec!["/bin/sh".to_owned(), "-l".to_owned()],
             environment: vec![format!("TERM={terminal}")],
@@ -76,7 +78,7 @@ fn encode_init(init: &Init) -> Result<Vec<u8>> {
     let command: Vec<_> = init.command.iter().map(bytes).collect();
     let usual = root_files::ENVIRONMENT.iter().map(|variable| variable.as_bytes().to_vec());
     let environment: Vec<_> = usual.chain(init.environment.iter().map(bytes)).collect();
-    init::encode(init.stdio, init.directory.as_bytes(), &command, &environment)
+    init::encode(init.stdio, init.trace, init.directory.as_bytes(), &command, &environment)
         .with_context(|| format!("the command {:?}", init.command))
 }
 

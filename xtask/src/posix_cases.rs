@@ -243,7 +243,7 @@ fn in_guest(artifacts: &Artifacts, guest: &Guest, suite: &Suite, only: &[String]
     let mut sink = |stream, bytes: &[u8]| {
         match stream {
             Stream::Output => output.extend_from_slice(bytes),
-            Stream::Error => eprint!("{}", String::from_utf8_lossy(bytes)),
+            Stream::Error | Stream::Trace => eprint!("{}", String::from_utf8_lossy(bytes)),
         }
         let lines = output.iter().filter(|&&byte| byte == b'\n').count();
         if lines / PROGRESS_EVERY > shown {

@@ -25,11 +25,23 @@ pub enum Stdio {
     HostLink,
 }
 
+/// Whether the host is told of every system call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracing {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, over the host link.
+    On,
+}
+
 /// What to run first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Init<'a> {
     /// What its descriptors 0, 1 and 2 are.
     pub stdio: Stdio,
+    /// Whether system calls are traced; without a host link they are not.
+    pub trace: Tracing,
     /// The directory it starts in: absolute.
     pub directory: &'a [u8],
     arguments: &'a [u8],
@@ -43,6 +55,8 @@ pub enum InitError {
     NotAnInit,
     /// The number for the standard streams is unknown.
     Stdio(u32),
+    /// The number for tracing is unknown.
+    Tracing(u32),
     /// More arguments or variables than [`MAX_STRINGS`], or no argument at all.
     Count,
     /// A string is missing, or there is something after the last one.
@@ -58,7 +72,7 @@ struct InitRecord {
     stdio: U32,
     argument_count: U32,
     environment_count: U32,
-    reserved: U32,
+    tracing: U32,
 }
 
 impl<'a> Init<'a> {
@@ -77,6 +91,11 @@ impl<'a> Init<'a> {
             STDIO_HOST_LINK => Stdio::HostLink,
             unknown => return Err(InitError::Stdio(unknown)),
         };
+        let trace = match record.tracing.get() {
+            0 => Tracing::Off,
+            1 => Tracing::On,
+            unknown => return Err(InitError::Tracing(unknown)),
+        };
         let (arguments, environment) = (record.argument_count.get(), record.environment_count.get());
         if arguments == 0 || arguments > MAX_STRINGS || environment > MAX_STRINGS {
             return Err(InitError::Count);
@@ -91,7 +110,7 @@ impl<'a> Init<'a> {
         if directory.first() != Some(&b'/') || directory.len() > MAX_PATH_BYTES {
             return Err(InitError::Directory);
         }
-        Ok(Self { stdio, directory, arguments, environment })
+        Ok(Self { stdio, trace, directory, arguments, environment })
     }
 
     /// The program to run: its absolute path, the first of the arguments.
@@ -119,6 +138,7 @@ impl<'a> Init<'a> {
 #[cfg(any(test, feature = "build"))]
 pub fn encode(
     stdio: Stdio,
+    trace: Tracing,
     directory: &[u8],
     arguments: &[alloc::vec::Vec<u8>],
     environment: &[alloc::vec::Vec<u8>],
@@ -132,7 +152,10 @@ pub fn encode(
         }),
         argument_count: count(arguments)?,
         environment_count: count(environment)?,
-        reserved: U32::ZERO,
+        tracing: U32::new(match trace {
+            Tracing::Off => 0,
+            Tracing::On => 1,
+        }),
     };
     let mut bytes = alloc::vec::Vec::from(record.as_bytes());
     let directory = core::iter::once(directory);
@@ -167,6 +190,7 @@ impl fmt::Display for InitError {
         match self {
             Self::NotAnInit => f.write_str("boot/init is not an init record"),
             Self::Stdio(number) => write!(f, "boot/init names unknown standard streams ({number})"),
+            Self::Tracing(number) => write!(f, "boot/init has an unknown number for tracing ({number})"),
             Self::Count => f.write_str("boot/init has an impossible number of arguments or variables"),
             Self::Strings => f.write_str("boot/init has other strings than it counts"),
             Self::Directory => f.write_str("boot/init names a directory that is not absolute or too long"),

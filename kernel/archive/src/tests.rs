@@ -1,6 +1,6 @@
 //! The archive against its builder, and against damage.
 
-use crate::init::{Init, InitError, Stdio, encode};
+use crate::init::{Init, InitError, Stdio, Tracing, encode};
 use crate::{
     Archive, ArchiveError, BuildError, Builder, Content, Kind, Metadata, PAGE_BYTES, PathStart, Problem, Rights,
     SegmentContent, Subject,
@@ -181,7 +181,7 @@ fn a_repaired_checksum_does_not_get_bad_records_through() {
 fn init_gives_back_what_was_put_in() {
     let arguments = vec![b"/bin/sh".to_vec(), b"-c".to_vec(), Vec::new()];
     let environment = vec![b"HOME=/root".to_vec()];
-    let bytes = encode(Stdio::HostLink, b"/work", &arguments, &environment).unwrap();
+    let bytes = encode(Stdio::HostLink, Tracing::On, b"/work", &arguments, &environment).unwrap();
     let init = Init::decode(&bytes).unwrap();
     assert_eq!((init.stdio, init.directory, init.program()), (Stdio::HostLink, &b"/work"[..], &b"/bin/sh"[..]));
     assert_eq!(init.arguments().collect::<Vec<_>>(), arguments);
@@ -191,10 +191,10 @@ fn init_gives_back_what_was_put_in() {
 #[test]
 fn bad_inits_are_refused() {
     let program = [b"/bin/sh".to_vec()];
-    assert_eq!(encode(Stdio::Console, b"work", &program, &[]), Err(InitError::Directory));
-    assert_eq!(encode(Stdio::Console, b"/", &[], &[]), Err(InitError::Count));
-    assert_eq!(encode(Stdio::Console, b"/", &[b"a\0b".to_vec()], &[]), Err(InitError::Strings));
-    let bytes = encode(Stdio::Console, b"/", &program, &[]).unwrap();
+    assert_eq!(encode(Stdio::Console, Tracing::Off, b"work", &program, &[]), Err(InitError::Directory));
+    assert_eq!(encode(Stdio::Console, Tracing::Off, b"/", &[], &[]), Err(InitError::Count));
+    assert_eq!(encode(Stdio::Console, Tracing::Off, b"/", &[b"a\0b".to_vec()], &[]), Err(InitError::Strings));
+    let bytes = encode(Stdio::Console, Tracing::Off, b"/", &program, &[]).unwrap();
     for length in 0..bytes.len() {
         assert!(Init::decode(&bytes[..length]).is_err(), "{length} bytes");
     }

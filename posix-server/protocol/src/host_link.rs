@@ -46,6 +46,8 @@ pub enum Frame<'a> {
     Output(&'a [u8]),
     /// Guest to host: the program wrote these bytes to its standard error.
     Error(&'a [u8]),
+    /// Guest to host: a piece of the trace of system calls.
+    Trace(&'a [u8]),
     /// Guest to host: so many more bytes of standard input may be sent.
     Credit(u32),
     /// Guest to host: the program has ended; nothing follows.
@@ -82,6 +84,7 @@ enum Kind {
     Exit,
     Input,
     InputEnd,
+    Trace,
 }
 
 impl Kind {
@@ -93,6 +96,7 @@ impl Kind {
             Self::Exit => 4,
             Self::Input => 5,
             Self::InputEnd => 6,
+            Self::Trace => 7,
         }
     }
 
@@ -104,6 +108,7 @@ impl Kind {
             4 => Some(Self::Exit),
             5 => Some(Self::Input),
             6 => Some(Self::InputEnd),
+            7 => Some(Self::Trace),
             _ => None,
         }
     }
@@ -124,6 +129,7 @@ impl<'a> Frame<'a> {
         let (kind, payload): (Kind, &[u8]) = match *self {
             Self::Output(bytes) => (Kind::Output, bytes),
             Self::Error(bytes) => (Kind::Error, bytes),
+            Self::Trace(bytes) => (Kind::Trace, bytes),
             Self::Input(bytes) => (Kind::Input, bytes),
             Self::InputEnd => (Kind::InputEnd, &[]),
             Self::Credit(bytes) => {
@@ -145,6 +151,7 @@ impl<'a> Frame<'a> {
         match kind {
             Kind::Output => Some(Self::Output(payload)),
             Kind::Error => Some(Self::Error(payload)),
+            Kind::Trace => Some(Self::Trace(payload)),
             Kind::Input => Some(Self::Input(payload)),
             Kind::InputEnd => payload.is_empty().then_some(Self::InputEnd),
             Kind::Credit => payload.try_into().ok().map(u32::from_le_bytes).map(Self::Credit),

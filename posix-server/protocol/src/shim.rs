@@ -89,8 +89,8 @@ pub struct LocalAnswers {
     pub gid: u32,
     /// `getegid`.
     pub egid: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Not 0: the server is to see every call, because they are traced; the shim answers none.
+    pub traced: u32,
     /// Time since the machine's start in ns is `((rdtsc - tsc_base) * tsc_multiplier) >> tsc_shift`.
     pub tsc_base: u64,
     /// See `tsc_base`.

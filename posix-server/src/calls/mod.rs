@@ -15,6 +15,7 @@ mod locks;
 mod memory;
 mod metadata;
 mod misc;
+pub mod missing;
 mod names;
 mod poll;
 mod process;
@@ -29,6 +30,7 @@ use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents};
 use crate::process::end::thread_vanished;
 use crate::process::{Thread, Whereabouts};
 use crate::signal::deliver::{Exit, leave};
+use crate::trace::Trace;
 use crate::user::UserPtr;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -128,7 +130,7 @@ const fn table() -> [Option<Handler>; TABLE_SIZE] {
 pub fn call(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome {
     match TABLE.get(number as usize).copied().flatten() {
         Some(handler) => handler(thread, arguments),
-        None => Outcome::Return(Err(Errno::ENOSYS)),
+        None => Outcome::Return(Err(missing::of(number).error)),
     }
 }
 
@@ -170,9 +172,54 @@ fn enter(thread: &Rc<Thread>, label: u64, arguments: &Arguments, reply: Reply) {
         return;
     }
     thread.call_number.set(label);
+    if thread.server().trace.get().is_some() {
+        traced(thread, label, *arguments);
+        return;
+    }
+    run(thread, label, arguments);
+}
+
+/// Runs a call that is traced, when there is room for its line.
+fn traced(thread: &Rc<Thread>, label: u64, arguments: Arguments) {
+    let begin = move |thread: &Rc<Thread>| {
+        if let Some(trace) = thread.server().trace.get() {
+            trace.enter(thread, label as u32, &arguments);
+        }
+        run(thread, label, &arguments);
+    };
+    if thread.server().trace.get().is_none_or(Trace::has_room) {
+        begin(thread);
+        return;
+    }
+    let waiting = thread.clone();
+    thread.server().executor.spawn(async move {
+        if let Some(trace) = waiting.server().trace.get() {
+            trace.room().await;
+        }
+        if waiting.whereabouts.get() != Whereabouts::Gone {
+            begin(&waiting);
+        }
+    });
+}
+
+/// Tells the trace, if there is one, what became of a call at once.
+fn trace_outcome(thread: &Thread, outcome: &Outcome) {
+    let Some(trace) = thread.server().trace.get() else { return };
+    match outcome {
+        Outcome::Return(result) => trace.leave(thread, *result),
+        Outcome::Context => trace.leave(thread, Ok(0)),
+        Outcome::Gone if thread.whereabouts.get() == Whereabouts::Gone => trace.vanish(thread.tid),
+        // The program goes on elsewhere, or with other registers.
+        Outcome::Gone => trace.leave(thread, Ok(0)),
+        Outcome::Block(_) => trace.wait(thread),
+    }
+}
+
+fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
     // The shim cuts numbers to 32 bits; a label beyond that comes from a program that plays the shim.
     let outcome =
         u32::try_from(label).map_or(Outcome::Return(Err(Errno::ENOSYS)), |number| call(thread, number, arguments));
+    trace_outcome(thread, &outcome);
     match outcome {
         Outcome::Return(result) => leave(thread, Exit::Call(result)),
         Outcome::Context => leave(thread, Exit::Block),
@@ -184,6 +231,9 @@ fn enter(thread: &Rc<Thread>, label: u64, arguments: &Arguments, reply: Reply) {
                 let gone = Box::pin(waiting.clone().gone());
                 if let Either::Left((result, _)) = select(future, gone).await {
                     waiting.is_waiting.set(false);
+                    if let Some(trace) = waiting.server().trace.get() {
+                        trace.leave(&waiting, result);
+                    }
                     leave(&waiting, Exit::Call(result));
                 }
             });

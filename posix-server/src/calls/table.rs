@@ -25,17 +25,25 @@ pub struct SystemCall {
     pub handler: Handler,
     /// How much of it there is.
     pub state: State,
+    /// The flags that it looks at, for `docs/posix.md`: names between blanks.
+    pub flags: &'static str,
 }
 
 impl SystemCall {
     /// A call that does all that Linux documents.
     pub const fn new(number: u32, handler: Handler) -> Self {
-        Self { number, handler, state: State::Done }
+        Self { number, handler, state: State::Done, flags: "" }
     }
 
     /// The same, but for what `missing` tells.
     #[must_use]
     pub const fn partly(self, missing: &'static str) -> Self {
         Self { state: State::Partly(missing), ..self }
+    }
+
+    /// Names the flags that the call looks at.
+    #[must_use]
+    pub const fn with_flags(self, flags: &'static str) -> Self {
+        Self { flags, ..self }
     }
 }

@@ -13,6 +13,10 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
     if process.phase.replace(Phase::Ended) == Phase::Ended {
         return;
     }
+    if let Some(trace) = process.server.trace.get() {
+        process.threads().iter().for_each(|thread| trace.vanish(thread.tid));
+        trace.end(process.pid, status);
+    }
     let times = process.times.get();
     process.times.set(Times { own_ns: process.run_time_ns(), ..times });
     let vm = process.vm();

@@ -211,7 +211,7 @@ impl Process {
             euid: credentials.euid,
             gid: credentials.gid,
             egid: credentials.egid,
-            reserved: 0,
+            traced: u32::from(self.server.trace.get().is_some()),
             tsc_base,
             tsc_multiplier,
             tsc_shift,

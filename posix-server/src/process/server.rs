@@ -6,13 +6,14 @@ use crate::exec::shim_image::ShimImage;
 use crate::fs::{Location, Namespace};
 use crate::platform::Executor;
 use crate::signal::{Signal, SignalInfo};
+use crate::trace::Trace;
 use crate::tty::Terminal;
 use crate::vm::Area;
 use crate::wait::WaitQueue;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 
 /// What the server has.
 pub struct Server {
@@ -34,6 +35,8 @@ pub struct Server {
     pub host_name: RefCell<Vec<u8>>,
     /// Called when the first process has ended, with its status.
     pub on_end: RefCell<Option<EndCallback>>,
+    /// Where system calls are traced to, if they are.
+    pub trace: OnceCell<Trace>,
     processes: RefCell<BTreeMap<Pid, Rc<Process>>>,
     threads: RefCell<BTreeMap<Pid, Rc<Thread>>>,
     terminals: RefCell<BTreeMap<Pid, Rc<Terminal>>>,
@@ -106,6 +109,7 @@ impl Server {
             futexes: crate::process::futex::Futexes::default(),
             host_name: RefCell::new(b"quire".to_vec()),
             on_end: RefCell::new(None),
+            trace: OnceCell::new(),
             processes: RefCell::new(BTreeMap::new()),
             threads: RefCell::new(BTreeMap::new()),
             terminals: RefCell::new(BTreeMap::new()),

@@ -238,6 +238,9 @@ fn run(thread: &Rc<Thread>, state: &mut Leaving) -> Progress {
             return Progress::Stopped;
         }
         let next = thread.signals.borrow_mut().next_delivery(&mut process.signals.borrow_mut());
+        if let Some((trace, delivery)) = process.server.trace.get().zip(next.as_ref()) {
+            trace.signal(thread.tid, delivery.signal());
+        }
         match next {
             None => {
                 settle(thread, state);

@@ -161,6 +161,15 @@ pub enum Delivery {
     Handle(SignalInfo, SignalAction),
 }
 
+impl Delivery {
+    /// The signal.
+    pub fn signal(&self) -> Signal {
+        match self {
+            Self::Terminate(info, _) | Self::Stop(info) | Self::Handle(info, _) => info.signal,
+        }
+    }
+}
+
 impl ThreadSignals {
     /// What a new thread or process begins with: the same mask, nothing pending. A process keeps the alternate stack.
     pub fn for_child(&self) -> Self {

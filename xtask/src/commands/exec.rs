@@ -19,7 +19,8 @@ pub(crate) fn run(options: ExecOptions) -> Result<u8> {
     progress::only_to_terminals();
     setup::for_guests()?;
     let mut guest = Guest::default().with(options.guest);
-    let program = program(&options.program, &options.arguments)?;
+    let mut program = program(&options.program, &options.arguments)?;
+    program.trace = options.trace;
     if let Some(file) = &program.host_file {
         let libraries = libraries::needed_by(file)?;
         // What the user adds wins.
@@ -63,7 +64,7 @@ fn program(name: &str, arguments: &[String]) -> Result<Program> {
 fn hand_on(stream: Stream, bytes: &[u8]) -> Result<()> {
     let written = match stream {
         Stream::Output => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
-        Stream::Error => io::stderr().write_all(bytes),
+        Stream::Error | Stream::Trace => io::stderr().write_all(bytes),
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

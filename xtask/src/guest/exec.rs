@@ -7,7 +7,7 @@ use crate::options::Addition;
 use crate::payload::Init;
 use crate::root_files::WORK_DIRECTORY;
 use anyhow::{Context as _, Result, bail};
-use boot_archive::init::Stdio;
+use boot_archive::init::{Stdio, Tracing};
 use posix_protocol::host_link::{Decoder, ExitStatus, Frame, LinkError, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES};
 use std::io::{self, Read, Write as _};
 use std::os::unix::net::UnixStream;
@@ -30,6 +30,8 @@ pub(crate) struct Program {
     pub(crate) host_file: Option<PathBuf>,
     /// Variables besides the usual ones, as `NAME=value`.
     pub(crate) environment: Vec<String>,
+    /// Whether its system calls are to be traced.
+    pub(crate) trace: Tracing,
 }
 
 /// What the program reads from its standard input.
@@ -46,6 +48,8 @@ pub(crate) enum Input {
 pub(crate) enum Stream {
     Output,
     Error,
+    /// Not the program: the trace of its system calls.
+    Trace,
 }
 
 /// How it ended.
@@ -67,6 +71,8 @@ pub(crate) struct ExecOutcome {
     pub(crate) output: Vec<u8>,
     /// What the program wrote to its standard error.
     pub(crate) errors: Vec<u8>,
+    /// The trace of its system calls, if there was to be one.
+    pub(crate) trace: Vec<u8>,
     /// The kernel log.
     pub(crate) log: String,
 }
@@ -83,7 +89,7 @@ impl Program {
     /// A program of the guest, by its absolute path.
     pub(crate) fn of_guest(command: &[&str]) -> Self {
         let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Self { command, host_file: None, environment: Vec::new() }
+        Self { command, host_file: None, environment: Vec::new(), trace: Tracing::Off }
     }
 
     /// A program of the host: it gets the path `/host/NAME` in the guest.
@@ -92,12 +98,13 @@ impl Program {
         let name = name.with_context(|| format!("{} has no name that is UTF-8", file.display()))?;
         let mut command = vec![format!("/host/{name}")];
         command.extend_from_slice(arguments);
-        Ok(Self { command, host_file: Some(file.to_owned()), environment: Vec::new() })
+        Ok(Self { command, host_file: Some(file.to_owned()), environment: Vec::new(), trace: Tracing::Off })
     }
 
     fn init(&self) -> Init {
         Init {
             stdio: Stdio::HostLink,
+            trace: self.trace,
             directory: WORK_DIRECTORY.to_owned(),
             command: self.command.clone(),
             environment: self.environment.clone(),
@@ -137,16 +144,17 @@ impl Guest {
 
     /// Like [`Guest::exec`], but keeps everything.
     pub(crate) fn exec_captured(&self, artifacts: &Artifacts, program: &Program, input: &[u8]) -> Result<ExecOutcome> {
-        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let (mut output, mut errors, mut trace) = (Vec::new(), Vec::new(), Vec::new());
         let mut sink = |stream, bytes: &[u8]| {
             match stream {
                 Stream::Output => output.extend_from_slice(bytes),
                 Stream::Error => errors.extend_from_slice(bytes),
+                Stream::Trace => trace.extend_from_slice(bytes),
             }
             Ok(())
         };
         let finished = self.exec(artifacts, program, Input::Bytes(input.to_owned()), &mut sink)?;
-        Ok(ExecOutcome { ending: finished.ending, output, errors, log: finished.log })
+        Ok(ExecOutcome { ending: finished.ending, output, errors, trace, log: finished.log })
     }
 }
 
@@ -213,6 +221,7 @@ fn event_of(frame: Result<Frame<'_>, LinkError>) -> Option<Event> {
     match frame {
         Ok(Frame::Output(bytes)) => Some(Event::Wrote(Stream::Output, bytes.to_vec())),
         Ok(Frame::Error(bytes)) => Some(Event::Wrote(Stream::Error, bytes.to_vec())),
+        Ok(Frame::Trace(bytes)) => Some(Event::Wrote(Stream::Trace, bytes.to_vec())),
         Ok(Frame::Credit(bytes)) => Some(Event::Credit(bytes)),
         Ok(Frame::Exit(status)) => Some(Event::Exit(status)),
         // These go the other way.

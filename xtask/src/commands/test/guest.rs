@@ -7,6 +7,7 @@ use crate::image;
 use crate::payload::{self, Init};
 use crate::posix_cases;
 use anyhow::{Context as _, Result, bail, ensure};
+use boot_archive::init::Tracing;
 use posix_protocol::host_link::ExitStatus;
 use std::fs;
 use std::time::Duration;
@@ -157,6 +158,21 @@ pub(super) fn exec(context: &Context) -> Result<Counts> {
         let guest = Guest { timeout: Some(LIMIT), ..Guest::default() };
         let outcome = guest.exec_captured(artifacts, &Program::of_guest(&["/bin/sleep", "1000"]), b"")?;
         ensure!(outcome.ending == Ending::TimedOut, "{outcome:?}");
+        Ok(())
+    });
+    counts.try_one("the system calls of a program are traced", || {
+        let command = ["/bin/sh", "-c", "cat /no-such-file; kill -9 $$"];
+        let program = Program { trace: Tracing::On, ..Program::of_guest(&command) };
+        let trace = Guest::default().exec_captured(artifacts, &program, b"")?.trace;
+        let trace = String::from_utf8_lossy(&trace);
+        for line in [
+            "[2] openat(AT_FDCWD, \"/no-such-file\", O_RDONLY) = -1 ENOENT",
+            "[2] +++ exited with 1 +++",
+            "] getuid() = 0",
+            "[1] +++ killed by SIGKILL +++",
+        ] {
+            ensure!(trace.contains(line), "no line {line:?} in the trace:\n{trace}");
+        }
         Ok(())
     });
     counts.try_one("a program that can't be started is named with the reason", || {

@@ -12,6 +12,7 @@
 use posix_tests::plan::Task;
 use posix_tests::record::{Outcome, Record, end_line};
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, umask, wait};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -121,12 +122,10 @@ impl<'a> Pool<'a> {
     fn look(&mut self) -> io::Result<bool> {
         let mut any = false;
         // The first process of its system inherits all orphans, so it waits for whoever has ended.
-        while let Some((pid, status)) =
-            wait(WaitOptions::NOHANG).map_err(|errno| io::Error::from_raw_os_error(errno.raw_os_error()))?
-        {
+        while let Some((pid, status)) = ended()? {
             if let Some(index) = self.running.iter().position(|running| running.pid == pid) {
                 let running = self.running.swap_remove(index);
-                running.finish(ExitStatus::from_raw(status.as_raw()).into());
+                running.finish(status.into());
                 any = true;
             }
         }
@@ -168,6 +167,16 @@ impl Running<'_> {
         let output = self.place.finish(self.task.output_bytes);
         let outcome = if self.killed.is_some() { Outcome::TimedOut } else { outcome };
         report(self.task, outcome, output);
+    }
+}
+
+/// A child that has ended, if there is one.
+fn ended() -> io::Result<Option<(Pid, ExitStatus)>> {
+    match wait(WaitOptions::NOHANG) {
+        Ok(ended) => Ok(ended.map(|(pid, status)| (pid, ExitStatus::from_raw(status.as_raw())))),
+        // There are no children at all.
+        Err(Errno::CHILD) => Ok(None),
+        Err(errno) => Err(io::Error::from_raw_os_error(errno.raw_os_error())),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, Positioning, Source};
-use crate::fs::DeviceNumber;
 use crate::fs::open::Opener;
+use crate::fs::{DeviceNumber, Location, devpts};
 use crate::platform;
-use crate::tty::{self, Terminal};
+use crate::tty::pty::SLAVE_MAJOR;
+use crate::tty::{Terminal, TerminalFile};
 use alloc::rc::Rc;
 use core::cell::RefCell;
 
@@ -32,6 +33,8 @@ pub const CONTROLLING_TERMINAL: DeviceNumber = DeviceNumber { major: TERMINAL_MA
 pub const SERIAL: DeviceNumber = DeviceNumber { major: 4, minor: 64 };
 /// `/dev/console`.
 pub const CONSOLE: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 1 };
+/// `/dev/ptmx`: opening it makes a pseudo-terminal.
+pub const PTY_MULTIPLEXER: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 2 };
 
 /// What device nodes lead to.
 #[derive(Default)]
@@ -56,23 +59,33 @@ impl Devices {
     }
 }
 
-/// Opens a character device. `ENXIO` if nothing has this number.
-pub fn open(opener: Opener<'_>, device: DeviceNumber) -> Result<Rc<dyn FileOps>> {
+/// Opens the character device whose node is at a place. `ENXIO` if nothing has this number.
+pub fn open(opener: Opener<'_>, place: &Location, device: DeviceNumber) -> Result<Rc<dyn FileOps>> {
     match device {
         NULL => Ok(Rc::new(Null)),
         ZERO => Ok(Rc::new(Zero)),
         FULL => Ok(Rc::new(Full)),
         RANDOM | URANDOM => Ok(Rc::new(Random)),
-        CONTROLLING_TERMINAL => {
-            let terminal = opener.terminal.ok_or(Errno::ENXIO)?;
-            Ok(Rc::new(tty::TerminalFile::open(terminal)?))
+        CONTROLLING_TERMINAL => open_terminal(opener, opener.terminal.ok_or(Errno::ENXIO)?),
+        CONSOLE | SERIAL => open_terminal(opener, &opener.devices.console().ok_or(Errno::ENXIO)?),
+        PTY_MULTIPLEXER => {
+            let (ptys, root) = devpts::at(place, device)?;
+            Ok(Rc::new(ptys.open_master(&root, opener.actor.credentials)?))
         }
-        CONSOLE | SERIAL => {
-            let terminal = opener.devices.console().ok_or(Errno::ENXIO)?;
-            Ok(Rc::new(tty::TerminalFile::open(&terminal)?))
+        DeviceNumber { major: SLAVE_MAJOR, minor } => {
+            let (ptys, _) = devpts::at(place, device)?;
+            open_terminal(opener, &ptys.slave(minor)?)
         }
         _ => Err(Errno::ENXIO),
     }
+}
+
+/// `EBUSY` if somebody has it for himself, `EIO` if its device is gone.
+fn open_terminal(opener: Opener<'_>, terminal: &Rc<Terminal>) -> Result<Rc<dyn FileOps>> {
+    if terminal.is_exclusive() && !opener.actor.credentials.is_privileged() {
+        return Err(Errno::EBUSY);
+    }
+    Ok(Rc::new(TerminalFile::open(terminal)?))
 }
 
 /// `/dev/null`: swallows all, gives nothing.

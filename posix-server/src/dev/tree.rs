@@ -1,18 +1,19 @@
 //! The names in `/dev`.
 
-use super::{CONSOLE, CONTROLLING_TERMINAL, FULL, NULL, RANDOM, SERIAL, URANDOM, ZERO};
+use super::{CONSOLE, CONTROLLING_TERMINAL, FULL, NULL, PTY_MULTIPLEXER, RANDOM, SERIAL, URANDOM, ZERO};
 use crate::errno::Result;
 use crate::fs::{Body, DEVTMPFS, Dentry, DeviceNumber, FileSystem, Inode, tmpfs};
 use alloc::rc::Rc;
 
 /// Device nodes: name, number, permissions.
-const NODES: [(&str, DeviceNumber, u32); 8] = [
+const NODES: [(&str, DeviceNumber, u32); 9] = [
     ("null", NULL, 0o666),
     ("zero", ZERO, 0o666),
     ("full", FULL, 0o666),
     ("random", RANDOM, 0o666),
     ("urandom", URANDOM, 0o666),
     ("tty", CONTROLLING_TERMINAL, 0o666),
+    ("ptmx", PTY_MULTIPLEXER, 0o666),
     ("console", CONSOLE, 0o600),
     ("ttyS0", SERIAL, 0o620),
 ];
@@ -25,6 +26,9 @@ const LINKS: [(&str, &str); 4] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// Directories: name, permissions.
+const DIRECTORIES: [(&str, u32); 2] = [("shm", 0o1777), ("pts", 0o755)];
+
 /// A file system with the device nodes.
 pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
     let (filesystem, root) = tmpfs::of_type(&DEVTMPFS, 0o755);
@@ -36,9 +40,11 @@ pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
         let inode = Inode::new(&filesystem, 0o777, 0, 0, tmpfs::link(target.as_bytes()))?;
         add(&root, name, inode)?;
     }
-    let shared_memory = Inode::new(&filesystem, 0o1777, 0, 0, tmpfs::directory())?;
-    root.inode().add_link()?;
-    add(&root, "shm", shared_memory)?;
+    for (name, permissions) in DIRECTORIES {
+        let inode = Inode::new(&filesystem, permissions, 0, 0, tmpfs::directory())?;
+        root.inode().add_link()?;
+        add(&root, name, inode)?;
+    }
     Ok((filesystem, root))
 }
 

@@ -181,6 +181,16 @@ pub trait FileOps {
         None
     }
 
+    /// Whether the terminal that it is has hung up since it was opened.
+    fn is_hung_up(&self) -> bool {
+        false
+    }
+
+    /// The master of a pseudo-terminal that it is, if it is one.
+    fn master(&self) -> Option<&crate::tty::pty::Master> {
+        None
+    }
+
     /// How many bytes a read would give now (`FIONREAD`). `ENOTTY`: it can't say.
     fn readable_bytes(&self) -> Result<usize, Errno> {
         Err(Errno::ENOTTY)

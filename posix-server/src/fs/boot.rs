@@ -5,7 +5,7 @@
 
 use super::content::{Content, MakeMemory};
 use super::walk::{Actor, LastLink, Walk};
-use super::{Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, Namespace, Times, procfs, tmpfs};
+use super::{Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, Namespace, Times, devpts, procfs, tmpfs};
 use crate::cred::Credentials;
 use crate::dev;
 use crate::errno::{Errno, Result};
@@ -13,8 +13,9 @@ use crate::file::{FdTable, FileOps, OnExec, OpenFile};
 use crate::host_link::{HostInput, HostLink, HostOutput, Output};
 use crate::pipe::Pipe;
 use crate::process::{Pid, Server};
-use crate::tty::{GroupSignals, Terminal, TerminalFile};
-use alloc::rc::{Rc, Weak};
+use crate::tty::sessions::ServerControl;
+use crate::tty::{Kind, Terminal, TerminalFile};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use boot_archive::{Archive, Content as ArchiveContent};
 use linux_raw_sys::general as linux;
@@ -117,26 +118,18 @@ fn directory(filesystem: &Rc<FileSystem>, parent: &Rc<Dentry>, name: &[u8], perm
     Ok(dentry)
 }
 
-/// Sends the signals of a terminal to processes of a server, as long as there is one.
-struct ServerGroups(Weak<Server>);
-
-impl GroupSignals for ServerGroups {
-    fn signal_group(&self, group: crate::process::Pid, signal: crate::signal::Signal) {
-        if let Some(server) = self.0.upgrade() {
-            server.signal_group(group, signal);
-        }
-    }
-}
-
-/// Mounts `/dev` and `/proc`, and makes the console's terminal, which is returned. It has no device yet.
+/// Mounts `/dev`, `/dev/pts` and `/proc`, and makes the console's terminal, which is returned. It has no device yet.
 pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let namespace = &server.namespace;
     let (devices, devices_root) = dev::tree::new()?;
     namespace.set_singleton(&DEVTMPFS, (devices.clone(), devices_root.clone()));
     mount(namespace, b"/dev", &devices, devices_root)?;
+    let control = Rc::new(ServerControl(Rc::downgrade(server)));
+    let (ptys, ptys_root) = devpts::new(devpts::Options::parse(devpts::USUAL_OPTIONS)?, control.clone());
+    mount(namespace, b"/dev/pts", &ptys, ptys_root)?;
     let (processes, processes_root) = procfs::new(server);
     mount(namespace, b"/proc", &processes, processes_root)?;
-    let terminal = Terminal::new(Rc::new(ServerGroups(Rc::downgrade(server))));
+    let terminal = Terminal::new(Kind::Serial, dev::SERIAL, control);
     namespace.devices().set_console(terminal.clone());
     Ok(terminal)
 }

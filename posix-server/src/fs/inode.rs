@@ -103,6 +103,11 @@ pub trait Directory {
     /// Shows the names from position `from` (at least [`FIRST_ENTRY`]) on to `each`, until that stops.
     fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()>;
 
+    /// The pseudo-terminals, if it is the root of their file system.
+    fn ptys(&self) -> Option<&Rc<super::devpts::Ptys>> {
+        None
+    }
+
     /// The directory as one whose names can be changed.
     fn names(&self) -> Option<&super::tmpfs::Names> {
         None

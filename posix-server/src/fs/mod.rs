@@ -20,6 +20,7 @@ pub mod boot;
 pub mod change;
 pub mod content;
 mod dentry;
+pub mod devpts;
 pub mod filesystem;
 pub mod inode;
 pub mod locks;

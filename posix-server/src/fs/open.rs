@@ -239,7 +239,7 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32)
         }
         Body::Directory(_) => Rc::new(OpenDirectory),
         Body::Generated(_) => Rc::new(GeneratedFile { inode: inode.clone(), text: RefCell::new(None) }),
-        Body::CharacterDevice(device) => dev::open(opener, *device)?,
+        Body::CharacterDevice(device) => dev::open(opener, &place, *device)?,
         Body::BlockDevice(_) | Body::Socket | Body::Anonymous => return Err(Errno::ENXIO),
         Body::Fifo(cell) => {
             if cell.get().is_none() {

@@ -110,18 +110,9 @@ pub fn thread_vanished(thread: &Rc<Thread>) {
 
 /// The end of a session's leader: the terminal is no longer the session's.
 fn leave_session(process: &Rc<Process>) {
-    let server = &process.server;
     let session = process.session();
-    if session != process.pid {
-        return;
-    }
-    if let Some(terminal) = server.set_controlling_terminal(session, None) {
-        let group = terminal.foreground();
-        terminal.set_session(0, 0);
-        if group != 0 {
-            server.signal_group(group, Signal::HUP);
-            server.signal_group(group, Signal::CONT);
-        }
+    if session == process.pid {
+        crate::tty::sessions::leader_ended(&process.server, session);
     }
 }
 

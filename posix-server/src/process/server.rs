@@ -8,6 +8,7 @@ use crate::platform::Executor;
 use crate::signal::{Signal, SignalInfo};
 use crate::trace::Trace;
 use crate::tty::Terminal;
+use crate::tty::sessions::Sessions;
 use crate::vm::Area;
 use crate::wait::WaitQueue;
 use alloc::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Server {
     pub max_processes: u64,
     /// Threads that wait at a futex, by space and address.
     pub futexes: crate::process::futex::Futexes,
+    /// Which terminal controls which session.
+    pub sessions: Sessions,
     /// The host's name.
     pub host_name: RefCell<Vec<u8>>,
     /// Called when the first process has ended, with its status.
@@ -39,7 +42,6 @@ pub struct Server {
     pub trace: OnceCell<Trace>,
     processes: RefCell<BTreeMap<Pid, Rc<Process>>>,
     threads: RefCell<BTreeMap<Pid, Rc<Thread>>>,
-    terminals: RefCell<BTreeMap<Pid, Rc<Terminal>>>,
     forks: Cell<u64>,
 }
 
@@ -112,7 +114,7 @@ impl Server {
             trace: OnceCell::new(),
             processes: RefCell::new(BTreeMap::new()),
             threads: RefCell::new(BTreeMap::new()),
-            terminals: RefCell::new(BTreeMap::new()),
+            sessions: Sessions::default(),
             forks: Cell::new(0),
         })
     }
@@ -167,16 +169,12 @@ impl Server {
 
     /// The terminal that controls a session.
     pub fn controlling_terminal(&self, session: Pid) -> Option<Rc<Terminal>> {
-        self.terminals.borrow().get(&session).cloned()
+        self.sessions.terminal(session)
     }
 
     /// Makes a terminal control a session, or none; returns the one before.
     pub fn set_controlling_terminal(&self, session: Pid, terminal: Option<Rc<Terminal>>) -> Option<Rc<Terminal>> {
-        let mut terminals = self.terminals.borrow_mut();
-        match terminal {
-            Some(terminal) => terminals.insert(session, terminal),
-            None => terminals.remove(&session),
-        }
+        self.sessions.set_terminal(session, terminal)
     }
 
     /// Whether nobody could look after the stopped members of a group.

@@ -36,7 +36,7 @@ async fn carry_input(terminal: Rc<Terminal>, line: Rc<dyn ByteStream>) {
             }
         }
     }
-    terminal.hang_up();
+    terminal.end();
 }
 
 async fn carry_output(terminal: Rc<Terminal>, line: Rc<dyn ByteStream>) {
@@ -50,7 +50,7 @@ async fn carry_output(terminal: Rc<Terminal>, line: Rc<dyn ByteStream>) {
         let result = line.write(bytes).await;
         terminal.sent();
         if result.is_err() {
-            terminal.hang_up();
+            terminal.end();
             return;
         }
     }
@@ -59,17 +59,22 @@ async fn carry_output(terminal: Rc<Terminal>, line: Rc<dyn ByteStream>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::DeviceNumber;
     use crate::process::Pid;
     use crate::signal::Signal;
-    use crate::tty::GroupSignals;
+    use crate::tty::{JobControl, Kind};
     use crate::wait::WaitQueue;
     use alloc::boxed::Box;
     use core::cell::RefCell;
 
     struct NoGroups;
 
-    impl GroupSignals for NoGroups {
+    impl JobControl for NoGroups {
         fn signal_group(&self, _group: Pid, _signal: Signal) {}
+
+        fn hang_up_session(&self, _session: Pid, _foreground: Pid) {}
+
+        fn release_session(&self, _session: Pid) {}
     }
 
     #[derive(Clone, Default)]
@@ -106,7 +111,7 @@ mod tests {
     #[test]
     fn what_is_typed_is_echoed_even_if_nobody_reads() {
         let executor = Executor::new();
-        let terminal = Terminal::new(Rc::new(NoGroups));
+        let terminal = Terminal::new(Kind::Serial, DeviceNumber::default(), Rc::new(NoGroups));
         let wire = Wire::default();
         let line: Rc<dyn ByteStream> = Rc::new(wire.clone());
         attach(&executor, &terminal, &line);

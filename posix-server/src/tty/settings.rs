@@ -156,6 +156,27 @@ impl Settings {
         self.special.get(which as usize).copied().unwrap_or_default()
     }
 
+    /// Whether a typed byte stops output.
+    pub fn stops_output(&self, byte: u8) -> bool {
+        self.has_input(linux::IXON) && self.is_special(Special::Stop, byte)
+    }
+
+    /// The same with characters of eight bits, which is all that a pseudo-terminal can carry.
+    pub fn with_eight_bits(self) -> Self {
+        let control = self.control & !(linux::CSIZE | linux::PARENB) | linux::CS8 | linux::CREAD;
+        Self { control, ..self }
+    }
+
+    /// The same with the speeds that the settings of the line name; other speeds stay as they are (`BOTHER`).
+    pub fn with_speeds(self) -> Self {
+        let output_speed = speed_of(self.control & linux::CBAUD).unwrap_or(self.output_speed);
+        let input_speed = match (self.control & linux::CIBAUD) >> linux::IBSHIFT {
+            0 => output_speed,
+            code => speed_of(code).unwrap_or(self.input_speed),
+        };
+        Self { input_speed, output_speed, ..self }
+    }
+
     /// How many bytes a read waits for, out of canonical mode.
     pub fn minimum(&self) -> usize {
         usize::from(self.special.get(linux::VMIN as usize).copied().unwrap_or_default())
@@ -165,6 +186,76 @@ impl Settings {
     pub fn timeout_ns(&self) -> u64 {
         const TENTH_NS: u64 = 100_000_000;
         u64::from(self.special.get(linux::VTIME as usize).copied().unwrap_or_default()) * TENTH_NS
+    }
+}
+
+/// The speed in bauds that a code means; `None` for `BOTHER`.
+fn speed_of(code: u32) -> Option<u32> {
+    /// By `B0` and so on.
+    const SLOW: [u32; 16] = [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, SPEED_BAUD];
+    /// By `B57600` and so on.
+    const FAST: [u32; 15] = [
+        57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000,
+        2_500_000, 3_000_000, 3_500_000, 4_000_000,
+    ];
+    match code.checked_sub(linux::B57600) {
+        Some(index) => FAST.get(index as usize).copied(),
+        None => SLOW.get(code as usize).copied(),
+    }
+}
+
+/// The number of special characters in `struct termio` (`NCC`).
+const OLD_SPECIAL_CHARACTERS: usize = 8;
+
+/// `struct termio`: settings as System V had them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OldSettings {
+    input: u16,
+    output: u16,
+    control: u16,
+    local: u16,
+    discipline: u8,
+    special: [u8; OLD_SPECIAL_CHARACTERS],
+    padding: u8,
+}
+
+impl From<&Settings> for OldSettings {
+    fn from(settings: &Settings) -> Self {
+        let mut special = [0; OLD_SPECIAL_CHARACTERS];
+        for (to, from) in special.iter_mut().zip(settings.special) {
+            *to = from;
+        }
+        Self {
+            input: settings.input as u16,
+            output: settings.output as u16,
+            control: settings.control as u16,
+            local: settings.local as u16,
+            discipline: settings.discipline,
+            special,
+            padding: 0,
+        }
+    }
+}
+
+impl OldSettings {
+    /// The settings with these; what these have no place for stays.
+    pub fn applied_to(&self, settings: &Settings) -> Settings {
+        let low = |all: u32, low: u16| all & !u32::from(u16::MAX) | u32::from(low);
+        let mut special = settings.special;
+        for (to, from) in special.iter_mut().zip(self.special) {
+            *to = from;
+        }
+        let changed = Settings {
+            input: low(settings.input, self.input),
+            output: low(settings.output, self.output),
+            control: low(settings.control, self.control),
+            local: low(settings.local, self.local),
+            discipline: self.discipline,
+            special,
+            ..*settings
+        };
+        changed.with_speeds()
     }
 }
 

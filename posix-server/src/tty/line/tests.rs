@@ -258,7 +258,7 @@ proptest! {
 
 /// What Linux's line discipline did with the same bytes, recorded at a pseudo-terminal: settings, what was typed, what was
 /// shown, what each read gave, in hexadecimal.
-const RECORDED: &str = include_str!("line_linux.txt");
+const RECORDED: &str = include_str!("linux.txt");
 
 fn bytes_of(hexadecimal: &str) -> Vec<u8> {
     let digits = hexadecimal.as_bytes().chunks(2);

@@ -7,9 +7,14 @@
 //! Input is kept in one buffer. A mark at a byte says that a line ends there; in canonical mode, only what is up to the last
 //! mark can be read, and what is after it can still be edited.
 
+mod erase;
+mod reading;
+mod screen;
+
 use super::settings::{Settings, Special};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use erase::Erasure;
 use linux_raw_sys::general as linux;
 
 /// How many bytes of input wait at most (`N_TTY_BUF_SIZE` less one).
@@ -18,6 +23,8 @@ pub const MAX_INPUT_BYTES: usize = 4095;
 const TAB_COLUMNS: usize = 8;
 const BACKSPACE: u8 = 0x08;
 const BELL: u8 = 0x07;
+/// What marks an error in the input (`PARMRK`).
+const PARITY_MARK: u8 = 0xff;
 
 /// What the keyboard asks for besides characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +66,6 @@ enum Mark {
 struct Item {
     byte: u8,
     mark: Mark,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Erasure {
-    Character,
-    Word,
-    Line,
 }
 
 /// The state of a terminal between keyboard, screen and programs.
@@ -112,7 +112,7 @@ impl LineDiscipline {
     /// Changes the settings. When canonical mode begins or ends, what was typed becomes readable.
     pub fn set_settings(&mut self, settings: Settings) {
         let changed = self.settings.local ^ settings.local;
-        if changed & linux::ICANON != 0 {
+        if changed & (linux::ICANON | linux::EXTPROC) != 0 {
             self.complete = self.input.len();
             if settings.has_local(linux::ICANON)
                 && let Some(last) = self.input.back_mut().filter(|last| last.mark == Mark::None)
@@ -142,8 +142,20 @@ impl LineDiscipline {
         }
     }
 
+    /// Whether lines are edited here: not if somebody else does (`EXTPROC`).
     fn is_canonical(&self) -> bool {
-        self.settings.has_local(linux::ICANON)
+        self.settings.local & (linux::ICANON | linux::EXTPROC) == linux::ICANON
+    }
+
+    /// The device has gone: nothing waits any more.
+    pub fn hang_up(&mut self) {
+        self.flush_input();
+        self.stopped = false;
+    }
+
+    /// Whether the keyboard would find room.
+    pub fn has_room(&self) -> bool {
+        !self.is_full()
     }
 
     /// Throws away what was typed.
@@ -187,7 +199,12 @@ impl LineDiscipline {
     }
 
     fn receive_byte(&mut self, byte: u8, effects: &mut Effects) {
-        let byte = if self.settings.has_input(linux::ISTRIP) { byte & 0x7f } else { byte };
+        if self.settings.has_local(linux::EXTPROC) {
+            self.store(byte, Mark::None, effects);
+            self.complete = self.input.len();
+            return;
+        }
+        let byte = self.converted(byte);
         if core::mem::take(&mut self.literal_next) {
             self.echo_typed(byte, effects);
             self.store(byte, Mark::None, effects);
@@ -206,10 +223,21 @@ impl LineDiscipline {
             return;
         }
         self.echo_typed(byte, effects);
+        // `PARMRK`: the byte that marks errors is doubled, so that it can be told from a mark.
+        if byte == PARITY_MARK && self.settings.has_input(linux::PARMRK) {
+            self.store(byte, Mark::None, effects);
+        }
         self.store(byte, Mark::None, effects);
         if !self.is_canonical() {
             self.complete = self.input.len();
         }
+    }
+
+    /// A byte of fewer bits, or in lower case, if the settings say so.
+    fn converted(&self, byte: u8) -> u8 {
+        let byte = if self.settings.has_input(linux::ISTRIP) { byte & 0x7f } else { byte };
+        let lowers = self.settings.has_input(linux::IUCLC) && self.settings.has_local(linux::IEXTEN);
+        if lowers { byte.to_ascii_lowercase() } else { byte }
     }
 
     fn receive_flow_control(&mut self, byte: u8, effects: &mut Effects) -> bool {
@@ -325,266 +353,6 @@ impl LineDiscipline {
         }
         self.complete = self.input.len();
     }
-
-    // ---- erasing -------------------------------------------------------------------------------------------------
-
-    fn erase(&mut self, what: Erasure, effects: &mut Effects) {
-        if self.input.len() == self.complete {
-            return;
-        }
-        let echo = self.settings.has_local(linux::ECHO);
-        let rubs_out_lines = linux::ECHOK | linux::ECHOKE | linux::ECHOE;
-        if what == Erasure::Line && (!echo || self.settings.local & rubs_out_lines != rubs_out_lines) {
-            self.input.truncate(self.complete);
-            if echo {
-                self.finish_erasing(effects);
-                self.echo(self.settings.special(Special::Kill), effects);
-                if self.settings.has_local(linux::ECHOK) {
-                    self.put(b'\n', effects);
-                }
-            }
-            return;
-        }
-        let mut seen_word = false;
-        while self.input.len() > self.complete {
-            let Some((first, length)) = self.last_character() else { break };
-            let in_word = first.is_ascii_alphanumeric() || first == b'_';
-            if what == Erasure::Word && !in_word && seen_word {
-                break;
-            }
-            seen_word |= in_word;
-            self.input.truncate(self.input.len() - length);
-            if echo {
-                self.show_erased(first, what, effects);
-            }
-            if what == Erasure::Character {
-                break;
-            }
-        }
-        if self.input.len() == self.complete && echo {
-            self.finish_erasing(effects);
-        }
-    }
-
-    /// The first byte of the last character, and how many bytes it has: more than one only in UTF-8 (`IUTF8`).
-    fn last_character(&self) -> Option<(u8, usize)> {
-        let mut length = 0;
-        for item in self.input.range(self.complete..).rev() {
-            length += 1;
-            if !self.is_continuation(item.byte) {
-                return Some((item.byte, length));
-            }
-        }
-        None
-    }
-
-    fn is_continuation(&self, byte: u8) -> bool {
-        self.settings.has_input(linux::IUTF8) && byte & 0xc0 == 0x80
-    }
-
-    fn show_erased(&mut self, byte: u8, what: Erasure, effects: &mut Effects) {
-        if self.settings.has_local(linux::ECHOPRT) {
-            if !core::mem::replace(&mut self.showing_erased, true) {
-                self.put(b'\\', effects);
-            }
-            self.echo(byte, effects);
-        } else if what == Erasure::Character && !self.settings.has_local(linux::ECHOE) {
-            self.echo(self.settings.special(Special::Erase), effects);
-        } else if byte == b'\t' {
-            let columns = self.columns_before_tab();
-            (0..TAB_COLUMNS - columns % TAB_COLUMNS).for_each(|_| self.put(BACKSPACE, effects));
-        } else {
-            let shown = match (is_control(byte), self.settings.has_local(linux::ECHOCTL)) {
-                (true, true) => 2,
-                (true, false) => 0,
-                (false, _) => 1,
-            };
-            for _ in 0..shown {
-                [BACKSPACE, b' ', BACKSPACE].into_iter().for_each(|byte| self.put(byte, effects));
-            }
-        }
-    }
-
-    /// The column at which a tab that has just been taken away began.
-    fn columns_before_tab(&self) -> usize {
-        let mut columns = 0;
-        for item in self.input.range(self.complete..).rev() {
-            if item.byte == b'\t' {
-                return columns;
-            }
-            if is_control(item.byte) {
-                columns += if self.settings.has_local(linux::ECHOCTL) { 2 } else { 0 };
-            } else if !self.is_continuation(item.byte) {
-                columns += 1;
-            }
-        }
-        columns + self.line_column
-    }
-
-    fn finish_erasing(&mut self, effects: &mut Effects) {
-        if core::mem::take(&mut self.showing_erased) {
-            self.put(b'/', effects);
-        }
-    }
-
-    // ---- the screen ----------------------------------------------------------------------------------------------
-
-    /// Echoes a byte that becomes input.
-    fn echo_typed(&mut self, byte: u8, effects: &mut Effects) {
-        if !self.settings.has_local(linux::ECHO) {
-            return;
-        }
-        self.finish_erasing(effects);
-        if self.input.len() == self.complete {
-            self.line_column = self.column;
-        }
-        if byte == b'\n' { self.put(byte, effects) } else { self.echo(byte, effects) }
-    }
-
-    /// Shows a byte, control characters as `^X`.
-    fn echo(&mut self, byte: u8, effects: &mut Effects) {
-        const CONTROL_BIT: u8 = 0o100;
-        if self.settings.has_local(linux::ECHOCTL) && is_control(byte) && byte != b'\t' {
-            self.put(b'^', effects);
-            self.put(byte ^ CONTROL_BIT, effects);
-        } else {
-            self.put(byte, effects);
-        }
-    }
-
-    /// Takes bytes from a program; what comes of them goes to the screen.
-    pub fn write(&mut self, bytes: &[u8], effects: &mut Effects) {
-        if !self.settings.has_output(linux::OPOST) {
-            effects.output.extend_from_slice(bytes);
-            return;
-        }
-        bytes.iter().for_each(|byte| self.put(*byte, effects));
-    }
-
-    /// One byte to the screen, with output processing.
-    fn put(&mut self, byte: u8, effects: &mut Effects) {
-        if !self.settings.has_output(linux::OPOST) {
-            effects.output.push(byte);
-            return;
-        }
-        match byte {
-            b'\n' => self.put_newline(effects),
-            b'\r' => self.put_return(effects),
-            b'\t' => {
-                let spaces = TAB_COLUMNS - self.column % TAB_COLUMNS;
-                self.column += spaces;
-                if self.settings.output & linux::TABDLY == linux::XTABS {
-                    (0..spaces).for_each(|_| effects.output.push(b' '));
-                } else {
-                    effects.output.push(byte);
-                }
-            }
-            BACKSPACE => {
-                self.column = self.column.saturating_sub(1);
-                effects.output.push(byte);
-            }
-            _ => {
-                if !is_control(byte) && !self.is_continuation(byte) {
-                    self.column += 1;
-                }
-                let upper = self.settings.has_output(linux::OLCUC);
-                effects.output.push(if upper { byte.to_ascii_uppercase() } else { byte });
-            }
-        }
-    }
-
-    fn put_newline(&mut self, effects: &mut Effects) {
-        if self.settings.has_output(linux::ONLCR) {
-            self.column = 0;
-            effects.output.extend_from_slice(b"\r\n");
-        } else {
-            if self.settings.has_output(linux::ONLRET) {
-                self.column = 0;
-            }
-            effects.output.push(b'\n');
-        }
-        self.line_column = self.column;
-    }
-
-    fn put_return(&mut self, effects: &mut Effects) {
-        if self.settings.has_output(linux::ONOCR) && self.column == 0 {
-            return;
-        }
-        if self.settings.has_output(linux::OCRNL) {
-            if self.settings.has_output(linux::ONLRET) {
-                self.column = 0;
-                self.line_column = 0;
-            }
-            effects.output.push(b'\n');
-        } else {
-            self.column = 0;
-            self.line_column = 0;
-            effects.output.push(b'\r');
-        }
-    }
-
-    // ---- programs ------------------------------------------------------------------------------------------------
-
-    /// How many bytes can be read without waiting for a line's end or for more than there are.
-    pub fn readable_bytes(&self) -> usize {
-        if !self.is_canonical() {
-            return self.complete;
-        }
-        self.input.range(..self.complete).filter(|item| item.mark != Mark::EndOfFile).count()
-    }
-
-    /// Whether `poll` calls it readable: a line, or as many bytes as a read waits for.
-    pub fn is_readable(&self) -> bool {
-        if self.is_canonical() {
-            return self.complete > 0;
-        }
-        let minimum = if self.settings.timeout_ns() == 0 { self.settings.minimum().max(1) } else { 1 };
-        self.input.len() >= minimum
-    }
-
-    /// Whether a read of up to `length` bytes has what it waits for. Out of canonical mode, this leaves time aside.
-    pub fn satisfies(&self, length: usize) -> bool {
-        if self.is_canonical() {
-            return self.complete > 0;
-        }
-        let minimum = self.settings.minimum();
-        let polls = minimum == 0 && self.settings.timeout_ns() == 0;
-        polls || self.input.len() >= minimum.min(length).max(1)
-    }
-
-    /// What a read of up to `length` bytes would give, without taking it. `None`: it is not there yet. An empty answer is
-    /// the end of the file, or a read that polls.
-    pub fn peek(&self, length: usize) -> Option<Vec<u8>> {
-        if self.complete == 0 {
-            let polls = !self.is_canonical() && self.settings.minimum() == 0 && self.settings.timeout_ns() == 0;
-            return if polls { Some(Vec::new()) } else { None };
-        }
-        let mut bytes = Vec::new();
-        for item in self.input.range(..self.complete).take(length) {
-            if item.mark == Mark::EndOfFile && self.is_canonical() {
-                break;
-            }
-            bytes.push(item.byte);
-            if item.mark == Mark::Line && self.is_canonical() {
-                break;
-            }
-        }
-        Some(bytes)
-    }
-
-    /// Takes `count` bytes that [`peek`](Self::peek) showed, out of `length` that were asked for. An end of file that comes
-    /// next goes with them.
-    pub fn consume(&mut self, count: usize) {
-        let taken = count.min(self.complete);
-        let ended = self.input.range(..taken).next_back().is_some_and(|item| item.mark == Mark::Line);
-        self.input.drain(..taken);
-        self.complete -= taken;
-        let next_ends = self.complete > 0 && self.input.front().is_some_and(|item| item.mark == Mark::EndOfFile);
-        if next_ends && !ended && self.is_canonical() {
-            self.input.pop_front();
-            self.complete -= 1;
-        }
-    }
 }
 
 impl Default for LineDiscipline {
@@ -594,5 +362,4 @@ impl Default for LineDiscipline {
 }
 
 #[cfg(test)]
-#[path = "line_tests.rs"]
 mod tests;

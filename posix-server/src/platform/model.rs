@@ -53,6 +53,11 @@ pub fn frames() -> (u64, u64) {
     (65536, 32768)
 }
 
+/// Frames of the machine, free or not.
+pub fn total_frames() -> u64 {
+    frames().0
+}
+
 /// What the server's account has used.
 pub fn server_usage() -> super::Usage {
     super::Usage { frames_used: 32768, frames_limit: 65536, kernel_bytes_used: 0 }

@@ -110,91 +110,120 @@ impl Area {
 
 /// The areas, which don't overlap, by their first address.
 #[derive(Clone, Default)]
-pub struct Areas(BTreeMap<u64, Area>);
+pub struct Areas {
+    areas: BTreeMap<u64, Area>,
+    /// Bytes in all of them.
+    total_bytes: u64,
+}
 
 impl Areas {
     /// All, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Area> {
-        self.0.values()
+        self.areas.values()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.areas.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.areas.is_empty()
     }
 
     /// Bytes in all areas.
     pub fn total_bytes(&self) -> u64 {
-        self.iter().map(Area::length).sum()
+        self.total_bytes
+    }
+
+    fn add(&mut self, area: Area) {
+        self.total_bytes += area.length();
+        let before = self.areas.insert(area.start, area);
+        debug_assert!(before.is_none(), "two areas at one address");
+    }
+
+    fn take(&mut self, start: u64) -> Option<Area> {
+        let area = self.areas.remove(&start)?;
+        self.total_bytes -= area.length();
+        Some(area)
     }
 
     /// The area that an address is in.
     pub fn at(&self, address: u64) -> Option<&Area> {
-        let (_, area) = self.0.range(..=address).next_back()?;
+        let (_, area) = self.areas.range(..=address).next_back()?;
         (address < area.end).then_some(area)
     }
 
     /// The parts of areas in a range, ascending.
     pub fn in_range(&self, start: u64, end: u64) -> Vec<Area> {
+        self.touching(start, end).filter_map(|area| area.cut(start, end)).collect()
+    }
+
+    /// The areas that have a part in a range, ascending.
+    fn touching(&self, start: u64, end: u64) -> impl Iterator<Item = &Area> {
         let first = self.at(start).map_or(start, |area| area.start);
-        if first >= end {
-            return Vec::new();
-        }
-        self.0.range(first..end).filter_map(|(_, area)| area.cut(start, end)).collect()
+        self.areas.range(first..end.max(first)).map(|(_, area)| area)
+    }
+
+    /// How many bytes of a range are in areas.
+    pub fn bytes_in(&self, start: u64, end: u64) -> u64 {
+        self.touching(start, end).map(|area| end.min(area.end).saturating_sub(start.max(area.start))).sum()
     }
 
     /// Whether nothing is in a range.
     pub fn is_free(&self, start: u64, end: u64) -> bool {
-        start < end && self.at(start).is_none() && self.0.range(start..end).next().is_none()
+        let last = self.areas.range(..end).next_back();
+        start < end && last.is_none_or(|(_, area)| area.end <= start)
     }
 
     /// Whether a range has no holes.
     pub fn is_covered(&self, start: u64, end: u64) -> bool {
-        self.in_range(start, end).iter().map(Area::length).sum::<u64>() == end.saturating_sub(start)
+        self.bytes_in(start, end) == end.saturating_sub(start)
     }
 
     /// Removes what is in a range; returns the parts.
     pub fn remove(&mut self, start: u64, end: u64) -> Vec<Area> {
-        let removed = self.in_range(start, end);
-        if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
-            let before = self.at(first.start).and_then(|area| area.cut(0, start));
-            let after = self.at(last.start).and_then(|area| area.cut(end, u64::MAX));
-            for part in &removed {
-                let key = self.at(part.start).map(|area| area.start);
-                key.map(|key| self.0.remove(&key));
-            }
-            for rest in [before, after].into_iter().flatten() {
-                self.0.insert(rest.start, rest);
-            }
+        let mut removed = Vec::new();
+        if start >= end {
+            return removed;
         }
+        // The last area of the range first, until one lies before it.
+        while let Some(key) = self.last_before(end).filter(|area| area.end > start).map(|area| area.start)
+            && let Some(area) = self.take(key)
+        {
+            for rest in [area.cut(0, start), area.cut(end, u64::MAX)].into_iter().flatten() {
+                self.add(rest);
+            }
+            removed.extend(area.cut(start, end));
+        }
+        removed.reverse();
         removed
+    }
+
+    /// The last area that begins before an address.
+    fn last_before(&self, address: u64) -> Option<&Area> {
+        self.areas.range(..address).next_back().map(|(_, area)| area)
     }
 
     /// Adds an area in the place of whatever is in its range, and joins it with like neighbours.
     pub fn insert(&mut self, area: Area) {
-        self.remove(area.start, area.end);
+        let replaced = self.remove(area.start, area.end);
+        drop(replaced);
         let mut area = area;
-        if let Some((key, before)) = self.0.range(..area.start).next_back()
+        if let Some(before) = self.last_before(area.start)
             && before.joins(&area)
+            && let Some(before) = self.take(before.start)
         {
-            let key = *key;
-            let before_start = before.start;
-            area = Area { content: before.content.clone(), start: before_start, ..area };
-            self.0.remove(&key);
+            area = Area { content: before.content, start: before.start, ..area };
         }
-        if let Some(after) = self.0.get(&area.end)
+        if let Some(after) = self.areas.get(&area.end)
             && area.joins(after)
+            && let Some(after) = self.take(after.start)
         {
-            let (key, end) = (after.start, after.end);
-            area.end = end;
-            self.0.remove(&key);
+            area.end = after.end;
         }
-        self.0.insert(area.start, area);
+        self.add(area);
     }
 
     /// Changes the protection of what is in a range.
@@ -207,7 +236,7 @@ impl Areas {
     /// The highest free range of `length` bytes between `low` and `high`.
     pub fn find_free(&self, length: u64, low: u64, high: u64) -> Option<u64> {
         let mut end = high;
-        for area in self.0.range(..high).rev().map(|(_, area)| area) {
+        for area in self.areas.range(..high).rev().map(|(_, area)| area) {
             if area.end < end && end - area.end >= length {
                 break;
             }
@@ -270,6 +299,14 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_range_takes_nothing_apart() {
+        let mut areas = Areas::default();
+        areas.insert(anonymous(1, 4, Protection::READ));
+        assert!(areas.remove(2 * PAGE_SIZE, 2 * PAGE_SIZE).is_empty());
+        assert_eq!((areas.len(), areas.total_bytes()), (1, 3 * PAGE_SIZE));
+    }
+
+    #[test]
     fn the_highest_gap_that_fits_is_found() {
         let mut areas = Areas::default();
         areas.insert(anonymous(10, 12, Protection::READ));
@@ -325,6 +362,7 @@ mod tests {
                     prop_assert_eq!(found, model.get(&page).copied());
                 }
                 let all: Vec<_> = areas.iter().collect();
+                prop_assert_eq!(areas.total_bytes(), model.len() as u64 * PAGE_SIZE);
                 prop_assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start && !pair[0].joins(pair[1])));
                 let best = (0..=60 - gap).rev().find(|start| (*start..start + gap).all(|page| !model.contains_key(&page)));
                 prop_assert_eq!(areas.find_free(gap * PAGE_SIZE, 0, 60 * PAGE_SIZE), best.map(|page| page * PAGE_SIZE));

@@ -46,8 +46,7 @@ const MIN_COMMITMENT_FRAMES: u64 = 1 << 20;
 
 /// Refuses to promise what the machine could never have. `ENOMEM`.
 pub(crate) fn check_commitment(length: u64) -> Result<()> {
-    let (total, _) = platform::frames();
-    let most = total.saturating_mul(OVERCOMMIT).max(MIN_COMMITMENT_FRAMES);
+    let most = platform::total_frames().saturating_mul(OVERCOMMIT).max(MIN_COMMITMENT_FRAMES);
     if length / PAGE_SIZE > most { Err(Errno::ENOMEM) } else { Ok(()) }
 }
 
@@ -77,12 +76,14 @@ impl Vm {
         }
         let start = self.place(length, request.placement)?;
         let end = start + length;
+        // What fits where nothing is takes nobody's place.
+        let may_replace = matches!(request.placement, Placement::Fixed(_));
         let replaced = {
             let areas = self.areas.borrow();
             if areas.len() >= MAX_AREAS {
                 return Err(Errno::ENOMEM);
             }
-            areas.in_range(start, end).iter().map(Area::length).sum::<u64>()
+            if may_replace { areas.bytes_in(start, end) } else { 0 }
         };
         if self.virtual_bytes() - replaced + length > request.limit {
             return Err(Errno::ENOMEM);
@@ -146,7 +147,7 @@ impl Vm {
         if end == address {
             return Err(Errno::EINVAL);
         }
-        if self.areas.borrow().in_range(address, end).is_empty() {
+        if self.areas.borrow().is_free(address, end) {
             return Ok(());
         }
         self.space.commit(&[Change::Unmap { address, length: end - address }])?;

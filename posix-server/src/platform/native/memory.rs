@@ -170,21 +170,18 @@ impl Space {
 
     /// Applies the changes, all or nothing. `ENOMEM` if there is no memory, or a range to protect has a hole.
     pub fn commit(&self, changes: &[Change<'_>]) -> Result<()> {
-        const NOTHING: SpaceOp = SpaceOp {
-            kind: 0,
-            protection: 0,
-            flags: 0,
-            object: Handle::NONE,
-            address: 0,
-            length: 0,
-            offset: 0,
-            reserved: 0,
-        };
-        let mut operations = [NOTHING; MAX_CHANGES];
+        if let [change] = changes {
+            return self.commit_operations(&[operation_of(change)]);
+        }
+        let mut operations = [NO_OPERATION; MAX_CHANGES];
         let operations = operations.get_mut(..changes.len()).ok_or(Errno::EINVAL)?;
         for (operation, change) in operations.iter_mut().zip(changes) {
             *operation = operation_of(change);
         }
+        self.commit_operations(operations)
+    }
+
+    fn commit_operations(&self, operations: &[SpaceOp]) -> Result<()> {
         self.0.object.commit_raw(operations).map(drop).map_err(|failed| errno(failed.error))
     }
 
@@ -231,13 +228,12 @@ fn copy_all(length: u64, mut step: impl FnMut(u64) -> core::result::Result<u64, 
     done
 }
 
+const NO_OPERATION: SpaceOp =
+    SpaceOp { kind: 0, protection: 0, flags: 0, object: Handle::NONE, address: 0, length: 0, offset: 0, reserved: 0 };
+
 fn operation_of(change: &Change<'_>) -> SpaceOp {
-    let plain = |kind: SpaceOpKind, address: u64, length: u64| SpaceOp {
-        kind: kind as u32,
-        address,
-        length,
-        ..SpaceOp::default()
-    };
+    let plain =
+        |kind: SpaceOpKind, address: u64, length: u64| SpaceOp { kind: kind as u32, address, length, ..NO_OPERATION };
     match *change {
         Change::Map { address, length, backing, sharing, protection, inherit } => {
             let (object, offset) = match backing {

@@ -26,6 +26,7 @@ struct Machine {
     boot_unix_ns: u64,
     tsc: (u64, u64, u64),
     vector_state_bytes: usize,
+    total_frames: u64,
 }
 
 static MACHINE: Once<Machine> = Once::new();
@@ -78,6 +79,7 @@ pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Erro
         boot_unix_ns: system.boot_unix_ns,
         tsc: (system.tsc_base, system.tsc_multiplier, system.tsc_shift),
         vector_state_bytes: system.vector_state_bytes as usize,
+        total_frames: system.total_frames,
     };
     MACHINE.call_once(|| machine);
     Ok(())
@@ -106,6 +108,11 @@ pub fn random(buffer: &mut [u8]) {
 /// Frames of the machine: total and free.
 pub fn frames() -> (u64, u64) {
     system::system_info().map_or((0, 0), |info| (info.total_frames, info.free_frames))
+}
+
+/// Frames of the machine, free or not.
+pub fn total_frames() -> u64 {
+    MACHINE.get().map_or(0, |machine| machine.total_frames)
 }
 
 /// What the server and all its processes use.

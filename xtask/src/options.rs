@@ -21,6 +21,9 @@ cargo xtask COMMAND
                                      (NAME: `host`, `guest`, or a part of a stage's name;
                                      --case WORD: of the POSIX cases only those with WORD in `program/case`)
   bench [--json FILE] [NAME..]       the same programs on Quire and on Linux in the same QEMU, as a table of ratios
+  conformance [--quick] [--json FILE] [--filter WORD] [--jobs N] [--record] [SUITE..]
+                                     test suites of others on Linux and on Quire: rates, and the reason of each difference
+                                     (--quick: only what is recorded to pass quickly; --record: record that)
   debug [OPTION..]                   the same boot, stopped for gdb
   native [OPTION..] NAME             boot a native test (object-tests, ipc-bench) and show its console
   image [OPTION..]                   build everything and make the disk image
@@ -50,6 +53,7 @@ pub(crate) enum Command {
     Debug(GuestOptions),
     Test(TestOptions),
     Bench(BenchOptions),
+    Conformance(ConformanceOptions),
 }
 
 /// What the commands that start a guest have in common; `None` is the command's own default.
@@ -108,6 +112,23 @@ pub(crate) struct BenchOptions {
     pub(crate) names: Vec<String>,
 }
 
+/// `xtask conformance`.
+#[derive(Debug, Default)]
+pub(crate) struct ConformanceOptions {
+    /// All if there is none.
+    pub(crate) suites: Vec<String>,
+    /// Where to write the results as JSON.
+    pub(crate) json: Option<PathBuf>,
+    /// Parts of the names of tasks; all run if there is none.
+    pub(crate) filters: Vec<String>,
+    /// Only the tasks that are recorded to pass quickly.
+    pub(crate) quick: bool,
+    /// How many tasks run at the same time; the suite decides if `None`.
+    pub(crate) jobs: Option<usize>,
+    /// Whether to record the tasks that pass quickly.
+    pub(crate) record: bool,
+}
+
 /// How much to test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TestLength {
@@ -149,6 +170,7 @@ fn parse_from(mut parser: Parser) -> Result<Command> {
         "native" => native_options(parser).map(Command::Native),
         "test" => test_options(parser).map(Command::Test),
         "bench" => bench_options(parser).map(Command::Bench),
+        "conformance" => conformance_options(parser).map(Command::Conformance),
         unknown => bail!("there is no command {unknown:?}"),
     }
 }
@@ -239,6 +261,22 @@ fn bench_options(mut parser: Parser) -> Result<BenchOptions> {
         match argument {
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
             Arg::Value(name) => options.names.push(benchmark_name(text(name)?)?),
+            Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn conformance_options(mut parser: Parser) -> Result<ConformanceOptions> {
+    let mut options = ConformanceOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("json") => options.json = Some(parser.value()?.into()),
+            Arg::Long("filter") => options.filters.push(text(parser.value()?)?),
+            Arg::Long("quick") => options.quick = true,
+            Arg::Long("record") => options.record = true,
+            Arg::Long("jobs") => options.jobs = Some(parser.value()?.parse()?),
+            Arg::Value(suite) => options.suites.push(text(suite)?),
             Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
         }
     }

@@ -25,6 +25,11 @@ const FOR_GUESTS: [Tool; 4] = [QEMU, FIRMWARE, BUSYBOX, BASH];
 /// What the tests need besides.
 const FOR_TESTS: [Tool; 3] = [MUSL, C_COMPILER, C_LIBRARY];
 
+const DPKG_SOURCE: Tool = Tool { package: "dpkg-dev", is_there: || process::is_installed("dpkg-source") };
+
+/// What the suites of others need besides.
+const FOR_CONFORMANCE: [Tool; 4] = [MUSL, C_COMPILER, C_LIBRARY, DPKG_SOURCE];
+
 /// What the benchmarks need besides.
 const FOR_BENCHMARKS: [Tool; 2] = [MUSL, C_LIBRARY];
 
@@ -60,6 +65,12 @@ pub(crate) fn for_tests() -> Result<()> {
 pub(crate) fn for_benchmarks() -> Result<()> {
     for_guests()?;
     packages(&FOR_BENCHMARKS)
+}
+
+/// Makes sure that everything is there for fetching and building the suites of others.
+pub(crate) fn for_conformance() -> Result<()> {
+    for_guests()?;
+    packages(&FOR_CONFORMANCE)
 }
 
 /// Adds missing targets and components to the toolchain that runs us. Where rustup does not manage it, cargo will say

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 mod bench;
+mod conformance;
 mod debug;
 mod exec;
 mod image;
@@ -39,5 +40,6 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Debug(options) => debug::run(options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
     }
 }

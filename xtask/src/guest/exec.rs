@@ -101,7 +101,8 @@ impl Program {
         Ok(Self { command, host_file: Some(file.to_owned()), environment: Vec::new(), trace: Tracing::Off })
     }
 
-    fn init(&self) -> Init {
+    /// What starts it.
+    pub(crate) fn init(&self) -> Init {
         Init {
             stdio: Stdio::HostLink,
             trace: self.trace,
@@ -137,7 +138,7 @@ impl Guest {
         let guest = program.provide(self);
         let media = guest.media(artifacts, &program.init())?;
         let mut machine = Machine::start(&guest, &media, Ports::ConsoleAndLink)?;
-        let ending = converse(&mut machine, input, sink)?;
+        let ending = converse(&mut machine, input, guest.silence, sink)?;
         let log = machine.log();
         Ok(Finished { ending, log: log.text(), tail: log.tail(TAIL_LINES) })
     }
@@ -166,15 +167,24 @@ enum Event {
     Damaged(LinkError),
 }
 
-fn converse(machine: &mut Machine, input: Input, sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>) -> Result<Ending> {
+fn converse(
+    machine: &mut Machine,
+    input: Input,
+    silence: Option<Duration>,
+    sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
+) -> Result<Ending> {
     let Some(link) = machine.take_link() else { bail!("the guest has no host link") };
     let credits = send_input(link.try_clone()?, input);
     let events = read_frames(link);
     // The firmware writes to every serial port that it finds; what comes before the first frame is not ours.
     let mut has_begun = false;
+    let mut last_heard = Instant::now();
     loop {
         match events.recv_timeout(POLL_INTERVAL) {
-            Ok(Event::Wrote(stream, bytes)) => sink(stream, &bytes)?,
+            Ok(Event::Wrote(stream, bytes)) => {
+                last_heard = Instant::now();
+                sink(stream, &bytes)?;
+            }
             Ok(Event::Exit(status)) => {
                 machine.wait_until(Some(Instant::now() + END_TIMEOUT))?;
                 return Ok(Ending::Program(status));
@@ -189,7 +199,7 @@ fn converse(machine: &mut Machine, input: Input, sink: &mut dyn FnMut(Stream, &[
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return after_link(machine),
         }
-        if machine.is_overdue() {
+        if machine.is_overdue() || silence.is_some_and(|most| last_heard.elapsed() > most) {
             return Ok(Ending::TimedOut);
         }
     }

@@ -16,7 +16,7 @@ mod running;
 
 pub(crate) use exec::{Ending, Input, Program, Stream};
 pub(crate) use qemu::{CpuClock, MachineStart, Media};
-pub(crate) use running::{Machine, MachineEnd, Ports};
+pub(crate) use running::{Machine, MachineEnd, POLL_INTERVAL, Ports};
 
 use crate::build::Artifacts;
 use crate::image;
@@ -60,6 +60,8 @@ pub(crate) struct Guest {
     pub(crate) cpus: u32,
     /// How long it may run; without end if `None`.
     pub(crate) timeout: Option<Duration>,
+    /// How long the program that it runs may write nothing; without end if `None`.
+    pub(crate) silence: Option<Duration>,
     pub(crate) boot: BootPath,
     pub(crate) log: LogLevel,
     pub(crate) clock: CpuClock,
@@ -77,6 +79,7 @@ impl Default for Guest {
             memory: MemorySize { mebibytes: 512 },
             cpus: 1,
             timeout: Some(TIMEOUT),
+            silence: None,
             boot: BootPath::Direct,
             log: LogLevel::Info,
             clock: CpuClock::Host,

@@ -1,0 +1,96 @@
+//! What a suite of tests is to us.
+
+use super::packages::Packages;
+use crate::build::Artifacts;
+use crate::options::Addition;
+use anyhow::{Context as _, Result};
+use posix_tests::plan::Task;
+use posix_tests::record::Record;
+use std::fs;
+use std::path::PathBuf;
+
+/// A suite that somebody else wrote.
+pub(super) struct Suite {
+    pub(super) name: &'static str,
+    /// How many of its tasks may run at the same time.
+    pub(super) jobs: usize,
+    /// Fetches and builds it.
+    pub(super) prepare: fn(&Workshop, &Selection) -> Result<Prepared>,
+    /// The cases that a record tells of.
+    pub(super) cases: fn(&Record) -> Vec<Case>,
+}
+
+/// Which tasks of a suite are wanted; what is costly to build is built only for those.
+pub(super) struct Selection {
+    /// Parts of names; all if there is none.
+    pub(super) words: Vec<String>,
+    /// Names; all if `None`.
+    pub(super) names: Option<Vec<String>>,
+}
+
+impl Selection {
+    /// Whether a task of this name is to run.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        let by_word = self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
+        by_word && self.names.as_ref().is_none_or(|names| names.iter().any(|wanted| wanted == name))
+    }
+}
+
+/// A suite ready to run.
+pub(super) struct Prepared {
+    /// What it is a build of; results of Linux are kept as long as this stays the same.
+    pub(super) version: String,
+    /// The files that both guests get.
+    pub(super) additions: Vec<Addition>,
+    pub(super) tasks: Vec<Task>,
+}
+
+/// One test, as the suite counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) name: String,
+    /// The part of the system that it is about.
+    pub(super) area: String,
+    pub(super) verdict: CaseVerdict,
+    /// What explains a failure: how it ended, and the end of what it printed.
+    pub(super) detail: String,
+}
+
+/// What a test says about the system that it ran on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CaseVerdict {
+    Passed,
+    Failed,
+    /// It says itself that it can't tell.
+    Skipped,
+}
+
+/// Where suites are built.
+pub(super) struct Workshop {
+    pub(super) packages: Packages,
+    directory: PathBuf,
+}
+
+impl Workshop {
+    /// The one for the builds of this target directory.
+    pub(super) fn of(artifacts: &Artifacts) -> Result<Self> {
+        let directory = artifacts.work_directory()?.join("conformance");
+        Ok(Self { packages: Packages::in_directory(directory.join("packages")), directory })
+    }
+
+    /// A directory for a suite; it exists.
+    pub(super) fn directory(&self, suite: &str) -> Result<PathBuf> {
+        let directory = self.directory.join(suite);
+        fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
+        Ok(directory)
+    }
+}
+
+/// How a task ended and the last lines that it printed.
+pub(super) fn detail(record: &Record) -> String {
+    const LINES: usize = 6;
+    let text = String::from_utf8_lossy(&record.output);
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n");
+    format!("[{}]\n{tail}", record.outcome)
+}

@@ -22,7 +22,6 @@ use posix_server::process::tree::ExitStatus;
 use posix_server::process::{FirstProcess, start_first};
 use posix_server::trace::Trace;
 use posix_server::tty::Terminal;
-use posix_server::tty::line::Event;
 use posix_server::tty::serial::{self, ByteStream};
 use quire_api::abi::startup::Purpose;
 use quire_api::rt::{self, Startup};
@@ -163,7 +162,7 @@ fn finish(end: End, status: ExitStatus) {
             link.drained().await;
         }
         if let Some(terminal) = &end.terminal {
-            terminal.set_flow(Event::Start);
+            terminal.release_output();
             terminal.drained().await;
         }
         end.console.drain().await;

@@ -166,6 +166,7 @@ fn find_or_create(
 fn create_regular(actor: Actor<'_>, parent: &Parent, permissions: u32) -> Result<Location> {
     match change::create(actor, parent, permissions, New::Node(Body::Regular(Content::empty()))) {
         // Where no names can be made, `open` says so in another way than `mkdir`.
+        Err(Errno::EPERM) if parent.directory.inode().directory()?.ptys().is_some() => Err(Errno::EACCES),
         Err(Errno::EPERM) => Err(Errno::ENOENT),
         other => other,
     }

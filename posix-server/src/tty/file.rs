@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, PollEvents, Positioning, Source};
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
+use core::cell::Cell;
 use linux_raw_sys::general as linux;
 
 /// A terminal that is open.
@@ -12,12 +13,14 @@ pub struct TerminalFile {
     terminal: Rc<Terminal>,
     /// How often it had hung up when the file was opened.
     hang_ups: u64,
+    /// Whether somebody waits to read: he gets `EIO` when the device goes, and not the end of the file.
+    is_awaited: Cell<bool>,
 }
 
 impl TerminalFile {
     /// Opens it. `EIO` if its device is gone.
     pub fn open(terminal: &Rc<Terminal>) -> Result<Self> {
-        Ok(Self { terminal: terminal.clone(), hang_ups: terminal.enter()? })
+        Ok(Self { terminal: terminal.clone(), hang_ups: terminal.enter()?, is_awaited: Cell::new(false) })
     }
 
     fn has_ended(&self) -> bool {
@@ -33,8 +36,14 @@ impl Drop for TerminalFile {
 
 impl FileOps for TerminalFile {
     fn read(&self, position: u64, to: &mut dyn Destination) -> Result<usize> {
-        let satisfied = self.terminal.satisfies(to.remaining()) || self.has_ended();
-        if satisfied { self.read_now(position, to) } else { Err(Errno::EAGAIN) }
+        if self.is_awaited.take() && self.terminal.is_gone() {
+            return Err(Errno::EIO);
+        }
+        if self.terminal.satisfies(to.remaining()) || self.has_ended() {
+            return self.read_now(position, to);
+        }
+        self.is_awaited.set(true);
+        Err(Errno::EAGAIN)
     }
 
     fn read_now(&self, _position: u64, to: &mut dyn Destination) -> Result<usize> {

@@ -130,6 +130,12 @@ impl Settings {
         }
     }
 
+    /// The state of a new pseudo-terminal: no line that could be hung up.
+    pub fn of_pty() -> Self {
+        let usual = Self::new();
+        Self { control: usual.control & !linux::HUPCL, ..usual }
+    }
+
     /// Whether an input flag is set.
     pub fn has_input(&self, flag: u32) -> bool {
         self.input & flag != 0

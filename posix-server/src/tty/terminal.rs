@@ -110,14 +110,14 @@ impl core::fmt::Debug for Terminal {
 impl Terminal {
     /// A terminal that controls no session.
     pub fn new(kind: Kind, device: DeviceNumber, control: Rc<dyn JobControl>) -> Rc<Self> {
-        let window = match kind {
-            Kind::Serial => WindowSize { rows: 24, columns: 80, ..WindowSize::default() },
-            Kind::Pty => WindowSize::default(),
+        let (window, settings) = match kind {
+            Kind::Serial => (WindowSize { rows: 24, columns: 80, ..WindowSize::default() }, Settings::new()),
+            Kind::Pty => (WindowSize::default(), Settings::of_pty()),
         };
         Rc::new(Self {
             kind,
             device,
-            line: RefCell::new(LineDiscipline::new()),
+            line: RefCell::new(LineDiscipline::with(settings)),
             output: RefCell::new(VecDeque::new()),
             held_bytes: Cell::new(0),
             window: Cell::new(window),
@@ -362,16 +362,28 @@ impl Terminal {
         self.changed.wake();
     }
 
-    /// Stops output or lets it go on (`tcflow`).
-    pub fn set_flow(&self, event: Event) {
-        let was_stopped = self.line.borrow().is_stopped();
-        self.line.borrow_mut().set_stopped(event);
-        match (was_stopped, self.line.borrow().is_stopped()) {
-            (true, false) => {}
-            (false, true) => return self.note(linux::TIOCPKT_STOP),
-            (false, false) | (true, true) => return,
+    /// Stops output (`TCOOFF`).
+    pub fn suspend_output(&self) {
+        let before = self.flow();
+        self.line.borrow_mut().suspend();
+        if before == Flow::Going {
+            self.note(linux::TIOCPKT_STOP);
         }
-        self.go_on();
+    }
+
+    /// Lets output go on that was stopped so (`TCOON`).
+    pub fn resume_output(&self) {
+        let before = self.flow();
+        self.line.borrow_mut().resume();
+        if before != self.flow() {
+            self.go_on();
+        }
+    }
+
+    /// Lets output go on, whoever has stopped it.
+    pub fn release_output(&self) {
+        self.suspend_output();
+        self.resume_output();
     }
 
     /// Sends one of the characters that stop the other end or let it go on.
@@ -488,6 +500,11 @@ impl Terminal {
     /// Whether a file that was opened after so many hang-ups has ended.
     pub(super) fn has_ended_for(&self, hang_ups: u64) -> bool {
         self.hang_ups.get() != hang_ups
+    }
+
+    /// Whether the device is gone for good.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.get()
     }
 
     /// Whether it can't be opened yet.

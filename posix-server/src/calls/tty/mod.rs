@@ -115,6 +115,8 @@ fn terminal_ioctl(request: &Request<'_>, number: u32) -> Result<u64> {
         request::TIOCGEXCL => pointer.write(&i32::from(terminal.is_exclusive())).map(|()| 0),
         request::TIOCGDEV => pointer.write(&(terminal.device().encoded() as u32)).map(|()| 0),
         request::TIOCSTI => type_in(request),
+        // Only a master has one.
+        request::TIOCGPTPEER => Err(Errno::EIO),
         request::TIOCVHANGUP => hang_up(request.thread, terminal),
         _ => Err(Errno::ENOTTY),
     }

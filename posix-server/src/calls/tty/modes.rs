@@ -5,7 +5,6 @@ use super::{Outcome, Request};
 use crate::calls::blocking::{self, Woken};
 use crate::errno::{Errno, Result};
 use crate::process::Thread;
-use crate::tty::line::Event;
 use crate::tty::settings::{OldSettings, Settings, Special};
 use crate::tty::{Flush, Terminal};
 use alloc::rc::Rc;
@@ -170,8 +169,8 @@ fn flow(request: &Request<'_>) -> Result<u64> {
     match request.argument as u32 {
         // A master is never stopped, and has nobody to stop.
         linux::TCOOFF | linux::TCOON | linux::TCIOFF | linux::TCION if request.is_master() => {}
-        linux::TCOOFF => terminal.set_flow(Event::Stop),
-        linux::TCOON => terminal.set_flow(Event::Start),
+        linux::TCOOFF => terminal.suspend_output(),
+        linux::TCOON => terminal.resume_output(),
         linux::TCIOFF => terminal.send_flow_control(settings.special(Special::Stop)),
         linux::TCION => terminal.send_flow_control(settings.special(Special::Start)),
         _ => return Err(Errno::EINVAL),

@@ -17,8 +17,10 @@ use alloc::vec::Vec;
 use erase::Erasure;
 use linux_raw_sys::general as linux;
 
-/// How many bytes of input wait at most (`N_TTY_BUF_SIZE` less one).
-pub const MAX_INPUT_BYTES: usize = 4095;
+/// How many bytes of input wait at most, with the end of the last line (`N_TTY_BUF_SIZE`).
+pub const MAX_INPUT_BYTES: usize = 4096;
+/// How many bytes are kept: the last place is for the end of the line.
+const ROOM_BYTES: usize = MAX_INPUT_BYTES - 1;
 
 const TAB_COLUMNS: usize = 8;
 const BACKSPACE: u8 = 0x08;
@@ -83,17 +85,40 @@ pub struct LineDiscipline {
     /// In the middle of showing what is erased (`ECHOPRT`).
     showing_erased: bool,
     stopped: bool,
+    /// Stopped by a program (`TCOOFF`): keys don't let it go on.
+    suspended: bool,
 }
 
 fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f
 }
 
+/// Letters of Latin-1 in lower case, as Linux takes them.
+fn to_lowercase(byte: u8) -> u8 {
+    match byte {
+        b'A'..=b'Z' | 0xc0..=0xd6 | 0xd8..=0xde => byte + 0x20,
+        _ => byte,
+    }
+}
+
+/// The same in upper case.
+fn to_uppercase(byte: u8) -> u8 {
+    match byte {
+        b'a'..=b'z' | 0xe0..=0xf6 | 0xf8..=0xfe => byte - 0x20,
+        _ => byte,
+    }
+}
+
 impl LineDiscipline {
     /// A terminal with the usual settings and nothing typed.
     pub fn new() -> Self {
+        Self::with(Settings::new())
+    }
+
+    /// A terminal with these settings and nothing typed.
+    pub fn with(settings: Settings) -> Self {
         Self {
-            settings: Settings::new(),
+            settings,
             input: VecDeque::new(),
             complete: 0,
             column: 0,
@@ -101,6 +126,7 @@ impl LineDiscipline {
             literal_next: false,
             showing_erased: false,
             stopped: false,
+            suspended: false,
         }
     }
 
@@ -123,7 +149,7 @@ impl LineDiscipline {
             self.showing_erased = false;
         }
         if self.settings.has_input(linux::IXON) && !settings.has_input(linux::IXON) {
-            self.stopped = false;
+            self.stopped = self.suspended;
         }
         self.settings = settings;
     }
@@ -133,12 +159,24 @@ impl LineDiscipline {
         self.stopped
     }
 
-    /// Stops output, or lets it go on.
-    pub fn set_stopped(&mut self, event: Event) {
-        match event {
-            Event::Stop => self.stopped = true,
-            Event::Start => self.stopped = false,
-            Event::Interrupt | Event::Quit | Event::Suspend | Event::FlushOutput => {}
+    /// Stops output, as a program does (`TCOOFF`).
+    pub fn suspend(&mut self) {
+        self.stopped = true;
+        self.suspended = true;
+    }
+
+    /// Lets output go on that a program has stopped (`TCOON`).
+    pub fn resume(&mut self) {
+        if core::mem::take(&mut self.suspended) {
+            self.stopped = false;
+        }
+    }
+
+    /// Lets output go on that a key has stopped.
+    fn go_on(&mut self, effects: &mut Effects) {
+        if self.stopped && !self.suspended {
+            self.stopped = false;
+            effects.events.push(Event::Start);
         }
     }
 
@@ -151,6 +189,7 @@ impl LineDiscipline {
     pub fn hang_up(&mut self) {
         self.flush_input();
         self.stopped = false;
+        self.suspended = false;
     }
 
     /// Whether the keyboard would find room.
@@ -181,12 +220,7 @@ impl LineDiscipline {
 
     /// Full, with something to read: in canonical mode, a line without an end must not block its own end.
     fn is_full(&self) -> bool {
-        self.input.len() >= self.room() && (!self.is_canonical() || self.complete > 0)
-    }
-
-    /// How many bytes are kept. In canonical mode, the last place is for the end of the line.
-    fn room(&self) -> usize {
-        if self.is_canonical() { MAX_INPUT_BYTES - 1 } else { MAX_INPUT_BYTES }
+        self.input.len() >= ROOM_BYTES && (!self.is_canonical() || self.complete > 0)
     }
 
     /// Whether a byte is a signal or flow control, which work also when the buffer is full.
@@ -237,7 +271,7 @@ impl LineDiscipline {
     fn converted(&self, byte: u8) -> u8 {
         let byte = if self.settings.has_input(linux::ISTRIP) { byte & 0x7f } else { byte };
         let lowers = self.settings.has_input(linux::IUCLC) && self.settings.has_local(linux::IEXTEN);
-        if lowers { byte.to_ascii_lowercase() } else { byte }
+        if lowers { to_lowercase(byte) } else { byte }
     }
 
     fn receive_flow_control(&mut self, byte: u8, effects: &mut Effects) -> bool {
@@ -245,18 +279,17 @@ impl LineDiscipline {
             return false;
         }
         if self.settings.is_special(Special::Start, byte) {
-            self.stopped = false;
-            effects.events.push(Event::Start);
+            self.go_on(effects);
             return true;
         }
         if self.settings.is_special(Special::Stop, byte) {
-            self.stopped = true;
-            effects.events.push(Event::Stop);
+            if !core::mem::replace(&mut self.stopped, true) {
+                effects.events.push(Event::Stop);
+            }
             return true;
         }
-        if self.stopped && self.settings.has_input(linux::IXANY) {
-            self.stopped = false;
-            effects.events.push(Event::Start);
+        if self.settings.has_input(linux::IXANY) {
+            self.go_on(effects);
         }
         false
     }
@@ -275,9 +308,8 @@ impl LineDiscipline {
             effects.output.clear();
             effects.events.push(Event::FlushOutput);
         }
-        if self.settings.has_input(linux::IXON) && self.stopped {
-            self.stopped = false;
-            effects.events.push(Event::Start);
+        if self.settings.has_input(linux::IXON) {
+            self.go_on(effects);
         }
         if self.settings.has_local(linux::ECHO) {
             self.echo(byte, effects);
@@ -338,7 +370,7 @@ impl LineDiscipline {
 
     /// Keeps a byte. A line that is too long loses what does not fit, with a bell.
     fn store(&mut self, byte: u8, mark: Mark, effects: &mut Effects) {
-        if self.input.len() < self.room() {
+        if self.input.len() < ROOM_BYTES {
             self.input.push_back(Item { byte, mark });
         } else if self.settings.has_input(linux::IMAXBEL) {
             effects.output.push(BELL);

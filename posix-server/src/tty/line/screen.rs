@@ -1,6 +1,6 @@
 //! The screen: echo, and what output processing makes of what programs write.
 
-use super::{BACKSPACE, Effects, LineDiscipline, TAB_COLUMNS, is_control};
+use super::{BACKSPACE, Effects, LineDiscipline, TAB_COLUMNS, is_control, to_uppercase};
 use linux_raw_sys::general as linux;
 
 impl LineDiscipline {
@@ -63,7 +63,7 @@ impl LineDiscipline {
                     self.column += 1;
                 }
                 let upper = self.settings.has_output(linux::OLCUC);
-                effects.output.push(if upper { byte.to_ascii_uppercase() } else { byte });
+                effects.output.push(if upper { to_uppercase(byte) } else { byte });
             }
         }
     }

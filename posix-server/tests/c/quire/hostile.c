@@ -1,0 +1,331 @@
+/*
+ * Programs that mean harm: random system calls with random arguments, several processes at once; and programs that play their own
+ * shim and talk to the server, and to the kernel, directly. The server must live, others must not notice, and when they are gone
+ * everything must have been given back.
+ *
+ * The environment variable HOSTILE_CALLS says how many calls to make.
+ */
+#include "../case.h"
+
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+
+#define SEATS 4
+#define CALLS_PER_PROCESS 200
+#define USUAL_CALLS 20000
+#define WARM_UP_CALLS 4000
+/* A hostile shim often waits in the kernel, where no signal reaches it, and must be killed: it is slow. */
+#define USUAL_SHIM_CALLS 4000
+#define PROCESS_LIMIT 24
+#define FILE_BYTES_LIMIT (1 << 20)
+#define SPACE_BYTES_LIMIT (1UL << 30)
+#define MAX_PROCESS_MS 200
+#define INTERRUPT_MICROSECONDS 10000
+/* A user of their own, so that they can signal and use up only what is theirs. */
+#define VILLAIN 43211
+/* The server's heap is not compacted: so much may stay in use. */
+#define TOLERATED_PAGES 64
+
+#define NUMBERS 472
+
+/* ---- chance ---- */
+
+static uint64_t state;
+
+static uint64_t chance(void) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+static unsigned below(unsigned bound) { return (unsigned)((chance() >> 20) % bound); }
+
+/* ---- what arguments are made of ---- */
+
+#define SCRATCH_PAGES 4
+
+/* The last page can't be reached, the one before it not be written. */
+static char *scratch;
+
+static void make_scratch(void) {
+    scratch = mmap(NULL, (SCRATCH_PAGES + 2) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (scratch == MAP_FAILED)
+        _exit(1);
+    for (size_t at = 0; at < SCRATCH_PAGES * PAGE; at += sizeof(uint64_t)) {
+        uint64_t word = below(3) ? below(16) : chance();
+        memcpy(scratch + at, &word, sizeof word);
+    }
+    static const char *const names[] = {"a", "b", "a/b", "/tmp", ".", "..", "/proc/self/mem", "/dev/null", "/dev/ptmx", "/dev/tty"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        strcpy(scratch + i * 64, names[i]);
+    mprotect(scratch + SCRATCH_PAGES * PAGE, PAGE, PROT_READ);
+    mprotect(scratch + (SCRATCH_PAGES + 1) * PAGE, PAGE, PROT_NONE);
+}
+
+static long argument(void) {
+    switch (below(10)) {
+    case 0: return 0;
+    case 1: return -1;
+    case 2:
+    case 3: return below(24);
+    case 4: return (long)(scratch + below(10) * 64);
+    case 5:
+    case 6: return (long)(scratch + below((SCRATCH_PAGES + 2) * PAGE));
+    case 7: return 1L << below(64);
+    case 8: return (long)(PAGE * below(1 << 12));
+    default: return (long)chance();
+    }
+}
+
+/* ---- the two kinds of villains ---- */
+
+static void make_random_calls(volatile unsigned *made) {
+    for (*made = 0; *made < CALLS_PER_PROCESS; ++*made)
+        syscall(below(NUMBERS), argument(), argument(), argument(), argument(), argument(), argument());
+}
+
+/* `posix_protocol::shim::ThreadBlock`, in words: at gs, and the registers that the shim loads on its way out. */
+enum { BLOCK_CHANNEL = 2, BLOCK_PENDING = 3, CONTEXT_RBX = 5, CONTEXT_RBP = 10, CONTEXT_RSP = 11, CONTEXT_RIP = 20, CONTEXT_RFLAGS = 21 };
+
+/* Numbers of the object API (docs/object-api.md). */
+enum { THREAD_EXIT = 76, CHANNEL_CALL = 81, CHANNEL_RECEIVE = 84, CHANNEL_REPLY_RECEIVE = 87, QUEUE_WAIT = 97, EVENT_WAIT = 118,
+       LAST_CALL = 150 };
+
+static uint64_t *thread_block(void) {
+    uint64_t *block;
+    __asm__ volatile("mov %%gs:0, %0" : "=r"(block));
+    return block;
+}
+
+/* Where the server maps the shim, and where its header (`posix_protocol::shim::ImageHeader`) tells its length. */
+#define SHIM_IMAGE ((const unsigned char *)0x7ffff0000000UL)
+#define SHIM_LENGTH_AT 36
+
+/* The shim's own `syscall` instruction, whose calls are not reflected: the one after which it looks at the result. */
+static void *native_entry(void) {
+    static const unsigned char pattern[] = {0x0f, 0x05, 0x48, 0x85, 0xc0};
+    uint32_t length;
+    if (memcmp(SHIM_IMAGE, "QUIRSHIM", 8) != 0)
+        return NULL;
+    memcpy(&length, SHIM_IMAGE + SHIM_LENGTH_AT, sizeof length);
+    return memmem(SHIM_IMAGE, length, pattern, sizeof pattern);
+}
+
+struct native {
+    uint64_t rax, rdi, rsi, rdx, r10, r8, r9, r12, r13;
+};
+
+/* Makes a native call from inside the shim, which then leaves to where its block says: back here. */
+static uint64_t native(void *entry, const struct native *call) {
+    uint64_t *block = thread_block();
+    register const struct native *words __asm__("r14") = call;
+    register void *target __asm__("r15") = entry;
+    uint64_t result;
+    block[BLOCK_PENDING] = 0;
+    block[CONTEXT_RFLAGS] = 0x202;
+    __asm__ volatile("lea 1f(%%rip), %%rax\n\t"
+                     "mov %%rax, %c[rip](%[block])\n\t"
+                     "mov %%rsp, %c[rsp](%[block])\n\t"
+                     "mov %%rbp, %c[rbp](%[block])\n\t"
+                     "mov %%rbx, %c[rbx](%[block])\n\t"
+                     "mov (%[words]), %%rax\n\t"
+                     "mov 8(%[words]), %%rdi\n\t"
+                     "mov 16(%[words]), %%rsi\n\t"
+                     "mov 24(%[words]), %%rdx\n\t"
+                     "mov 32(%[words]), %%r10\n\t"
+                     "mov 40(%[words]), %%r8\n\t"
+                     "mov 48(%[words]), %%r9\n\t"
+                     "mov 56(%[words]), %%r12\n\t"
+                     "mov 64(%[words]), %%r13\n\t"
+                     "jmp *%[target]\n\t"
+                     "1:"
+                     : "=&a"(result), [words] "+r"(words), [target] "+r"(target)
+                     : [block] "b"(block), [rip] "i"(8 * CONTEXT_RIP), [rsp] "i"(8 * CONTEXT_RSP), [rbp] "i"(8 * CONTEXT_RBP),
+                       [rbx] "i"(8 * CONTEXT_RBX)
+                     : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "memory", "cc");
+    return result;
+}
+
+/* Seldom a call that only waits: the time is better used. */
+static uint64_t native_number(void) {
+    for (;;) {
+        unsigned number = below(LAST_CALL + 2);
+        switch (number) {
+        case THREAD_EXIT:
+        case CHANNEL_RECEIVE:
+        case CHANNEL_REPLY_RECEIVE:
+        case QUEUE_WAIT:
+        case EVENT_WAIT:
+            if (below(32) != 0)
+                continue;
+        }
+        return number;
+    }
+}
+
+static void play_the_shim(volatile unsigned *made) {
+    void *entry = native_entry();
+    for (*made = 0; entry && *made < CALLS_PER_PROCESS; ++*made) {
+        struct native call = {.rax = CHANNEL_CALL, .rdi = thread_block()[BLOCK_CHANNEL], .rsi = below(NUMBERS)};
+        uint64_t *words = &call.rdx;
+        for (int i = 0; i < 6; i++)
+            words[i] = (uint64_t)argument();
+        if (below(4) == 0)
+            call.rsi = below(2) ? 1UL << 32 : chance();
+        if (below(8) == 0) {
+            call.rax = native_number();
+            call.rdi = below(2) ? below(64) : (uint64_t)argument();
+            call.rsi = (uint64_t)argument();
+        }
+        if (below(16) == 0)
+            memcpy(&thread_block()[1], scratch, 8 * below(12));
+        native(entry, &call);
+    }
+}
+
+/* ---- who lets them loose ---- */
+
+typedef void (*villain)(volatile unsigned *made);
+
+struct seat {
+    pid_t process;
+    long since_ms;
+};
+
+static void become_villain(uint64_t seed) {
+    state = seed * 0x9e3779b97f4a7c15UL + 1;
+    static const struct { int resource; rlim_t most; } limits[] = {
+        {RLIMIT_NPROC, PROCESS_LIMIT}, {RLIMIT_FSIZE, FILE_BYTES_LIMIT}, {RLIMIT_AS, SPACE_BYTES_LIMIT}, {RLIMIT_NOFILE, 64}};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct rlimit limit = {limits[i].most, limits[i].most};
+        setrlimit(limits[i].resource, &limit);
+    }
+    int null = open("/dev/null", O_RDWR);
+    for (int descriptor = 0; descriptor < 3; descriptor++)
+        dup2(null, descriptor);
+    setsid();
+    drop_to(VILLAIN, VILLAIN);
+    make_scratch();
+    for (int number = 1; number < NSIG; number++)
+        if (number != SIGALRM)
+            signal(number, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    handle(SIGALRM, (void (*)(int))(void *)chance, 0);
+    struct itimerval timer = {{0, INTERRUPT_MICROSECONDS}, {0, INTERRUPT_MICROSECONDS}};
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* Ends every process of the villains' user. */
+static void end_all(void) {
+    pid_t child = fork_child();
+    if (child == 0) {
+        setsid();
+        drop_to(VILLAIN, VILLAIN);
+        kill(-1, SIGKILL);
+        _exit(0);
+    }
+    SET_UP(waitpid(child, NULL, 0) == child);
+}
+
+static void let_loose(villain villain, unsigned long calls) {
+    volatile unsigned *made = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct seat seats[SEATS] = {{0, 0}};
+    unsigned long done = 0, seed = 1;
+    SET_UP(made != MAP_FAILED);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    sigset_t child_news;
+    sigemptyset(&child_news);
+    sigaddset(&child_news, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child_news, NULL);
+    while (done < calls) {
+        for (int seat = 0; seat < SEATS; seat++) {
+            if (seats[seat].process != 0)
+                continue;
+            seats[seat] = (struct seat){fork_child(), now_ms()};
+            if (seats[seat].process == 0) {
+                become_villain(seed);
+                villain(&made[seat]);
+                _exit(0);
+            }
+            seed++;
+        }
+        struct timespec patience = {0, MAX_PROCESS_MS * 1000000L};
+        sigtimedwait(&child_news, NULL, &patience);
+        for (pid_t ended; (ended = waitpid(-1, NULL, WNOHANG)) > 0;) {
+            for (int seat = 0; seat < SEATS; seat++) {
+                if (seats[seat].process == ended) {
+                    seats[seat].process = 0;
+                    done += made[seat] < CALLS_PER_PROCESS ? made[seat] : CALLS_PER_PROCESS;
+                }
+            }
+        }
+        for (int seat = 0; seat < SEATS; seat++)
+            if (seats[seat].process && now_ms() - seats[seat].since_ms > MAX_PROCESS_MS)
+                kill(seats[seat].process, SIGKILL);
+    }
+    end_all();
+    while (waitpid(-1, NULL, 0) > 0)
+        ;
+    munmap((void *)made, PAGE);
+}
+
+/* ---- the cases ---- */
+
+static long pages_used(void) {
+    long least = LONG_MAX;
+    for (int look = 0; look < 5; look++) {
+        FILE *account = fopen("/proc/quire/account", "r");
+        char line[128];
+        long pages;
+        SET_UP(account != NULL);
+        while (fgets(line, sizeof line, account))
+            if (sscanf(line, "pages_used %ld", &pages) == 1 && pages < least)
+                least = pages;
+        fclose(account);
+        sleep_ms(50);
+    }
+    return least;
+}
+
+static void remove_everything(void) {
+    /* Directories without permissions, names of any kind: a shell's pattern would not do. */
+    SET_UP(system("cd .. && rm -rf villains && mkdir villains && chmod 777 villains") == 0);
+}
+
+static void nothing_is_left_of(villain villain, unsigned long usual_calls) {
+    const char *wanted = getenv("HOSTILE_CALLS");
+    unsigned long calls = wanted ? strtoul(wanted, NULL, 10) : usual_calls;
+    SET_UP(mkdir("villains", 0777) == 0 && chmod("villains", 0777) == 0 && chdir("villains") == 0);
+    let_loose(villain, WARM_UP_CALLS);
+    remove_everything();
+    SET_UP(chdir("../villains") == 0);
+    long before = pages_used();
+    let_loose(villain, calls);
+    remove_everything();
+    SET_UP(chdir("../villains") == 0);
+    long after = pages_used();
+    say("%lu calls; %ld pages in use before, %ld after", calls, before, after);
+    if (after - before > TOLERATED_PAGES) {
+        say("%ld pages are not given back", after - before);
+        _exit(1);
+    }
+    CALL(system("[ $(echo work | cat) = work ]"));
+}
+
+ROOT_TEST(random_calls_harm_nobody) { nothing_is_left_of(make_random_calls, USUAL_CALLS); }
+
+ROOT_TEST(a_program_can_talk_to_the_server_directly) {
+    void *entry = native_entry();
+    SET_UP(entry != NULL);
+    struct native call = {.rax = CHANNEL_CALL, .rdi = thread_block()[BLOCK_CHANNEL], .rsi = SYS_getpgrp};
+    if ((pid_t)native(entry, &call) != getpgrp()) {
+        say("the answer is not that of getpgrp: has the thread's block changed?");
+        _exit(1);
+    }
+}
+
+ROOT_TEST(hostile_shims_harm_nobody) { nothing_is_left_of(play_the_shim, USUAL_SHIM_CALLS); }

@@ -17,6 +17,7 @@ pub mod calls;
 pub mod cred;
 pub mod dev;
 pub mod errno;
+pub mod event;
 pub mod exec;
 pub mod file;
 pub mod fs;

@@ -243,7 +243,7 @@ impl Pipe {
             (ring.read(to), was_full && !ring.is_full())
         };
         if was_full {
-            self.changed.wake();
+            self.changed.wake_for(PollEvents::WRITABLE);
         }
         count
     }
@@ -255,13 +255,10 @@ impl Pipe {
         if !self.has_readers() {
             return Err(Errno::EPIPE);
         }
-        let (count, filled) = {
-            let mut ring = self.ring.borrow_mut();
-            let was_empty = ring.slots.is_empty();
-            (ring.write(from), was_empty && !ring.slots.is_empty())
-        };
-        if filled {
-            self.changed.wake();
+        let count = self.ring.borrow_mut().write(from);
+        if matches!(count, Ok(1..)) {
+            // Also if it was not empty: who watches edges hears of every write, as on Linux.
+            self.changed.wake_for(PollEvents::READABLE);
         }
         match count {
             Ok(0) => Err(Errno::EAGAIN),

@@ -55,6 +55,11 @@ impl UserPtr {
         if self.space.write(self.address, bytes) == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
+    /// Writes as many of the bytes as can be written; returns how many.
+    pub fn write_prefix(&self, bytes: &[u8]) -> usize {
+        if check_range(self.address, bytes.len() as u64).is_ok() { self.space.write(self.address, bytes) } else { 0 }
+    }
+
     /// Reads a record. `EFAULT`.
     pub fn read<T: FromBytes + IntoBytes>(&self) -> Result<T> {
         let mut value = T::new_zeroed();

@@ -10,6 +10,7 @@
 //! Wake-ups are hints: they wake everybody, and everybody tries again. A listener that is dropped leaves its queues, so a
 //! future may be cancelled at any point.
 
+use crate::file::PollEvents;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -17,18 +18,65 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-/// What a queue calls when it is woken. An implementation must not attach to or leave the queue that calls it.
-pub trait Notify {
-    /// Something may have changed.
-    fn notify(&self);
+/// Whether a waiter did something with a wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It did: somebody will look.
+    Yes,
+    /// It was of no use to it.
+    No,
 }
 
-#[derive(Default)]
-struct Entries {
-    /// In ascending order of the numbers, which is the order of arrival.
-    list: RefCell<Vec<(u64, Rc<dyn Notify>)>>,
-    next_number: Cell<u64>,
+/// What a queue calls when it is woken. An implementation must not attach to or leave the queue that calls it.
+pub trait Notify {
+    /// Something may have changed, so that the file may be ready for some of `events`.
+    fn notify(&self, events: PollEvents) -> Heard;
 }
+
+/// Whether a waiter shares its wake-ups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It hears of every change.
+    Ordinary,
+    /// Of several such waiters, one that heard of a change is enough.
+    Exclusive,
+}
+
+/// A place in a queue; without a waiter once that has left.
+struct Slot {
+    number: u64,
+    waiter: Option<(Rc<dyn Notify>, Kind)>,
+}
+
+/// Slots without a waiter are removed together when they are more than half, and more than this.
+const MAX_EMPTY_SLOTS: usize = 16;
+
+/// The slots in ascending order of their numbers, which is the order of arrival.
+#[derive(Default)]
+struct Slots {
+    list: Vec<Slot>,
+    empty: usize,
+    next_number: u64,
+}
+
+impl Slots {
+    /// Empties a slot. What was in it is to be dropped when the slots are no longer borrowed.
+    fn leave(&mut self, number: u64) -> Option<(Rc<dyn Notify>, Kind)> {
+        let index = self.list.binary_search_by_key(&number, |slot| slot.number).ok()?;
+        let left = self.list.get_mut(index)?.waiter.take();
+        self.empty += 1;
+        while self.list.pop_if(|slot| slot.waiter.is_none()).is_some() {
+            self.empty -= 1;
+        }
+        if self.empty > MAX_EMPTY_SLOTS && self.empty > self.list.len() / 2 {
+            self.list.retain(|slot| slot.waiter.is_some());
+            self.empty = 0;
+        }
+        left
+    }
+}
+
+type Entries = RefCell<Slots>;
 
 /// Everybody who waits for one thing. A clone is the same queue.
 #[derive(Clone, Default)]
@@ -48,28 +96,54 @@ impl WaitQueue {
         Self::default()
     }
 
-    /// Tells everybody, in order of arrival.
+    /// Tells everybody, in order of arrival, of a change that may have to do with anything.
     pub fn wake(&self) {
+        self.wake_for(PollEvents::all());
+    }
+
+    /// Tells everybody, in order of arrival, that the file may be ready for some of `events`.
+    pub fn wake_for(&self, events: PollEvents) {
         let mut index = 0;
+        let mut is_taken = false;
         loop {
             // The borrow ends before the call, so that a waiter may look at the queue.
-            let Some(waiter) = self.entries.list.borrow().get(index).map(|(_, waiter)| waiter.clone()) else { return };
-            waiter.notify();
+            let waiter = match self.entries.borrow().list.get(index) {
+                Some(slot) => slot.waiter.clone(),
+                None => return,
+            };
+            match waiter {
+                Some((waiter, Kind::Ordinary)) => {
+                    waiter.notify(events);
+                }
+                Some((waiter, Kind::Exclusive)) if !is_taken => is_taken = waiter.notify(events) == Heard::Yes,
+                Some((_, Kind::Exclusive)) | None => {}
+            }
             index += 1;
         }
     }
 
     /// How many wait.
     pub fn waiters(&self) -> usize {
-        self.entries.list.borrow().len()
+        let slots = self.entries.borrow();
+        slots.list.len() - slots.empty
+    }
+
+    fn add(&self, waiter: Rc<dyn Notify>, kind: Kind) -> Attachment {
+        let mut slots = self.entries.borrow_mut();
+        let number = slots.next_number;
+        slots.next_number = number.wrapping_add(1);
+        slots.list.push(Slot { number, waiter: Some((waiter, kind)) });
+        Attachment { entries: self.entries.clone(), number }
     }
 
     /// Adds a waiter, until the result is dropped.
     pub fn attach(&self, waiter: Rc<dyn Notify>) -> Attachment {
-        let number = self.entries.next_number.get();
-        self.entries.next_number.set(number.wrapping_add(1));
-        self.entries.list.borrow_mut().push((number, waiter));
-        Attachment { entries: self.entries.clone(), number }
+        self.add(waiter, Kind::Ordinary)
+    }
+
+    /// The same for one of several who do the same with a wake-up, so that not all need hear of it.
+    pub fn attach_exclusive(&self, waiter: Rc<dyn Notify>) -> Attachment {
+        self.add(waiter, Kind::Exclusive)
     }
 
     /// A listener that watches this queue only.
@@ -88,12 +162,9 @@ pub struct Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let removed = {
-            let mut list = self.entries.list.borrow_mut();
-            list.binary_search_by_key(&self.number, |(number, _)| *number).ok().map(|index| list.remove(index))
-        };
+        let left = self.entries.borrow_mut().leave(self.number);
         // The waiter may be the last owner of something that wakes queues when it goes: not under the borrow.
-        drop(removed);
+        drop(left);
     }
 }
 
@@ -104,12 +175,13 @@ struct Wakeup {
 }
 
 impl Notify for Wakeup {
-    fn notify(&self) {
+    fn notify(&self, _events: PollEvents) -> Heard {
         self.fired.set(true);
         let waker = self.waker.borrow_mut().take();
         if let Some(waker) = waker {
             waker.wake();
         }
+        Heard::Yes
     }
 }
 
@@ -201,5 +273,45 @@ mod tests {
         drop(second);
         assert_eq!(queue.waiters(), 0);
         queue.wake();
+    }
+    #[test]
+    fn many_may_come_and_go_in_any_order() {
+        let queue = WaitQueue::new();
+        let mut listeners: Vec<_> = (0..1000).map(|_| Some(queue.listen())).collect();
+        for step in [7, 3, 2] {
+            listeners.iter_mut().step_by(step).for_each(|listener| *listener = None);
+            assert_eq!(queue.waiters(), listeners.iter().flatten().count());
+        }
+        queue.wake();
+        assert!(listeners.iter_mut().flatten().all(is_ready));
+        drop(listeners);
+        assert_eq!(queue.waiters(), 0);
+    }
+
+    #[derive(Default)]
+    struct Counter {
+        heard: Cell<u32>,
+        is_deaf: Cell<bool>,
+    }
+
+    impl Notify for Counter {
+        fn notify(&self, _events: PollEvents) -> Heard {
+            self.heard.set(self.heard.get() + 1);
+            if self.is_deaf.get() { Heard::No } else { Heard::Yes }
+        }
+    }
+
+    #[test]
+    fn of_exclusive_waiters_one_that_heard_is_enough() {
+        let queue = WaitQueue::new();
+        let counters = [const { Counter { heard: Cell::new(0), is_deaf: Cell::new(false) } }; 3].map(Rc::new);
+        counters[0].is_deaf.set(true);
+        let attachments: Vec<_> = counters.iter().map(|counter| queue.attach_exclusive(counter.clone())).collect();
+        let ordinary = queue.listen();
+        queue.wake_for(PollEvents::IN);
+        assert_eq!(counters.each_ref().map(|counter| counter.heard.get()), [1, 1, 0]);
+        assert!(ordinary.is_notified());
+        drop(attachments);
+        assert_eq!(queue.waiters(), 1);
     }
 }

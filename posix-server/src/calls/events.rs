@@ -1,10 +1,11 @@
 //! Calls that make files without names: event counters, and memory.
 
+use super::epoll::anonymous_inode;
 use super::files::install;
 use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
+use crate::event::counter::{EventCounter, Taking};
 use crate::file::OpenFile;
-use crate::file::event::{EventCounter, Taking};
 use crate::fs::content::Content;
 use crate::fs::{Body, Inode, open};
 use crate::process::Thread;
@@ -24,8 +25,7 @@ fn eventfd(thread: &Rc<Thread>, count: u64, flags: u32) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let taking = if flags & linux::EFD_SEMAPHORE != 0 { Taking::One } else { Taking::All };
-    let namespace = thread.process.fs.borrow().namespace.clone();
-    let inode = Inode::new(namespace.anonymous(), 0o600, 0, 0, Body::Anonymous).map_err(|_| Errno::ENFILE)?;
+    let inode = anonymous_inode(thread)?;
     let ops = Rc::new(EventCounter::new(u64::from(count as u32), taking));
     // The flags have the numbers of those of `open`.
     let file = OpenFile::new(ops, inode, None, linux::O_RDWR | (flags & linux::EFD_NONBLOCK))?;

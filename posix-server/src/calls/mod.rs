@@ -6,6 +6,7 @@
 
 mod attributes;
 pub mod blocking;
+mod epoll;
 mod events;
 pub mod exception;
 mod exec;
@@ -25,6 +26,7 @@ mod time;
 mod transfer;
 mod tty;
 
+mod wait_arguments;
 use crate::errno::{Errno, Result};
 use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents};
 use crate::process::end::thread_vanished;
@@ -39,6 +41,7 @@ use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
 pub use table::{Handler, State, SystemCall};
 
+pub use wait_arguments::Until;
 /// What becomes of a system call.
 pub enum Outcome {
     /// It is done.
@@ -90,6 +93,7 @@ const TABLE_SIZE: usize = 512;
 const ALL: &[&[SystemCall]] = &[
     attributes::CALLS,
     events::CALLS,
+    epoll::CALLS,
     exec::CALLS,
     files::CALLS,
     ids::CALLS,

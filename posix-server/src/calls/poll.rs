@@ -4,13 +4,13 @@
 //! ask again after each wake-up. `ppoll`, `select` and `pselect6` write back the time that is left, as Linux does.
 
 use super::blocking::{self, Woken};
+use super::wait_arguments::{TemporaryMask, TimeUnit, Timeout, Until};
 use super::{Outcome, SystemCall};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{FdTable, OpenFile, PollEvents};
-use crate::platform;
 use crate::process::Thread;
-use crate::signal::SignalSet;
+use crate::process::thread::Restart;
 use crate::user::UserPtr;
 use crate::wait::Listener;
 use alloc::boxed::Box;
@@ -27,98 +27,8 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_pselect6, pselect6),
 ];
 
-const NS_PER_SECOND: u64 = 1_000_000_000;
-const NS_PER_MILLISECOND: u64 = 1_000_000;
-const NS_PER_MICROSECOND: u64 = 1_000;
 /// What is kept of each file while a call waits, about, in bytes.
 const BYTES_PER_FILE: u64 = 128;
-/// The size of a signal set, which callers must name.
-const SIGNAL_SET_BYTES: u64 = 8;
-
-/// Until when a call waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    /// It does not wait.
-    Now,
-    /// Until this time, in ns since the machine's start.
-    Deadline(u64),
-    /// For ever.
-    Forever,
-}
-
-impl Until {
-    fn after_ns(ns: u64) -> Self {
-        if ns == 0 { Self::Now } else { Self::Deadline(platform::now_ns().saturating_add(ns)) }
-    }
-
-    fn deadline_ns(self) -> Option<u64> {
-        match self {
-            Self::Now => Some(0),
-            Self::Deadline(deadline) => Some(deadline),
-            Self::Forever => None,
-        }
-    }
-
-    fn remaining_ns(self) -> u64 {
-        match self {
-            Self::Now | Self::Forever => 0,
-            Self::Deadline(deadline) => deadline.saturating_sub(platform::now_ns()),
-        }
-    }
-}
-
-/// The units of a pair of numbers that is a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TimeUnit {
-    /// `struct timespec`.
-    Nanoseconds,
-    /// `struct timeval`.
-    Microseconds,
-}
-
-impl TimeUnit {
-    fn ns(self) -> u64 {
-        match self {
-            Self::Nanoseconds => 1,
-            Self::Microseconds => NS_PER_MICROSECOND,
-        }
-    }
-}
-
-/// The time that a program gave, and where to write what is left of it.
-struct Timeout {
-    until: Until,
-    pointer: UserPtr,
-    unit: TimeUnit,
-}
-
-impl Timeout {
-    fn read(thread: &Rc<Thread>, address: u64, unit: TimeUnit) -> Result<Self> {
-        let pointer = UserPtr::new(&thread.space(), address);
-        if pointer.is_null() {
-            return Ok(Self { until: Until::Forever, pointer, unit });
-        }
-        let [seconds, fraction]: [i64; 2] = pointer.read()?;
-        let (Ok(seconds), Ok(fraction)) = (u64::try_from(seconds), u64::try_from(fraction)) else {
-            return Err(Errno::EINVAL);
-        };
-        // A `timeval` may have more than a second of microseconds; a `timespec` may not.
-        let fraction_ns = fraction.saturating_mul(unit.ns());
-        if unit == TimeUnit::Nanoseconds && fraction_ns >= NS_PER_SECOND {
-            return Err(Errno::EINVAL);
-        }
-        let ns = seconds.saturating_mul(NS_PER_SECOND).saturating_add(fraction_ns);
-        Ok(Self { until: Until::after_ns(ns), pointer, unit })
-    }
-
-    /// Writes back what is left. That it can't be written is no error, as on Linux.
-    fn write_back(&self) {
-        if self.until != Until::Forever {
-            let left = self.until.remaining_ns();
-            let _ = self.pointer.write(&[left / NS_PER_SECOND, left % NS_PER_SECOND / self.unit.ns()]);
-        }
-    }
-}
 
 /// What a call waits for.
 struct Interest {
@@ -132,14 +42,14 @@ impl Interest {
         Self { file: files.get(fd).ok(), wanted: wanted | PollEvents::ALWAYS, ready: PollEvents::empty() }
     }
 
-    fn check(&mut self) -> bool {
-        let events = self.file.as_ref().map_or(PollEvents::INVALID, |file| file.ops().readiness());
+    fn check(&mut self, thread: &Thread) -> bool {
+        let events = self.file.as_ref().map_or(PollEvents::INVALID, |file| file.ops().readiness_for(thread));
         self.ready = events & self.wanted;
         !self.ready.is_empty()
     }
 
-    fn watch(&self, listener: &mut Listener) {
-        if let Some(queue) = self.file.as_ref().and_then(|file| file.ops().wait_queue()) {
+    fn watch(&self, thread: &Thread, listener: &mut Listener) {
+        if let Some(queue) = self.file.as_ref().and_then(|file| file.ops().wait_queue_for(thread)) {
             listener.watch(queue);
         }
     }
@@ -152,58 +62,26 @@ enum Ended {
     Interrupted,
 }
 
-fn check_all(interests: &mut [Interest]) -> bool {
+fn check_all(thread: &Thread, interests: &mut [Interest]) -> bool {
     // Not `any`: the answer tells of every file.
-    interests.iter_mut().map(Interest::check).filter(|ready| *ready).count() > 0
+    interests.iter_mut().map(|interest| interest.check(thread)).filter(|ready| *ready).count() > 0
 }
 
 async fn wait_for_any(thread: &Rc<Thread>, interests: &mut [Interest], until: Until) -> Ended {
     let deadline_ns = until.deadline_ns();
     loop {
         let mut listener = Listener::new();
-        interests.iter().for_each(|interest| interest.watch(&mut listener));
-        if check_all(interests) {
+        interests.iter().for_each(|interest| interest.watch(thread, &mut listener));
+        if check_all(thread, interests) {
             return Ended::Ready;
         }
         match blocking::wait(thread, listener, deadline_ns).await {
             Woken::Changed => {}
+            // What has become ready at the same moment comes first.
+            Woken::Interrupted if check_all(thread, interests) => return Ended::Ready,
             Woken::Interrupted => return Ended::Interrupted,
-            Woken::TimedOut => {
-                return if check_all(interests) { Ended::Ready } else { Ended::TimedOut };
-            }
-        }
-    }
-}
-
-/// A signal mask for the time of one call.
-struct TemporaryMask {
-    is_set: bool,
-}
-
-impl TemporaryMask {
-    /// Sets the mask that a program points at, if it does.
-    fn set(thread: &Rc<Thread>, address: u64, size: u64) -> Result<Self> {
-        if address == 0 {
-            return Ok(Self { is_set: false });
-        }
-        if size != SIGNAL_SET_BYTES {
-            return Err(Errno::EINVAL);
-        }
-        let mask = SignalSet(UserPtr::new(&thread.space(), address).read::<u64>()?);
-        let mut signals = thread.signals.borrow_mut();
-        let old = signals.set_mask(mask);
-        signals.saved_mask = Some(old);
-        Ok(Self { is_set: true })
-    }
-
-    /// Takes it back, unless the call was interrupted: then the delivery of the signal does.
-    fn restore(&self, thread: &Rc<Thread>, result: &Result<u64>) {
-        if !self.is_set || result.is_err_and(Errno::is_restart) {
-            return;
-        }
-        let mut signals = thread.signals.borrow_mut();
-        if let Some(old) = signals.saved_mask.take() {
-            signals.set_mask(old);
+            Woken::TimedOut if check_all(thread, interests) => return Ended::Ready,
+            Woken::TimedOut => return Ended::TimedOut,
         }
     }
 }
@@ -213,6 +91,8 @@ struct Waiting<W> {
     interests: Vec<Interest>,
     timeout: Timeout,
     mask: TemporaryMask,
+    /// How it goes on after an interruption, if not by being made again.
+    restart: Option<Restart>,
     /// Pays for what is kept of each descriptor.
     _charge: Charge,
     /// Writes the answer for the program; gives the call's result.
@@ -221,8 +101,14 @@ struct Waiting<W> {
 
 impl<W: Fn(&[Interest]) -> Result<u64> + 'static> Waiting<W> {
     fn run(mut self, thread: &Rc<Thread>) -> Outcome {
-        if check_all(&mut self.interests) || self.timeout.until == Until::Now {
+        if check_all(thread, &mut self.interests) {
             return Outcome::Return(self.finish(thread, Ended::Ready));
+        }
+        if thread.is_interrupted() {
+            return Outcome::Return(self.finish(thread, Ended::Interrupted));
+        }
+        if self.timeout.until == Until::Now {
+            return Outcome::Return(self.finish(thread, Ended::TimedOut));
         }
         Outcome::Block(Box::pin(self.wait(thread.clone())))
     }
@@ -233,11 +119,15 @@ impl<W: Fn(&[Interest]) -> Result<u64> + 'static> Waiting<W> {
     }
 
     fn finish(&self, thread: &Rc<Thread>, ended: Ended) -> Result<u64> {
-        let result = match ended {
-            Ended::Ready | Ended::TimedOut => (self.answer)(&self.interests),
-            Ended::Interrupted => Err(Errno::RESTART_NO_HANDLER),
+        let result = match (ended, self.restart) {
+            (Ended::Ready | Ended::TimedOut, _) => (self.answer)(&self.interests),
+            (Ended::Interrupted, None) => Err(Errno::RESTART_NO_HANDLER),
+            (Ended::Interrupted, Some(restart)) => {
+                thread.restart.replace(Some(restart));
+                Err(Errno::RESTART_BLOCK)
+            }
         };
-        self.timeout.write_back();
+        let result = self.timeout.write_back(result);
         self.mask.restore(thread, &result);
         result
     }
@@ -253,27 +143,32 @@ struct PollRecord {
 }
 
 fn poll(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    let milliseconds = args[2] as i32;
-    let until = match u64::try_from(milliseconds) {
-        Ok(milliseconds) => Until::after_ns(milliseconds * NS_PER_MILLISECOND),
-        Err(_) => Until::Forever,
-    };
-    // There is nothing to write the rest back to.
-    let pointer = UserPtr::new(&thread.space(), 0);
-    let timeout = Timeout { until, pointer, unit: TimeUnit::Nanoseconds };
-    begin_poll(thread, args[0], args[1], timeout, TemporaryMask { is_set: false })
+    poll_until(thread, args[0], args[1], Until::after_ms(args[2] as i32))
+}
+
+/// A `poll` that, when it is interrupted, goes on with what is left of its time.
+pub(super) fn poll_until(thread: &Rc<Thread>, address: u64, count: u64, until: Until) -> Outcome {
+    let restart = Restart::Poll { address, count, until };
+    begin_poll(thread, address, count, Timeout::given(thread, until), TemporaryMask::NONE, Some(restart))
 }
 
 fn ppoll(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = Timeout::read(thread, args[2], TimeUnit::Nanoseconds)
         .and_then(|timeout| Ok((timeout, TemporaryMask::set(thread, args[3], args[4])?)));
     match prepared {
-        Ok((timeout, mask)) => begin_poll(thread, args[0], args[1], timeout, mask),
+        Ok((timeout, mask)) => begin_poll(thread, args[0], args[1], timeout, mask, None),
         Err(errno) => Outcome::Return(Err(errno)),
     }
 }
 
-fn begin_poll(thread: &Rc<Thread>, address: u64, count: u64, timeout: Timeout, mask: TemporaryMask) -> Outcome {
+fn begin_poll(
+    thread: &Rc<Thread>,
+    address: u64,
+    count: u64,
+    timeout: Timeout,
+    mask: TemporaryMask,
+    restart: Option<Restart>,
+) -> Outcome {
     let count = count as u32;
     let pointer = UserPtr::new(&thread.space(), address);
     let prepared = (|| {
@@ -313,7 +208,7 @@ fn begin_poll(thread: &Rc<Thread>, address: u64, count: u64, timeout: Timeout, m
         pointer.write_bytes(&[])?;
         Ok(ready)
     };
-    Waiting { interests, timeout, mask, _charge: charge, answer }.run(thread)
+    Waiting { interests, timeout, mask, restart, _charge: charge, answer }.run(thread)
 }
 
 /// Bits of a word of a descriptor set.
@@ -417,7 +312,7 @@ fn begin_select(thread: &Rc<Thread>, args: &[u64; 6], timeout: Timeout, mask: Te
                 interest.wanted = answers.map(|(_, answers)| *answers).fold(PollEvents::empty(), PollEvents::union);
             }
             let answer = move |interests: &[Interest]| sets.answer(&descriptors, interests);
-            Waiting { interests, timeout, mask, _charge: charge, answer }.run(thread)
+            Waiting { interests, timeout, mask, restart: None, _charge: charge, answer }.run(thread)
         }
         Err(errno) => {
             mask.restore(thread, &Err(errno));
@@ -428,7 +323,7 @@ fn begin_select(thread: &Rc<Thread>, args: &[u64; 6], timeout: Timeout, mask: Te
 
 fn select(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     match Timeout::read(thread, args[4], TimeUnit::Microseconds) {
-        Ok(timeout) => begin_select(thread, args, timeout, TemporaryMask { is_set: false }),
+        Ok(timeout) => begin_select(thread, args, timeout, TemporaryMask::NONE),
         Err(errno) => Outcome::Return(Err(errno)),
     }
 }

@@ -182,7 +182,7 @@ fn sleep_until(thread: &Rc<Thread>, deadline_ns: u64, remaining: u64) -> Outcome
             Slept::Interrupted => {
                 let rest = deadline_ns.saturating_sub(now_ns());
                 pointer(&thread, remaining).write_if_given(&split(rest))?;
-                thread.restart.replace(Some(Restart { deadline_ns, remaining }));
+                thread.restart.replace(Some(Restart::Sleep { deadline_ns, remaining }));
                 Err(Errno::RESTART_BLOCK)
             }
         }
@@ -191,7 +191,8 @@ fn sleep_until(thread: &Rc<Thread>, deadline_ns: u64, remaining: u64) -> Outcome
 
 fn restart(thread: &Rc<Thread>) -> Outcome {
     match thread.restart.take() {
-        Some(Restart { deadline_ns, remaining }) => sleep_until(thread, deadline_ns, remaining),
+        Some(Restart::Sleep { deadline_ns, remaining }) => sleep_until(thread, deadline_ns, remaining),
+        Some(Restart::Poll { address, count, until }) => super::poll::poll_until(thread, address, count, until),
         None => Errno::EINTR.into(),
     }
 }

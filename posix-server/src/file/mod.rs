@@ -5,7 +5,6 @@
 //! can't be done now is `EAGAIN`, and the caller decides whether that is the program's answer or a reason to wait for
 //! [`FileOps::wait_queue`].
 
-pub mod event;
 pub mod io;
 mod table;
 
@@ -14,9 +13,11 @@ pub use table::{FdTable, OnExec};
 
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::Errno;
+use crate::event::EventFile;
+use crate::event::epoll::Watchers;
 use crate::fs::locks::Owner;
 use crate::fs::{Inode, Location};
-use crate::process::Pid;
+use crate::process::{Pid, Thread};
 use crate::tty::Terminal;
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
@@ -196,6 +197,34 @@ pub trait FileOps {
         Err(Errno::ENOTTY)
     }
 
+    /// Whether `epoll` can watch it.
+    fn is_pollable(&self) -> bool {
+        self.wait_queue().is_some()
+    }
+
+    /// The [readiness](Self::readiness), where it depends on who asks.
+    fn readiness_for(&self, thread: &Thread) -> PollEvents {
+        let _ = thread;
+        self.readiness()
+    }
+
+    /// The [queue](Self::wait_queue), where it depends on who waits.
+    fn wait_queue_for<'a>(&'a self, thread: &'a Thread) -> Option<&'a WaitQueue> {
+        let _ = thread;
+        self.wait_queue()
+    }
+
+    /// Reads, where what there is depends on who does.
+    fn read_for(&self, thread: &Thread, position: u64, to: &mut dyn Destination) -> Result<usize, Errno> {
+        let _ = thread;
+        self.read(position, to)
+    }
+
+    /// What it is, if it has calls of its own: an epoll instance, a timer.
+    fn event_file(&self) -> Option<EventFile<'_>> {
+        None
+    }
+
     /// The pipe that it is an end of, if it is one.
     fn pipe(&self) -> Option<&crate::pipe::Pipe> {
         None
@@ -232,6 +261,8 @@ pub struct OpenFile {
     shown_flags: u32,
     /// Who gets `SIGIO` (`F_SETOWN`): kept, never used.
     owner: Cell<i32>,
+    /// The epoll instances that watch it. They forget it before it goes.
+    watchers: Watchers,
 }
 
 impl core::fmt::Debug for OpenFile {
@@ -279,6 +310,7 @@ impl OpenFile {
             owner: Cell::new(0),
         }))
     }
+            watchers: Watchers::default(),
 
     /// A number that no other open file has.
     pub fn id(&self) -> u64 {
@@ -303,6 +335,11 @@ impl OpenFile {
     }
 
     /// Where it was found. `None`: it never had a name, like a pipe.
+    /// The epoll instances that watch it.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
     pub fn location(&self) -> Option<&Location> {
         self.location.as_ref()
     }

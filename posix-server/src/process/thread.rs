@@ -1,6 +1,7 @@
 //! Threads of programs.
 
 use super::{Pid, Process};
+use crate::calls::Until;
 use crate::errno::Result;
 use crate::platform::{Reply, Space, UserThread};
 use crate::signal::SignalSet;
@@ -68,13 +69,26 @@ pub enum Attention {
     Needed,
 }
 
-/// A sleep that a signal without a handler has interrupted (`restart_syscall(2)`).
+/// A call that a signal without a handler has interrupted, and that goes on with what is left of its time
+/// (`restart_syscall(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restart {
-    /// When it ends, in ns of the monotonic clock.
-    pub deadline_ns: u64,
-    /// Where the rest goes if a handler interrupts it.
-    pub remaining: u64,
+pub enum Restart {
+    /// `nanosleep` and its kin.
+    Sleep {
+        /// When it ends, in ns of the monotonic clock.
+        deadline_ns: u64,
+        /// Where the rest goes if a handler interrupts it.
+        remaining: u64,
+    },
+    /// `poll`.
+    Poll {
+        /// The records.
+        address: u64,
+        /// How many.
+        count: u64,
+        /// Until when.
+        until: Until,
+    },
 }
 
 impl Thread {

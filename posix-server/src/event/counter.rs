@@ -1,7 +1,7 @@
 //! Counters that can be waited for (`eventfd(2)`).
 
-use super::{Destination, FileOps, PollEvents, Positioning, Source};
 use crate::errno::{Errno, Result};
+use crate::file::{Destination, FileOps, PollEvents, Positioning, Source};
 use crate::wait::WaitQueue;
 use core::cell::Cell;
 
@@ -46,7 +46,7 @@ impl FileOps for EventCounter {
             return Err(Errno::EFAULT);
         }
         self.count.set(count - taken);
-        self.changed.wake();
+        self.changed.wake_for(PollEvents::OUT);
         Ok(size_of::<u64>())
     }
 
@@ -66,7 +66,7 @@ impl FileOps for EventCounter {
         let count = self.count.get().checked_add(added).filter(|count| *count <= MAX_COUNT).ok_or(Errno::EAGAIN)?;
         self.count.set(count);
         from.discard();
-        self.changed.wake();
+        self.changed.wake_for(PollEvents::IN);
         Ok(size_of::<u64>())
     }
 
@@ -76,8 +76,8 @@ impl FileOps for EventCounter {
 
     fn readiness(&self) -> PollEvents {
         let mut events = PollEvents::empty();
-        events.set(PollEvents::READABLE, self.count.get() > 0);
-        events.set(PollEvents::WRITABLE, self.count.get() < MAX_COUNT);
+        events.set(PollEvents::IN, self.count.get() > 0);
+        events.set(PollEvents::OUT, self.count.get() < MAX_COUNT);
         events
     }
 
@@ -119,6 +119,6 @@ mod tests {
         assert_eq!(add(&counter, MAX_COUNT), Err(Errno::EAGAIN));
         assert_eq!(counter.write(0, &mut SliceSource::new(b"short")), Err(Errno::EINVAL));
         add(&counter, MAX_COUNT - 1).unwrap();
-        assert_eq!(counter.readiness(), PollEvents::READABLE);
+        assert_eq!(counter.readiness(), PollEvents::IN);
     }
 }

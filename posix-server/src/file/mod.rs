@@ -251,6 +251,8 @@ pub struct OpenFile {
     /// Pays for it.
     _charge: Charge,
     id: u64,
+    /// The epoll instances that watch it. They forget it before it goes.
+    watchers: Watchers,
     ops: Rc<dyn FileOps>,
     inode: Rc<Inode>,
     location: Option<Location>,
@@ -261,8 +263,6 @@ pub struct OpenFile {
     shown_flags: u32,
     /// Who gets `SIGIO` (`F_SETOWN`): kept, never used.
     owner: Cell<i32>,
-    /// The epoll instances that watch it. They forget it before it goes.
-    watchers: Watchers,
 }
 
 impl core::fmt::Debug for OpenFile {
@@ -300,6 +300,7 @@ impl OpenFile {
         Ok(Rc::new(Self {
             _charge: charge,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            watchers: Watchers::default(),
             ops,
             inode,
             location,
@@ -310,7 +311,6 @@ impl OpenFile {
             owner: Cell::new(0),
         }))
     }
-            watchers: Watchers::default(),
 
     /// A number that no other open file has.
     pub fn id(&self) -> u64 {
@@ -324,6 +324,11 @@ impl OpenFile {
         }
     }
 
+    /// The epoll instances that watch it.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
     /// What it can do.
     pub fn ops(&self) -> &Rc<dyn FileOps> {
         &self.ops
@@ -335,11 +340,6 @@ impl OpenFile {
     }
 
     /// Where it was found. `None`: it never had a name, like a pipe.
-    /// The epoll instances that watch it.
-    pub fn watchers(&self) -> &Watchers {
-        &self.watchers
-    }
-
     pub fn location(&self) -> Option<&Location> {
         self.location.as_ref()
     }

@@ -35,6 +35,8 @@ errnos! {
 impl Errno {
     /// Interrupted before anything happened: do it again if the handler was installed with `SA_RESTART`, else `EINTR`.
     pub const RESTART: Self = Self(512);
+    /// Interrupted: do it again, after the handler if one runs.
+    pub const RESTART_ALWAYS: Self = Self(513);
     /// Interrupted: do it again unless a handler runs; if one does, `EINTR` (`pause`, `sigsuspend`, `poll`, `select`).
     pub const RESTART_NO_HANDLER: Self = Self(514);
     /// Interrupted: go on with `restart_syscall` unless a handler runs; if one does, `EINTR` (sleeping with a rest).
@@ -55,6 +57,11 @@ impl Errno {
     /// What `rax` holds after a call that failed with it.
     pub const fn to_return_value(self) -> u64 {
         (self.0 as u64).wrapping_neg()
+    }
+
+    /// Whether the call is done again after a handler with this action.
+    pub fn is_restarted_after(self, action: &crate::signal::SignalAction) -> bool {
+        self == Self::RESTART_ALWAYS || self == Self::RESTART && action.has(linux_raw_sys::general::SA_RESTART)
     }
 
     /// Whether it is one of the restart codes.

@@ -1,18 +1,15 @@
-//! Calls on the system, the processor, limits and futexes.
+//! Calls on the system, the processor and limits.
 
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::platform::{self, PAGE_SIZE, Registers, now_ns};
-use crate::process::futex::{Scope, Word, is_aligned};
 use crate::process::limits::Limit;
 use crate::process::{MAX_NAME, Pid, Process, Thread, Whereabouts};
 use crate::signal::Signal;
 use crate::signal::deliver::with_context;
 use crate::user::UserBuffer;
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use futures_util::future::select;
 use linux_raw_sys::{general as linux, prctl};
 use posix_protocol::shim::Context;
 
@@ -38,7 +35,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_getpriority, |t, a| getpriority(t, a).into()),
     SystemCall::new(linux::__NR_setpriority, |t, a| setpriority(t, a).into()),
     SystemCall::new(linux::__NR_personality, |_, a| personality(a[0]).into()),
-    SystemCall::new(linux::__NR_futex, futex),
     SystemCall::new(linux::__NR_membarrier, |_, a| membarrier(a[0]).into()),
 ];
 
@@ -349,104 +345,4 @@ fn read_name(thread: &Rc<Thread>, address: u64) -> Result<Vec<u8>> {
     let mut name = alloc::vec![0; MAX_NAME];
     pointer(thread, address).read_bytes(&mut name)?;
     Ok(name)
-}
-
-// ---- futexes -----------------------------------------------------------------------------------------------------
-
-fn futex(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
-    let [address, operation, value, timeout, second, third] = *arguments;
-    let operation = operation as u32;
-    let scope = if operation & linux::FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Any };
-    if !is_aligned(address) {
-        return Errno::EINVAL.into();
-    }
-    let value = value as u32;
-    let command = operation & !(linux::FUTEX_PRIVATE_FLAG | linux::FUTEX_CLOCK_REALTIME);
-    let bits =
-        if matches!(command, linux::FUTEX_WAIT_BITSET | linux::FUTEX_WAKE_BITSET) { third as u32 } else { u32::MAX };
-    if bits == 0 {
-        return Errno::EINVAL.into();
-    }
-    let vm = thread.process.vm();
-    let word = Word::at(&vm, address, scope);
-    let futexes = &thread.server().futexes;
-    match command {
-        linux::FUTEX_WAKE | linux::FUTEX_WAKE_BITSET => Outcome::Return(Ok(u64::from(futexes.wake(word, value, bits)))),
-        linux::FUTEX_REQUEUE | linux::FUTEX_CMP_REQUEUE => {
-            if command == linux::FUTEX_CMP_REQUEUE {
-                match pointer(thread, address).read::<u32>() {
-                    Ok(now) if now == third as u32 => {}
-                    Ok(_) => return Errno::EAGAIN.into(),
-                    Err(error) => return error.into(),
-                }
-            }
-            let woken = futexes.wake(word, value, u32::MAX);
-            let moved = futexes.requeue(word, Word::at(&vm, second, scope), timeout as u32);
-            Outcome::Return(Ok(u64::from(woken + moved)))
-        }
-        linux::FUTEX_WAIT | linux::FUTEX_WAIT_BITSET => {
-            let deadline =
-                if timeout == 0 { Ok(None) } else { deadline(thread, operation, command, timeout).map(Some) };
-            let now = pointer(thread, address).read::<u32>();
-            match (deadline, now) {
-                (Err(error), _) | (_, Err(error)) => error.into(),
-                (Ok(_), Ok(now)) if now != value => Errno::EAGAIN.into(),
-                (Ok(deadline), Ok(_)) => wait(thread, word, bits, deadline),
-            }
-        }
-        _ => Errno::ENOSYS.into(),
-    }
-}
-
-/// The end of a wait on the monotonic clock.
-fn deadline(thread: &Rc<Thread>, operation: u32, command: u32, timeout: u64) -> Result<u64> {
-    let time = super::time::read_timespec(thread, timeout)?;
-    if command == linux::FUTEX_WAIT {
-        Ok(now_ns().saturating_add(time))
-    } else if operation & linux::FUTEX_CLOCK_REALTIME != 0 {
-        Ok(time.saturating_sub(platform::realtime_ns().saturating_sub(now_ns())))
-    } else {
-        Ok(time)
-    }
-}
-
-fn wait(thread: &Rc<Thread>, word: Word, bits: u32, deadline_ns: Option<u64>) -> Outcome {
-    let thread = thread.clone();
-    let waiter = thread.server().futexes.enter(word, bits);
-    let guard = Leave { thread: thread.clone(), word, waiter };
-    Outcome::block(async move {
-        loop {
-            let listener = guard.waiter.queue.listen();
-            if guard.waiter.is_woken() {
-                return Ok(0);
-            }
-            if thread.is_interrupted() {
-                return Err(Errno::RESTART);
-            }
-            let interrupted = Box::pin(thread.clone().interrupted());
-            match deadline_ns {
-                None => {
-                    select(listener, interrupted).await;
-                }
-                Some(deadline_ns) if now_ns() >= deadline_ns => return Err(Errno::ETIMEDOUT),
-                Some(deadline_ns) => {
-                    let sleep = Box::pin(thread.server().executor.sleep_until(deadline_ns));
-                    select(select(listener, interrupted), sleep).await;
-                }
-            }
-        }
-    })
-}
-
-/// Leaves the queue of a word when the wait ends, however it ends.
-struct Leave {
-    thread: Rc<Thread>,
-    word: Word,
-    waiter: Rc<crate::process::futex::Waiter>,
-}
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.thread.server().futexes.leave(self.word, &self.waiter);
-    }
 }

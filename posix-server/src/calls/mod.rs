@@ -4,6 +4,7 @@
 //! now becomes [`Outcome::Block`] with a future, which is dropped if the thread ends. A future that may take long
 //! races itself against [`Thread::interrupted`] and then returns `EINTR` or a [restart code](Errno::RESTART).
 
+mod access;
 mod attributes;
 pub mod blocking;
 mod epoll;
@@ -11,6 +12,7 @@ mod events;
 pub mod exception;
 mod exec;
 mod files;
+mod futex;
 mod ids;
 mod locks;
 mod memory;
@@ -25,10 +27,12 @@ mod table;
 mod time;
 mod transfer;
 mod tty;
+mod usage;
+mod wait;
 
 mod wait_arguments;
 use crate::errno::{Errno, Result};
-use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents};
+use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, now_ns};
 use crate::process::end::thread_vanished;
 use crate::process::{Thread, Whereabouts};
 use crate::signal::deliver::{Exit, leave};
@@ -37,6 +41,7 @@ use crate::user::UserPtr;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::Future;
+pub use futex::FutexWait;
 use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
 pub use table::{Handler, State, SystemCall};
@@ -96,6 +101,7 @@ const ALL: &[&[SystemCall]] = &[
     epoll::CALLS,
     exec::CALLS,
     files::CALLS,
+    futex::CALLS,
     ids::CALLS,
     locks::CALLS,
     memory::CALLS,
@@ -108,6 +114,8 @@ const ALL: &[&[SystemCall]] = &[
     time::CALLS,
     transfer::CALLS,
     tty::CALLS,
+    usage::CALLS,
+    wait::CALLS,
 ];
 
 static TABLE: [Option<Handler>; TABLE_SIZE] = table();
@@ -142,7 +150,12 @@ pub fn call(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome 
 pub async fn serve(thread: Rc<Thread>, mut events: ThreadEvents) {
     loop {
         match events.next().await {
-            ThreadEvent::Call { label, arguments, reply } => enter(&thread, label, &arguments, reply),
+            ThreadEvent::Call { label, arguments, reply } => {
+                let start_ns = now_ns();
+                enter(&thread, label, &arguments, reply);
+                let spent_ns = now_ns().saturating_sub(start_ns);
+                thread.system_ns.set(thread.system_ns.get().saturating_add(spent_ns));
+            }
             ThreadEvent::Exception { kind, address, code, reply } => {
                 if begin(&thread, reply) {
                     exception::raise(&thread, kind, address, code);
@@ -231,6 +244,7 @@ fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
         Outcome::Block(future) => {
             let waiting = thread.clone();
             thread.is_waiting.set(true);
+            thread.waits.set(thread.waits.get().saturating_add(1));
             thread.server().executor.spawn(async move {
                 let gone = Box::pin(waiting.clone().gone());
                 if let Either::Left((result, _)) = select(future, gone).await {

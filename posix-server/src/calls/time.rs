@@ -2,7 +2,6 @@
 
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
-use crate::exec::stack::TICKS_PER_SECOND;
 use crate::platform::{now_ns, realtime_ns};
 use crate::process::thread::Restart;
 use crate::process::{Phase, Process, Thread};
@@ -24,8 +23,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_gettimeofday, |t, a| gettimeofday(t, a).into()),
     SystemCall::new(linux::__NR_settimeofday, |t, _| settimeofday(t).into()),
     SystemCall::new(linux::__NR_time, |t, a| time(t, a[0]).into()),
-    SystemCall::new(linux::__NR_times, |t, a| times(t, a[0]).into()),
-    SystemCall::new(linux::__NR_getrusage, |t, a| getrusage(t, a).into()),
     SystemCall::new(linux::__NR_alarm, |t, a| Outcome::Return(Ok(alarm(t, a[0])))),
     SystemCall::new(linux::__NR_setitimer, |t, a| setitimer(t, a).into()),
     SystemCall::new(linux::__NR_getitimer, |t, a| getitimer(t, a).into()),
@@ -84,7 +81,7 @@ fn clock_ns(thread: &Thread, clock: Clock) -> u64 {
         Clock::Realtime => realtime_ns(),
         Clock::Monotonic => now_ns(),
         Clock::Process => thread.process.run_time_ns(),
-        Clock::Thread => thread.machine.run_time_ns(),
+        Clock::Thread => thread.usage().total_ns(),
     }
 }
 
@@ -193,38 +190,9 @@ fn restart(thread: &Rc<Thread>) -> Outcome {
     match thread.restart.take() {
         Some(Restart::Sleep { deadline_ns, remaining }) => sleep_until(thread, deadline_ns, remaining),
         Some(Restart::Poll { address, count, until }) => super::poll::poll_until(thread, address, count, until),
+        Some(Restart::Futex(wait)) => super::futex::resume(thread, &wait),
         None => Errno::EINTR.into(),
     }
-}
-
-// ---- used time ---------------------------------------------------------------------------------------------------
-
-/// `struct rusage` with a time used; all of it counts as the program's own.
-pub(super) fn usage(ns: u64) -> [u64; 18] {
-    let mut usage = [0; 18];
-    let [seconds, microseconds] = split_micro(ns);
-    usage[0] = seconds;
-    usage[1] = microseconds;
-    usage
-}
-
-fn getrusage(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    let [who, address, ..] = *arguments;
-    let ns = match who as i32 {
-        0 => thread.process.run_time_ns(),
-        -1 => thread.process.times.get().children_ns,
-        1 => thread.machine.run_time_ns(),
-        _ => return Err(Errno::EINVAL),
-    };
-    pointer(thread, address).write(&usage(ns))
-}
-
-fn times(thread: &Rc<Thread>, address: u64) -> Result<u64> {
-    let ticks = |ns: u64| ns / (NS_PER_SECOND / TICKS_PER_SECOND);
-    let children = thread.process.times.get().children_ns;
-    let record = [ticks(thread.process.run_time_ns()), 0, ticks(children), 0];
-    pointer(thread, address).write_if_given(&record)?;
-    Ok(ticks(now_ns()))
 }
 
 // ---- the alarm ---------------------------------------------------------------------------------------------------

@@ -155,6 +155,15 @@ pub struct Usage {
     pub kernel_bytes_used: u64,
 }
 
+/// How a thread stands to others that want the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Like all others.
+    Ordinary,
+    /// Before all ordinary ones; 1 to 99, larger numbers first.
+    RealTime(u8),
+}
+
 /// How the machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

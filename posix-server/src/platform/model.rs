@@ -461,6 +461,18 @@ impl Space {
         done
     }
 
+    /// Writes a word if it is the expected one; returns what it was. `EFAULT`.
+    pub fn compare_exchange(&self, address: u64, expected: u32, new: u32) -> Result<u32> {
+        let mut found = [0; 4];
+        if self.read(address, &mut found) != found.len() {
+            return Err(Errno::EFAULT);
+        }
+        if u32::from_le_bytes(found) == expected && self.write(address, &new.to_le_bytes()) != found.len() {
+            return Err(Errno::EFAULT);
+        }
+        Ok(u32::from_le_bytes(found))
+    }
+
     /// Copies from a memory into the space; returns how many bytes.
     pub fn copy_from(&self, address: u64, memory: &Memory, offset: u64, length: u64) -> u64 {
         let mut done = 0;
@@ -592,6 +604,9 @@ impl UserThread {
     pub fn run_time_ns(&self) -> u64 {
         0
     }
+
+    /// Says who runs first.
+    pub fn set_urgency(&self, _urgency: super::Urgency) {}
 
     /// Gives it a name for the kernel's dumps.
     pub fn set_name(&self, _name: &[u8]) {}

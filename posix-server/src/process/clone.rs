@@ -1,9 +1,12 @@
 //! New processes and threads: `fork`, `vfork`, `clone`.
 
 use super::limits::Limits;
+use super::schedule::Schedule;
 use super::server::Server;
+use super::tree::Birth;
 use super::tree::INIT;
-use super::{Attention, Phase, Pid, Process, Program, Thread, Times, Whereabouts};
+use super::usage::Usage;
+use super::{Attention, Phase, Pid, Process, Program, Thread, Whereabouts};
 use crate::calls::{Outcome, serve};
 use crate::cred::Credentials;
 use crate::errno::{Errno, Result};
@@ -140,7 +143,8 @@ fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Resul
         let grandparent = parent.process.parent();
         let adopter =
             if request.has(linux::CLONE_PARENT) && grandparent != 0 { grandparent } else { parent.process.pid };
-        server.tree.borrow_mut().insert_child(adopter, pid, request.exit_signal)?;
+        let birth = Birth { parent: adopter, creator: parent.tid, pid, exit_signal: request.exit_signal };
+        server.tree.borrow_mut().insert_child(birth)?;
         let process = child_process(parent, pid, account.clone(), table, files, vm.clone());
         process.is_borrowing.set(is_borrowing);
         Ok::<_, Errno>((process, machine, events))
@@ -216,7 +220,8 @@ fn child_process(
         signals: RefCell::new(old.signals.borrow().for_child()),
         program: RefCell::new(old.program.borrow().clone()),
         start_ns: platform::now_ns(),
-        times: Cell::new(Times::default()),
+        ended_usage: Cell::new(Usage::default()),
+        children_usage: Cell::new(Usage::default()),
         phase: Cell::new(Phase::Running),
         child_news: WaitQueue::new(),
         resumed: WaitQueue::new(),
@@ -225,6 +230,7 @@ fn child_process(
         alarm: Cell::new((0, 0)),
         alarm_generation: Cell::new(0),
         nice: old.nice.clone(),
+        is_dumpable: Cell::new(true),
         parent_death_signal: Cell::new(0),
         vm: RefCell::new(vm),
         credentials: RefCell::new(old.credentials()),
@@ -248,6 +254,9 @@ fn new_thread(process: &Rc<Process>, tid: Pid, machine: UserThread, block: u64, 
         robust_list: Cell::new((0, 0)),
         restart: RefCell::new(None),
         is_waiting: Cell::new(false),
+        schedule: Cell::new(Schedule::default()),
+        system_ns: Cell::new(0),
+        waits: Cell::new(0),
         is_pending_set: Cell::new(false),
         is_suspended: Cell::new(false),
     });
@@ -340,7 +349,8 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
         signals: RefCell::new(ProcessSignals::default()),
         program: RefCell::new(Program::default()),
         start_ns: platform::now_ns(),
-        times: Cell::new(Times::default()),
+        ended_usage: Cell::new(Usage::default()),
+        children_usage: Cell::new(Usage::default()),
         phase: Cell::new(Phase::Running),
         child_news: WaitQueue::new(),
         resumed: WaitQueue::new(),
@@ -349,6 +359,7 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
         alarm: Cell::new((0, 0)),
         alarm_generation: Cell::new(0),
         nice: Cell::new(0),
+        is_dumpable: Cell::new(true),
         parent_death_signal: Cell::new(0),
         vm: RefCell::new(prepared.vm.clone()),
         credentials: RefCell::new(Rc::new(credentials)),

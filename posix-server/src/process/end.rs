@@ -1,8 +1,10 @@
 //! How processes and threads end, and what that means for others.
 
-use super::futex::{Scope, Word};
-use super::tree::{ExitStatus, INIT};
-use super::{Phase, Pid, Process, Thread, Times, Whereabouts};
+use super::futex::{Scope, Word, robust};
+use super::tree::{ExitStatus, INIT, Orphan, Remains};
+use super::usage::Usage;
+use super::{Phase, Pid, Process, Server, Thread, Whereabouts};
+use crate::exec::stack::TICKS_PER_SECOND;
 use crate::signal::deliver::send;
 use crate::signal::{Details, Disposition, Signal, SignalInfo};
 use alloc::rc::Rc;
@@ -17,12 +19,13 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
         process.threads().iter().for_each(|thread| trace.vanish(thread.tid));
         trace.end(process.pid, status);
     }
-    let times = process.times.get();
-    process.times.set(Times { own_ns: process.run_time_ns(), ..times });
+    let threads = process.threads();
+    // None of them may run on while the others' locks are let go.
+    threads.iter().for_each(|thread| thread.machine.suspend());
+    threads.iter().for_each(leave_memory);
     let vm = process.vm();
     let is_borrowing = process.is_borrowing.get();
-    for thread in process.threads() {
-        clear_tid(&thread);
+    for thread in threads {
         remove(&thread);
         if is_borrowing {
             vm.free_block(thread.block.get());
@@ -47,15 +50,24 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
     }
 }
 
-/// Takes a thread out of everything.
+/// What a thread leaves in memory when it ends or executes: its locks are let go, and who waits for its end is told.
+pub fn leave_memory(thread: &Rc<Thread>) {
+    robust::release(thread);
+    clear_tid(thread);
+}
+
+/// Takes a thread out of everything. What it has used counts for the process.
 fn remove(thread: &Rc<Thread>) {
+    let process = &thread.process;
+    let used = thread.usage();
     thread.whereabouts.set(Whereabouts::Gone);
     thread.machine.kill();
     let reply = thread.reply.borrow_mut().take();
     drop(reply);
-    thread.process.remove_thread(thread);
+    process.remove_thread(thread);
+    process.ended_usage.set(process.ended_usage.get().with(&used));
     thread.server().forget_thread(thread.tid);
-    if thread.tid != thread.process.pid {
+    if thread.tid != process.pid {
         thread.server().tree.borrow_mut().release_thread_id(thread.tid);
     }
     thread.signal_arrived.wake();
@@ -82,23 +94,37 @@ pub fn end_thread(thread: &Rc<Thread>, status: u8) {
         end_process(&process, ExitStatus::Exited(status));
         return;
     }
-    clear_tid(thread);
-    let times = process.times.get();
-    let own_ns = times.own_ns.saturating_add(thread.machine.run_time_ns());
-    process.times.set(Times { own_ns, ..times });
+    leave_memory(thread);
     remove(thread);
     process.vm().free_block(thread.block.get());
+    pass_on_children(thread);
+}
+
+/// The children that a thread has made are its process's, and their `PR_SET_PDEATHSIG` has come.
+fn pass_on_children(thread: &Rc<Thread>) {
+    let process = &thread.process;
+    let Some(heir) = process.threads().first().map(|heir| heir.tid) else { return };
+    let children = process.server.tree.borrow().children_of_thread(process.pid, thread.tid);
+    process.server.tree.borrow_mut().pass_on(&children, heir);
+    for child in children.into_iter().filter_map(|child| process.server.process(child)) {
+        send_parent_death_signal(&child, process.pid);
+    }
 }
 
 /// Ends all threads of a process but one (`execve`).
 pub fn end_other_threads(thread: &Rc<Thread>) {
     for other in thread.process.threads() {
         if other.tid != thread.tid {
-            clear_tid(&other);
+            leave_memory(&other);
             remove(&other);
             thread.process.vm().free_block(other.block.get());
         }
     }
+}
+
+/// Takes out the thread that called `execve`, when another goes on in its place.
+pub fn retire(thread: &Rc<Thread>) {
+    remove(thread);
 }
 
 /// A thread has ended without being told to: its program has made a native call to that end, or the kernel has killed it.
@@ -119,60 +145,70 @@ fn leave_session(process: &Rc<Process>) {
 /// Tells the parent, and those that the end makes orphans.
 fn tell(process: &Rc<Process>, status: ExitStatus) {
     let server = &process.server;
-    let effects = server.tree.borrow_mut().exit(process.pid, status);
-    for child in effects.adopted {
-        adopt(server, child);
+    let own = process.usage();
+    let uid = process.credentials().uid;
+    let remains = Remains { status, uid, usage: own.with(&process.children_usage.get()) };
+    let effects = server.tree.borrow_mut().exit(process.pid, remains);
+    for orphan in effects.adopted {
+        adopt(process, orphan);
     }
     for group in effects.orphaned_groups {
         server.signal_group(group, Signal::HUP);
         server.signal_group(group, Signal::CONT);
     }
     let Some((parent, signal)) = effects.notify else { return };
+    tell_parent(server, (process.pid, parent), signal, child_details(process.pid, remains, &own));
+}
+
+/// `si_code` and the rest of the signal that tells of an end.
+fn child_details(pid: Pid, remains: Remains, used: &Usage) -> (i32, Details) {
+    let (code, status) = remains.status.to_code_and_status();
+    let ticks = |ns: u64| ns / (1_000_000_000 / TICKS_PER_SECOND);
+    let times = [ticks(used.user_ns), ticks(used.system_ns)];
+    (code, Details::Child { pid, uid: remains.uid, status, times })
+}
+
+/// Tells a parent that a child has ended; a child that nobody wants to wait for is gone at once.
+fn tell_parent(server: &Rc<Server>, (pid, parent): (Pid, Pid), signal: Option<Signal>, told: (i32, Details)) {
     let Some(parent) = server.process(parent) else {
-        server.tree.borrow_mut().reap(process.pid);
+        server.tree.borrow_mut().reap(pid);
         return;
     };
-    let times = parent.times.get();
-    let used = process.run_time_ns().saturating_add(process.times.get().children_ns);
-    parent.times.set(Times { children_ns: times.children_ns.saturating_add(used), ..times });
     let action = parent.signals.borrow().action(Signal::CHLD);
-    let is_unwanted = action.disposition() == Disposition::Ignore || action.has(linux::SA_NOCLDWAIT);
-    if is_unwanted && signal == Some(Signal::CHLD) {
-        server.tree.borrow_mut().reap(process.pid);
+    let is_ignored = action.disposition() == Disposition::Ignore;
+    let is_ordinary = signal == Some(Signal::CHLD);
+    if is_ordinary && (is_ignored || action.has(linux::SA_NOCLDWAIT)) {
+        server.tree.borrow_mut().reap(pid);
     }
-    if let Some(signal) = signal {
+    if let Some(signal) = signal
+        && !(is_ordinary && is_ignored)
+    {
+        let (code, details) = told;
         // A standard signal always fits; a real-time one that does not is lost, as on Linux.
-        let _ = send(&parent, child_info(process, signal, status));
+        let _ = send(&parent, SignalInfo { signal, code, details });
     }
     parent.child_news.wake();
 }
 
-fn child_info(process: &Process, signal: Signal, status: ExitStatus) -> SignalInfo {
-    let (code, number) = match status {
-        ExitStatus::Exited(status) => (linux::CLD_EXITED, i32::from(status)),
-        ExitStatus::Killed { signal, dumped: false } => (linux::CLD_KILLED, i32::from(signal.number())),
-        // Without a core file there is none to be told of.
-        ExitStatus::Killed { signal, dumped: true } => (linux::CLD_KILLED, i32::from(signal.number())),
-    };
-    let details = Details::Child { pid: process.pid, uid: process.credentials().uid, status: number };
-    SignalInfo { signal, code: code as i32, details }
-}
-
-/// A child that the first process has inherited.
-fn adopt(server: &Rc<super::Server>, child: Pid) {
-    match server.process(child) {
+/// A child that somebody has inherited.
+fn adopt(dead: &Rc<Process>, orphan: Orphan) {
+    let server = &dead.server;
+    match server.process(orphan.pid) {
         Some(child) => {
             child.update_local_answers();
-            let signal = child.parent_death_signal.get();
-            if let Ok(signal) = Signal::from_number(u64::from(signal)) {
-                let _ = send(&child, SignalInfo::from_kernel(signal));
-            }
+            send_parent_death_signal(&child, dead.pid);
         }
         None => {
-            if let Some(init) = server.process(INIT) {
-                let _ = send(&init, SignalInfo::from_kernel(Signal::CHLD));
-                init.child_news.wake();
-            }
+            let Some(remains) = server.tree.borrow().remains(orphan.pid) else { return };
+            let told = child_details(orphan.pid, remains, &remains.usage);
+            tell_parent(server, (orphan.pid, orphan.parent), Some(Signal::CHLD), told);
         }
+    }
+}
+
+/// `PR_SET_PDEATHSIG`.
+fn send_parent_death_signal(child: &Rc<Process>, parent: Pid) {
+    if let Ok(signal) = Signal::from_number(u64::from(child.parent_death_signal.get())) {
+        let _ = send(child, SignalInfo::from_process(signal, crate::signal::SI_USER, parent, 0));
     }
 }

@@ -4,11 +4,13 @@ mod clone;
 pub mod end;
 pub mod futex;
 pub mod limits;
+pub mod schedule;
 pub mod server;
 #[cfg(test)]
 mod tests;
 pub mod thread;
 pub mod tree;
+pub mod usage;
 
 pub use clone::{CloneRequest, FirstProcess, clone, start_first};
 pub use server::{Server, Snapshot};
@@ -26,6 +28,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use limits::Limits;
 use posix_protocol::shim::LocalAnswers;
+use usage::Usage;
 
 /// The number of a process, thread, group or session.
 pub type Pid = i32;
@@ -57,15 +60,6 @@ pub struct Program {
     pub file: Option<Location>,
 }
 
-/// The number of children's and own time, in ns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// Of threads that have ended.
-    pub own_ns: u64,
-    /// Of children that were waited for.
-    pub children_ns: u64,
-}
-
 /// A Linux process.
 pub struct Process {
     /// The server.
@@ -88,8 +82,10 @@ pub struct Process {
     pub program: RefCell<Program>,
     /// When it began, in ns since the machine's start.
     pub start_ns: u64,
-    /// Time used.
-    pub times: Cell<Times>,
+    /// What threads that have ended have used, and the most memory that was noticed.
+    pub ended_usage: Cell<Usage>,
+    /// What children that were waited for have used.
+    pub children_usage: Cell<Usage>,
     /// Whether it may run.
     pub phase: Cell<Phase>,
     /// Woken when a child has news, or the phase changes.
@@ -106,6 +102,8 @@ pub struct Process {
     pub alarm_generation: Cell<u64>,
     /// Its nice value, -20 (first) to 19 (last).
     pub nice: Cell<i8>,
+    /// Whether others of the same user may look into it (`PR_SET_DUMPABLE`).
+    pub is_dumpable: Cell<bool>,
     /// The signal to get when the parent ends (`PR_SET_PDEATHSIG`); 0 for none.
     pub parent_death_signal: Cell<u8>,
     vm: RefCell<Rc<Vm>>,
@@ -193,10 +191,9 @@ impl Process {
         self.limits.get().soft(resource)
     }
 
-    /// Time its threads have run, in ns.
+    /// Processor time that it has used, in ns.
     pub fn run_time_ns(&self) -> u64 {
-        let live: u64 = self.threads.borrow().iter().map(|thread| thread.machine.run_time_ns()).sum();
-        self.times.get().own_ns.saturating_add(live)
+        self.usage().total_ns()
     }
 
     /// What the shim may tell without asking.

@@ -1,6 +1,8 @@
 //! Threads of programs.
 
+use super::schedule::Schedule;
 use super::{Pid, Process};
+use crate::calls::FutexWait;
 use crate::calls::Until;
 use crate::errno::Result;
 use crate::platform::{Reply, Space, UserThread};
@@ -54,6 +56,12 @@ pub struct Thread {
     pub restart: RefCell<Option<Restart>>,
     /// Waits for something in a system call (`S` in `/proc`).
     pub is_waiting: Cell<bool>,
+    /// How it is to be scheduled.
+    pub schedule: Cell<Schedule>,
+    /// Time that the server has spent on its calls, in ns.
+    pub system_ns: Cell<u64>,
+    /// How often it has waited in a call.
+    pub waits: Cell<u64>,
     /// Whether its shim has been told to ask before it goes back.
     pub is_pending_set: Cell<bool>,
     /// Suspended because its process is stopped.
@@ -89,6 +97,8 @@ pub enum Restart {
         /// Until when.
         until: Until,
     },
+    /// `FUTEX_WAIT` with a timeout.
+    Futex(FutexWait),
 }
 
 impl Thread {

@@ -290,7 +290,7 @@ fn enter(thread: &Rc<Thread>, state: &mut Leaving, info: SignalInfo, action: &Si
     match state.result.take() {
         None => {}
         Some(Ok(value)) => state.context.rax = value,
-        Some(Err(Errno::RESTART)) if action.has(linux::SA_RESTART) => {
+        Some(Err(error)) if error.is_restarted_after(action) => {
             state.context.rip = state.context.rip.wrapping_sub(SYSCALL_BYTES);
             state.context.rax = thread.call_number.get();
         }
@@ -485,7 +485,7 @@ fn tell_parent(process: &Rc<Process>, parent: Pid, code: u32, status: i32) {
     let Some(parent) = process.server.process(parent) else { return };
     let wants_signal = !parent.signals.borrow().action(Signal::CHLD).has(linux::SA_NOCLDSTOP);
     if wants_signal {
-        let details = Details::Child { pid: process.pid, uid: process.credentials().uid, status };
+        let details = Details::Child { pid: process.pid, uid: process.credentials().uid, status, times: [0; 2] };
         // A standard signal always fits.
         let _ = send(&parent, SignalInfo { signal: Signal::CHLD, code: code as i32, details });
     }

@@ -212,6 +212,8 @@ pub enum Details {
         uid: u32,
         /// Exit status or signal.
         status: i32,
+        /// Time that it has used, in the program and in the system, in ticks.
+        times: [u64; 2],
     },
     /// An address that faulted.
     Fault {
@@ -267,9 +269,10 @@ impl SignalInfo {
                 raw.fields[0] = pair(pid, uid);
                 raw.fields[1] = value;
             }
-            Details::Child { pid, uid, status } => {
+            Details::Child { pid, uid, status, times } => {
                 raw.fields[0] = pair(pid, uid);
                 raw.fields[1] = u64::from(status as u32);
+                [raw.fields[2], raw.fields[3]] = times;
             }
             Details::Fault { address } => raw.fields[0] = address,
         }

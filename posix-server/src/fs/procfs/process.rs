@@ -423,14 +423,16 @@ fn stat(snapshot: &Snapshot) -> Result<Vec<u8>> {
         Some(terminal) => (crate::dev::SERIAL.encoded(), terminal.foreground()),
         None => (0, -1),
     };
-    let times = snapshot.process.as_ref().map(|process| process.times.get()).unwrap_or_default();
+    let usage = snapshot.process.as_ref().map(|process| process.usage()).unwrap_or_default();
+    let children = snapshot.process.as_ref().map(|process| process.children_usage.get()).unwrap_or_default();
     let mut text = String::new();
     add!(text, "{} ({}) ", snapshot.pid, String::from_utf8_lossy(&snapshot.name));
     add!(text, "{} {} {} {} ", char::from(snapshot.state), snapshot.parent, snapshot.group, snapshot.session);
     // Flags, and faults: minor, major, of the process and of its children.
     add!(text, "{terminal_number} {foreground} 0 0 0 0 0 ");
     // Time of the process in user and system mode, and that of its children.
-    add!(text, "{} 0 {} 0 ", snapshot.run_time_ns / NS_PER_TICK, times.children_ns / NS_PER_TICK);
+    add!(text, "{} {} ", usage.user_ns / NS_PER_TICK, usage.system_ns / NS_PER_TICK);
+    add!(text, "{} {} ", children.user_ns / NS_PER_TICK, children.system_ns / NS_PER_TICK);
     // Priority, nice value, threads, an obsolete field, start.
     add!(text, "20 0 {} 0 {} ", snapshot.threads, snapshot.start_ns / NS_PER_TICK);
     add!(text, "{} {} {} ", snapshot.virtual_bytes, snapshot.resident_pages, u64::MAX);

@@ -3,7 +3,7 @@
 use super::memory::{Account, Space};
 use super::{Executor, errno, errno_of_fork};
 use crate::errno::Result;
-use crate::platform::{Registers, ThreadEvent};
+use crate::platform::{Registers, ThreadEvent, Urgency};
 use futures_util::future::{Either, select};
 use quire_api::abi::thread::{EXCEPTION_LABEL, ExceptionKind, ExceptionVerdict, Reflection, ThreadFlags, ThreadState};
 use quire_api::executor::{Messages, ThreadEnd};
@@ -11,6 +11,11 @@ use quire_api::{ChannelEndpoint, Error, Handle, HandleTable, Message, Rights, Th
 
 /// What a shim can do with its end of the channel.
 const SHIM_RIGHTS: Rights = Rights::SEND;
+
+/// The kernel's priority of new threads. Servers have 20, so that three levels are between.
+const ORDINARY_PRIORITY: u8 = 16;
+/// How many of the 99 real-time priorities share a level.
+const LEVELS_IN_ONE: u8 = 34;
 
 /// The handles that a process's shim can use.
 pub struct Table(HandleTable);
@@ -135,6 +140,16 @@ impl UserThread {
     /// Time that it has run, in ns.
     pub fn run_time_ns(&self) -> u64 {
         self.thread.info().map_or(0, |info| info.run_time_ns)
+    }
+
+    /// Says who runs first. The kernel has few levels between ordinary programs and servers; they share them.
+    pub fn set_urgency(&self, urgency: Urgency) {
+        let priority = match urgency {
+            Urgency::Ordinary => ORDINARY_PRIORITY,
+            Urgency::RealTime(level) => ORDINARY_PRIORITY + 1 + level / LEVELS_IN_ONE,
+        };
+        // A thread that has ended is in nobody's way.
+        let _ = self.thread.set_priority(priority);
     }
 
     /// Gives it a name for the kernel's dumps.

@@ -22,6 +22,7 @@ pub mod exec;
 pub mod file;
 pub mod fs;
 pub mod host_link;
+pub mod mqueue;
 pub mod pipe;
 pub mod platform;
 pub mod process;

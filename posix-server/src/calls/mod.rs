@@ -19,6 +19,7 @@ mod memory;
 mod metadata;
 mod misc;
 pub mod missing;
+mod mqueue;
 mod names;
 mod poll;
 mod process;
@@ -107,6 +108,7 @@ const ALL: &[&[SystemCall]] = &[
     memory::CALLS,
     metadata::CALLS,
     misc::CALLS,
+    mqueue::CALLS,
     names::CALLS,
     poll::CALLS,
     process::CALLS,

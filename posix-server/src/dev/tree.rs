@@ -27,7 +27,7 @@ const LINKS: [(&str, &str); 4] = [
 ];
 
 /// Directories: name, permissions.
-const DIRECTORIES: [(&str, u32); 2] = [("shm", 0o1777), ("pts", 0o755)];
+const DIRECTORIES: [(&str, u32); 3] = [("shm", 0o1777), ("pts", 0o755), ("mqueue", 0o755)];
 
 /// A file system with the device nodes.
 pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {

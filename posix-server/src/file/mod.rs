@@ -230,6 +230,16 @@ pub trait FileOps {
         None
     }
 
+    /// The message queue that it is, if it is one.
+    fn message_queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {
+        None
+    }
+
+    /// A process has closed a descriptor of it.
+    fn closed_by(&self, pid: Pid) {
+        let _ = pid;
+    }
+
     /// When a read in vain that has waited since `since_ns` gives up and reads nothing, on the clock of `platform::now_ns`.
     fn read_deadline_ns(&self, since_ns: u64) -> Option<u64> {
         let _ = since_ns;
@@ -319,6 +329,7 @@ impl OpenFile {
 
     /// A process has closed a descriptor of it: as POSIX says, all record locks of the process on the file go.
     pub fn release_record_locks(&self, pid: Pid) {
+        self.ops.closed_by(pid);
         if let Some(locks) = self.inode.locks_if_any() {
             locks.unlock(Owner::Process(pid), 0, u64::MAX);
         }

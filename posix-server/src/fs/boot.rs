@@ -5,12 +5,13 @@
 
 use super::content::{Content, MakeMemory};
 use super::walk::{Actor, LastLink, Walk};
-use super::{Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, Namespace, Times, devpts, procfs, tmpfs};
+use super::{Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, Times, devpts, procfs, tmpfs};
 use crate::cred::Credentials;
 use crate::dev;
 use crate::errno::{Errno, Result};
 use crate::file::{FdTable, FileOps, OnExec, OpenFile};
 use crate::host_link::{HostInput, HostLink, HostOutput, Output};
+use crate::mqueue::MQUEUE;
 use crate::pipe::Pipe;
 use crate::process::{Pid, Server};
 use crate::tty::sessions::ServerControl;
@@ -127,6 +128,8 @@ pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let control = Rc::new(ServerControl(Rc::downgrade(server)));
     let (ptys, ptys_root) = devpts::new(devpts::Options::parse(devpts::USUAL_OPTIONS)?, control.clone());
     mount(namespace, b"/dev/pts", &ptys, ptys_root)?;
+    let (queues, queues_root) = namespace.instance(&MQUEUE, &MountRequest { server, options: b"" })?;
+    mount(namespace, b"/dev/mqueue", &queues, queues_root)?;
     let (processes, processes_root) = procfs::new(server);
     mount(namespace, b"/proc", &processes, processes_root)?;
     let terminal = Terminal::new(Kind::Serial, dev::SERIAL, control);

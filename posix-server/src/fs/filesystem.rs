@@ -7,6 +7,7 @@ use super::mount_options::TmpfsOptions;
 use super::{Dentry, DeviceNumber, devpts, procfs, tmpfs};
 use crate::dev;
 use crate::errno::{Errno, Result};
+use crate::mqueue::MQUEUE;
 use crate::platform::{self, Account};
 use crate::process::Server;
 use alloc::rc::Rc;
@@ -107,7 +108,7 @@ pub(super) static ANONYMOUS: FileSystemType = FileSystemType {
 };
 
 /// All types, for `/proc/filesystems` and `mount`.
-pub static TYPES: &[&FileSystemType] = &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &PROC, &PIPEFS, &ANONYMOUS];
+pub static TYPES: &[&FileSystemType] = &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &PIPEFS, &ANONYMOUS];
 
 /// The type of a name. `ENODEV`.
 pub fn type_named(name: &[u8]) -> Result<&'static FileSystemType> {

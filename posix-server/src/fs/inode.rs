@@ -108,6 +108,17 @@ pub trait Directory {
         None
     }
 
+    /// What `open` makes where it is to make a file.
+    fn new_file(&self, maker: &Credentials) -> Result<Body> {
+        let _ = maker;
+        Ok(Body::Regular(Content::empty()))
+    }
+
+    /// The message queues, if it is their directory.
+    fn queues(&self) -> Option<&crate::mqueue::QueueDirectory> {
+        None
+    }
+
     /// The directory as one whose names can be changed.
     fn names(&self) -> Option<&super::tmpfs::Names> {
         None
@@ -142,6 +153,11 @@ pub trait Link {
 pub trait Generator {
     /// The content, for one opening of the file.
     fn generate(&self) -> Result<Vec<u8>>;
+
+    /// The message queue that it tells of, if it does: then opening the file opens that.
+    fn queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {
+        None
+    }
 }
 
 /// What an inode is.

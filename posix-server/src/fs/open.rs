@@ -11,6 +11,7 @@ use crate::dev::{self, Devices};
 use crate::errno::{Errno, Result};
 use crate::file::io::put_text;
 use crate::file::{AccessMode, Destination, FileOps, OpenFile, PollEvents, Positioning, Source};
+use crate::mqueue::QueueFile;
 use crate::pipe::{Pipe, PipeEnd};
 use crate::tty::Terminal;
 use alloc::rc::Rc;
@@ -164,7 +165,8 @@ fn find_or_create(
 }
 
 fn create_regular(actor: Actor<'_>, parent: &Parent, permissions: u32) -> Result<Location> {
-    match change::create(actor, parent, permissions, New::Node(Body::Regular(Content::empty()))) {
+    let body = parent.directory.inode().directory()?.new_file(actor.credentials)?;
+    match change::create(actor, parent, permissions, New::Node(body)) {
         // Where no names can be made, `open` says so in another way than `mkdir`.
         Err(Errno::EPERM) if parent.directory.inode().directory()?.ptys().is_some() => Err(Errno::EACCES),
         Err(Errno::EPERM) => Err(Errno::ENOENT),
@@ -239,7 +241,10 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32)
             Rc::new(ops)
         }
         Body::Directory(_) => Rc::new(OpenDirectory),
-        Body::Generated(_) => Rc::new(GeneratedFile { inode: inode.clone(), text: RefCell::new(None) }),
+        Body::Generated(generator) => match generator.queue() {
+            Some(queue) => Rc::new(QueueFile::new(queue)),
+            None => Rc::new(GeneratedFile { inode: inode.clone(), text: RefCell::new(None) }),
+        },
         Body::CharacterDevice(device) => dev::open(opener, &place, *device)?,
         Body::BlockDevice(_) | Body::Socket | Body::Anonymous => return Err(Errno::ENXIO),
         Body::Fifo(cell) => {

@@ -51,6 +51,24 @@ impl Names {
         self.table.borrow().by_name.is_empty()
     }
 
+    /// Shows them from a position on, until `each` stops.
+    pub fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) {
+        let table = self.table.borrow();
+        for (position, dentry) in table.by_position.range(from..) {
+            let name = dentry.name();
+            let inode = dentry.inode();
+            let entry = Entry {
+                name: &name,
+                inode: inode.number(),
+                file_type: inode.body().file_type(),
+                next: position.saturating_add(1),
+            };
+            if each(entry) == Listing::Stop {
+                break;
+            }
+        }
+    }
+
     /// What `stat` shows as the size.
     pub fn size_bytes(&self) -> u64 {
         (self.table.borrow().by_name.len() as u64 + FIRST_ENTRY) * BYTES_PER_NAME
@@ -73,6 +91,11 @@ impl Names {
     }
 }
 
+/// `ENAMETOOLONG` if it can't be the name of a file.
+pub fn check_name(name: &[u8]) -> Result<()> {
+    if name.len() > NAME_MAX as usize { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
+}
+
 /// A directory in memory.
 struct TmpfsDirectory {
     names: Names,
@@ -80,27 +103,12 @@ struct TmpfsDirectory {
 
 impl Directory for TmpfsDirectory {
     fn lookup(&self, _this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>> {
-        if name.len() > NAME_MAX as usize {
-            return Err(Errno::ENAMETOOLONG);
-        }
+        check_name(name)?;
         self.names.get(name).ok_or(Errno::ENOENT)
     }
 
     fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()> {
-        let table = self.names.table.borrow();
-        for (position, dentry) in table.by_position.range(from..) {
-            let name = dentry.name();
-            let inode = dentry.inode();
-            let entry = Entry {
-                name: &name,
-                inode: inode.number(),
-                file_type: inode.body().file_type(),
-                next: position.saturating_add(1),
-            };
-            if each(entry) == Listing::Stop {
-                break;
-            }
-        }
+        self.names.list(from, each);
         Ok(())
     }
 

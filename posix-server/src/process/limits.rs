@@ -12,6 +12,8 @@ pub const UNLIMITED: u64 = u64::MAX;
 const DEFAULT_FILES: Limit = Limit { soft: 1024, hard: 1 << 20 };
 /// The largest number of descriptors that may be asked for (`/proc/sys/fs/nr_open`).
 const MAX_FILES: u64 = 1 << 20;
+/// How much the message queues of a user may count for, in bytes (`MQ_BYTES_MAX` of Linux).
+pub const MESSAGE_QUEUE_BYTES: u64 = 819_200;
 /// The default limit of the stack, in bytes.
 pub const DEFAULT_STACK_BYTES: u64 = 8 << 20;
 
@@ -39,6 +41,7 @@ impl Limits {
         let mut limits = Self([Limit::NONE; COUNT]);
         limits.put(linux::RLIMIT_NOFILE, DEFAULT_FILES);
         limits.put(linux::RLIMIT_STACK, Limit { soft: DEFAULT_STACK_BYTES, hard: UNLIMITED });
+        limits.put(linux::RLIMIT_MSGQUEUE, Limit { soft: MESSAGE_QUEUE_BYTES, hard: MESSAGE_QUEUE_BYTES });
         limits.put(linux::RLIMIT_CORE, Limit { soft: 0, hard: UNLIMITED });
         limits.put(linux::RLIMIT_NPROC, Limit { soft: processes, hard: processes });
         limits

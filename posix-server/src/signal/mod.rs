@@ -237,6 +237,8 @@ pub struct SignalInfo {
 pub const SI_USER: i32 = linux::SI_USER as i32;
 /// `si_code` of signals that the kernel sent.
 pub const SI_KERNEL: i32 = linux::SI_KERNEL as i32;
+/// `si_code` of a message that has come to a queue.
+pub const SI_MESGQ: i32 = linux::SI_MESGQ;
 /// `si_code` of `tkill` and `tgkill`.
 pub const SI_TKILL: i32 = linux::SI_TKILL;
 

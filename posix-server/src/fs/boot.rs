@@ -5,7 +5,10 @@
 
 use super::content::{Content, MakeMemory};
 use super::walk::{Actor, LastLink, Walk};
-use super::{Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, Times, devpts, procfs, tmpfs};
+use super::{
+    Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, Times, devpts, procfs,
+    tmpfs,
+};
 use crate::cred::Credentials;
 use crate::dev;
 use crate::errno::{Errno, Result};

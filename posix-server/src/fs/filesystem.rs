@@ -108,7 +108,8 @@ pub(super) static ANONYMOUS: FileSystemType = FileSystemType {
 };
 
 /// All types, for `/proc/filesystems` and `mount`.
-pub static TYPES: &[&FileSystemType] = &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &PIPEFS, &ANONYMOUS];
+pub static TYPES: &[&FileSystemType] =
+    &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &PIPEFS, &ANONYMOUS];
 
 /// The type of a name. `ENODEV`.
 pub fn type_named(name: &[u8]) -> Result<&'static FileSystemType> {

@@ -24,6 +24,8 @@ const DEFAULT_SLOTS: usize = 16;
 
 /// How large a pipe can be made: `/proc/sys/fs/pipe-max-size` of Linux.
 const MAX_CAPACITY_BYTES: usize = 1 << 20;
+/// How large the superuser can make it.
+const LARGEST_CAPACITY_BYTES: usize = 1 << 31;
 
 #[derive(Debug)]
 struct Slot {
@@ -216,8 +218,8 @@ impl Pipe {
     }
 
     /// Changes that (`F_SETPIPE_SZ`), rounded up to a power of two of pages. `EPERM` above the limit, `EBUSY` if more is in it.
-    pub fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
-        if bytes > MAX_CAPACITY_BYTES {
+    pub fn set_capacity(&self, bytes: usize, privileged: bool) -> Result<usize, Errno> {
+        if bytes > MAX_CAPACITY_BYTES && !privileged || bytes > LARGEST_CAPACITY_BYTES {
             return Err(Errno::EPERM);
         }
         let capacity = self.ring.borrow_mut().resize(bytes)?;
@@ -438,10 +440,10 @@ mod tests {
     #[test]
     fn the_capacity_is_rounded_up_and_not_below_the_content() {
         let (_reader, writer) = ends();
-        assert_eq!(writer.pipe.set_capacity(5000), Ok(8192));
-        assert_eq!(writer.pipe.set_capacity(MAX_CAPACITY_BYTES + 1), Err(Errno::EPERM));
+        assert_eq!(writer.pipe.set_capacity(5000, false), Ok(8192));
+        assert_eq!(writer.pipe.set_capacity(MAX_CAPACITY_BYTES + 1, false), Err(Errno::EPERM));
         assert_eq!(write(&writer, &vec![0; 9000]).unwrap(), 8192);
-        assert_eq!(writer.pipe.set_capacity(1), Err(Errno::EBUSY));
+        assert_eq!(writer.pipe.set_capacity(1, false), Err(Errno::EBUSY));
     }
 
     proptest! {

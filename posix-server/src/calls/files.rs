@@ -1,32 +1,26 @@
 //! Calls on descriptors: opening, closing, duplicating, positions, flags, pipes, listing directories.
 
-use super::blocking::{self, Woken, file, usable_file};
-use super::{Outcome, SystemCall, locks, names, tty};
+use super::blocking::{file, usable_file};
+use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, FdTable, OnExec, OpenFile, Positioning, StatusFlags};
+use crate::fs::content::Sought;
 use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Listing};
-use crate::fs::open::{self, Opened, Opener, PeerWait};
-use crate::fs::walk::Actor;
 use crate::fs::{Inode, Location};
 use crate::pipe::{Pipe, PipeEnd};
 use crate::process::Thread;
 use crate::user::UserPtr;
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
-    SystemCall::new(linux::__NR_open, open),
-    SystemCall::new(linux::__NR_openat, openat),
-    SystemCall::new(linux::__NR_creat, creat),
     SystemCall::new(linux::__NR_close, |thread, args| Outcome::Return(close(thread, args))),
     SystemCall::new(linux::__NR_close_range, |thread, args| Outcome::Return(close_range(thread, args))),
     SystemCall::new(linux::__NR_dup, |thread, args| Outcome::Return(dup(thread, args))),
     SystemCall::new(linux::__NR_dup2, |thread, args| Outcome::Return(dup2(thread, args))),
     SystemCall::new(linux::__NR_dup3, |thread, args| Outcome::Return(dup3(thread, args))),
-    SystemCall::new(linux::__NR_fcntl, fcntl),
     SystemCall::new(linux::__NR_lseek, |thread, args| Outcome::Return(lseek(thread, args))),
     SystemCall::new(linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
     SystemCall::new(linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
@@ -58,56 +52,6 @@ pub(super) fn install(thread: &Rc<Thread>, file: Rc<OpenFile>, flags: u32) -> Re
     let limit = descriptor_limit(thread);
     let fd = thread.process.files.borrow_mut().insert(file, 0, on_exec(flags), limit)?;
     Ok(fd as u64)
-}
-
-fn open(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    begin_open(thread, names::CURRENT_DIRECTORY, args[0], args[1] as u32, args[2] as u32)
-}
-
-fn creat(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    let flags = linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC;
-    begin_open(thread, names::CURRENT_DIRECTORY, args[0], flags, args[1] as u32)
-}
-
-fn openat(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    begin_open(thread, args[0], args[1], args[2] as u32, args[3] as u32)
-}
-
-fn begin_open(thread: &Rc<Thread>, directory: u64, path: u64, flags: u32, permissions: u32) -> Outcome {
-    let opened = (|| {
-        let path = UserPtr::new(&thread.space(), path).read_path()?;
-        thread.process.files.borrow().check_room(descriptor_limit(thread))?;
-        let start = names::start(thread, directory, &path)?;
-        let context = thread.process.fs.borrow().clone();
-        let credentials = thread.process.credentials();
-        let terminal = thread.server().controlling_terminal(thread.process.session());
-        let opener = Opener {
-            actor: Actor { context: &context, credentials: &credentials },
-            devices: context.namespace.devices(),
-            terminal: terminal.as_ref(),
-        };
-        open::open(opener, &start, &path, flags, permissions)
-    })();
-    match opened {
-        Ok(Opened::File(file)) => {
-            tty::opened(thread, &file, flags);
-            Outcome::Return(install(thread, file, flags))
-        }
-        Ok(Opened::Waiting(file, peer)) => Outcome::Block(Box::pin(wait_for_peer(thread.clone(), file, peer, flags))),
-        Err(errno) => Outcome::Return(Err(errno)),
-    }
-}
-
-async fn wait_for_peer(thread: Rc<Thread>, file: Rc<OpenFile>, peer: PeerWait, flags: u32) -> Result<u64> {
-    loop {
-        let listener = peer.pipe().changed().listen();
-        if peer.is_over() {
-            return install(&thread, file, flags);
-        }
-        if blocking::wait(&thread, listener, None).await == Woken::Interrupted {
-            return Err(Errno::RESTART);
-        }
-    }
 }
 
 /// Closes a file that has left a table: record locks of the process on it go.
@@ -172,68 +116,6 @@ fn replace(thread: &Rc<Thread>, old: u64, new: u64, on_exec: OnExec) -> Result<u
     Ok(new as u64)
 }
 
-fn fcntl(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    let (fd, argument) = (args[0] as i32, args[2]);
-    let file = match file(thread, args[0]) {
-        Ok(file) => file,
-        Err(errno) => return Outcome::Return(Err(errno)),
-    };
-    let command = args[1] as u32;
-    let result = match command {
-        linux::F_DUPFD => duplicate_above(thread, file, argument, OnExec::Keep),
-        linux::F_DUPFD_CLOEXEC => duplicate_above(thread, file, argument, OnExec::Close),
-        linux::F_GETFD => {
-            let close = thread.process.files.borrow().on_exec(fd);
-            close.map(|close| if close == OnExec::Close { u64::from(linux::FD_CLOEXEC) } else { 0 })
-        }
-        linux::F_SETFD => {
-            let close = if argument & u64::from(linux::FD_CLOEXEC) != 0 { OnExec::Close } else { OnExec::Keep };
-            thread.process.files.borrow_mut().set_on_exec(fd, close).map(|()| 0)
-        }
-        linux::F_GETFL => Ok(u64::from(file.flags())),
-        _ if file.access() == AccessMode::Path => Err(Errno::EBADF),
-        linux::F_SETFL => set_status(thread, &file, argument as u32),
-        linux::F_GETOWN => Ok(file.owner() as i64 as u64),
-        linux::F_SETOWN => {
-            file.set_owner(argument as i32);
-            Ok(0)
-        }
-        linux::F_GETPIPE_SZ => file.ops().pipe().map(|pipe| pipe.capacity() as u64).ok_or(Errno::EBADF),
-        linux::F_SETPIPE_SZ => set_pipe_size(&file, argument),
-        linux::F_GETLK
-        | linux::F_SETLK
-        | linux::F_SETLKW
-        | linux::F_OFD_GETLK
-        | linux::F_OFD_SETLK
-        | linux::F_OFD_SETLKW => return locks::fcntl(thread, file, command, argument),
-        _ => Err(Errno::EINVAL),
-    };
-    Outcome::Return(result)
-}
-
-fn duplicate_above(thread: &Rc<Thread>, file: Rc<OpenFile>, minimum: u64, on_exec: OnExec) -> Result<u64> {
-    let limit = descriptor_limit(thread);
-    let minimum = u32::try_from(minimum).ok().filter(|minimum| u64::from(*minimum) < limit).ok_or(Errno::EINVAL)?;
-    thread.process.files.borrow_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
-}
-
-fn set_status(thread: &Rc<Thread>, file: &OpenFile, flags: u32) -> Result<u64> {
-    let status = StatusFlags::from_bits_truncate(flags);
-    let gains = status.difference(file.status());
-    let owns = thread.process.credentials().is_owner_or_privileged(file.inode().uid());
-    if gains.contains(StatusFlags::NO_ACCESS_TIME) && !owns {
-        return Err(Errno::EPERM);
-    }
-    file.set_status(status);
-    Ok(0)
-}
-
-fn set_pipe_size(file: &OpenFile, bytes: u64) -> Result<u64> {
-    let pipe = file.ops().pipe().ok_or(Errno::EBADF)?;
-    let bytes = u32::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or(Errno::EINVAL)?;
-    pipe.set_capacity(bytes as usize).map(|capacity| capacity as u64)
-}
-
 fn lseek(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     let file = usable_file(thread, args[0])?;
     let (offset, whence) = (args[1] as i64, args[2] as u32);
@@ -257,14 +139,25 @@ fn lseek(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
                 linux::SEEK_SET => 0,
                 linux::SEEK_CUR => file.position(),
                 linux::SEEK_END => size,
-                _ if offset < 0 || offset as u64 >= size => return Err(Errno::ENXIO),
-                linux::SEEK_DATA => 0,
-                // All of a file counts as data; the only hole is behind its end.
-                _ => return move_position(&file, size, 0),
+                _ => return seek_data(&file, offset, whence),
             };
             move_position(&file, base, offset)
         }
     }
+}
+
+/// `SEEK_DATA` and `SEEK_HOLE`. Where nothing is known of holes, all is data up to the end.
+fn seek_data(file: &OpenFile, offset: i64, whence: u32) -> Result<u64> {
+    let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+    let size = file.inode().size();
+    let found = match file.inode().content() {
+        Some(content) if whence == linux::SEEK_DATA => content.seek(offset, Sought::Data)?,
+        Some(content) => content.seek(offset, Sought::Hole)?,
+        None if offset >= size => return Err(Errno::ENXIO),
+        None if whence == linux::SEEK_DATA => offset,
+        None => size,
+    };
+    move_position(file, found, 0)
 }
 
 fn move_position(file: &OpenFile, base: u64, offset: i64) -> Result<u64> {
@@ -355,7 +248,9 @@ fn getdents64(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     }
     UserPtr::new(&thread.space(), args[1]).write_bytes(&records.bytes)?;
     file.set_position(records.next);
-    file.inode().touch_accessed();
+    if !file.status().contains(StatusFlags::NO_ACCESS_TIME) {
+        location.touch_accessed();
+    }
     Ok(records.bytes.len() as u64)
 }
 

@@ -4,6 +4,7 @@ use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::dev;
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
+use crate::fs::MountFlags;
 use crate::fs::content::MAX_SIZE_BYTES;
 use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
 use crate::process::Thread;
@@ -129,15 +130,23 @@ fn file_content(
             Sharing::Shared => Err(Errno::ENODEV),
         };
     }
-    let memory = inode.content().ok_or(Errno::ENODEV)?.memory()?;
+    let content = inode.content().ok_or(Errno::ENODEV)?;
+    let memory = content.memory()?;
     if offset.checked_add(length).is_none_or(|end| end > MAX_SIZE_BYTES) {
         return Err(Errno::EOVERFLOW);
     }
     let mut allowed = Protection::all();
-    if sharing == Sharing::Shared && !access.can_write() {
+    let no_execute = file.location().is_some_and(|place| place.mount.flags().contains(MountFlags::NO_EXECUTE));
+    if no_execute && protection.contains(Protection::EXECUTE) {
+        return Err(Errno::EPERM);
+    }
+    allowed.set(Protection::EXECUTE, !no_execute);
+    if sharing == Sharing::Shared && !(access.can_write() && content.allows_stores(needs_write)?) {
         allowed.remove(Protection::WRITE);
     }
-    let mapped = MappedFile { memory, inode: inode.clone(), location: file.location().cloned() };
+    let writable =
+        (sharing == Sharing::Shared && allowed.contains(Protection::WRITE)).then(|| content.begin_writable_mapping());
+    let mapped = MappedFile { memory, inode: inode.clone(), location: file.location().cloned(), writable };
     Ok((Content::File(Rc::new(mapped), offset), allowed))
 }
 

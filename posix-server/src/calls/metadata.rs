@@ -5,10 +5,11 @@ use super::names::{CURRENT_DIRECTORY, place, start};
 use super::{Outcome, SystemCall};
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};
+use crate::file::OpenFile;
 use crate::fs::content::MAX_SIZE_BYTES;
 use crate::fs::inode::{PERMISSION_BITS, TimeNs, now};
 use crate::fs::walk::{Actor, LastLink, Walk};
-use crate::fs::{Body, Inode, Location, MAX_INODES};
+use crate::fs::{Inode, Location, MountFlags};
 use crate::platform;
 use crate::process::Thread;
 use crate::signal::{Signal, SignalInfo, deliver};
@@ -47,7 +48,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_utime, |t, a| Outcome::Return(utime(t, a))),
     SystemCall::new(linux::__NR_truncate, |t, a| Outcome::Return(truncate(t, a))),
     SystemCall::new(linux::__NR_ftruncate, |t, a| Outcome::Return(ftruncate(t, a))),
-    SystemCall::new(linux::__NR_fallocate, |t, a| Outcome::Return(fallocate(t, a))),
 ];
 
 const NO_FOLLOW: u64 = linux::AT_SYMLINK_NOFOLLOW as u64;
@@ -113,8 +113,31 @@ impl Stat {
     }
 }
 
+/// A file, and the place that it was found at, if it has one.
+pub(super) struct Found {
+    /// The file.
+    pub inode: Rc<Inode>,
+    /// The place.
+    pub place: Option<Location>,
+}
+
+impl Found {
+    fn at(place: Location) -> Self {
+        Self { inode: place.inode().clone(), place: Some(place) }
+    }
+
+    pub(super) fn of(file: &OpenFile) -> Self {
+        Self { inode: file.inode().clone(), place: file.location().cloned() }
+    }
+
+    /// `EROFS` if its mount lets nothing change.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.place.as_ref().map_or(Ok(()), Location::check_writable)
+    }
+}
+
 /// The place that a descriptor, or a path from it, names; with `AT_EMPTY_PATH` in `flags`, an empty path is the descriptor.
-fn inode_at(thread: &Rc<Thread>, directory: u64, pointer: u64, flags: u32) -> Result<Rc<Inode>> {
+pub(super) fn find(thread: &Rc<Thread>, directory: u64, pointer: u64, flags: u32) -> Result<Found> {
     let allows_empty = flags & linux::AT_EMPTY_PATH != 0;
     let path = if pointer == 0 && allows_empty {
         alloc::vec::Vec::new()
@@ -122,17 +145,17 @@ fn inode_at(thread: &Rc<Thread>, directory: u64, pointer: u64, flags: u32) -> Re
         UserPtr::new(&thread.space(), pointer).read_path()?
     };
     if path.is_empty() && allows_empty {
-        return inode_of_descriptor(thread, directory);
+        return find_descriptor(thread, directory);
     }
     let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
-    Ok(place(thread, directory, &path, last)?.inode().clone())
+    place(thread, directory, &path, last).map(Found::at)
 }
 
-fn inode_of_descriptor(thread: &Rc<Thread>, fd: u64) -> Result<Rc<Inode>> {
+fn find_descriptor(thread: &Rc<Thread>, fd: u64) -> Result<Found> {
     if fd as i32 == linux::AT_FDCWD {
-        return Ok(thread.process.fs.borrow().cwd.inode().clone());
+        return Ok(Found::at(thread.process.fs.borrow().cwd.clone()));
     }
-    Ok(file(thread, fd)?.inode().clone())
+    Ok(Found::of(&*file(thread, fd)?))
 }
 
 fn write_stat(thread: &Rc<Thread>, pointer: u64, inode: &Inode) -> Result<u64> {
@@ -157,8 +180,8 @@ fn fstatat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if flags & !allowed != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(thread, args[0], args[1], flags)?;
-    write_stat(thread, args[2], &inode)
+    let found = find(thread, args[0], args[1], flags)?;
+    write_stat(thread, args[2], &found.inode)
 }
 
 /// `struct statx_timestamp`.
@@ -216,11 +239,34 @@ fn statx(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if mask & linux::STATX__RESERVED != 0 || flags & !allowed != 0 || contradicts {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(thread, args[0], args[1], flags)?;
+    let found = find(thread, args[0], args[1], flags)?;
+    let record = statx_record(&found, mask);
+    UserPtr::new(&thread.space(), args[4]).write(&record)?;
+    Ok(0)
+}
+
+/// Flags that a file may have, and that are told even if it has none of them.
+const KNOWN_ATTRIBUTES: u32 = linux::STATX_ATTR_IMMUTABLE
+    | linux::STATX_ATTR_APPEND
+    | linux::STATX_ATTR_NODUMP
+    | linux::STATX_ATTR_AUTOMOUNT
+    | linux::STATX_ATTR_MOUNT_ROOT
+    | linux::STATX_ATTR_DAX;
+
+fn statx_record(found: &Found, wanted: u32) -> Statx {
+    let inode = &found.inode;
     let times = inode.times();
     let (device, represented) = (inode.filesystem().device(), inode.device());
-    let record = Statx {
-        mask: linux::STATX_BASIC_STATS | linux::STATX_BTIME,
+    let is_mount_root = found.place.as_ref().is_some_and(Location::is_mount_root);
+    // Every mount's number is its own for good, so both kinds of number are the same.
+    let mount_mask =
+        if wanted & linux::STATX_MNT_ID_UNIQUE != 0 { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
+    let born = if inode.filesystem().is_stored() { linux::STATX_BTIME } else { 0 };
+    Statx {
+        mask: linux::STATX_BASIC_STATS | born | mount_mask,
+        attributes: if is_mount_root { u64::from(linux::STATX_ATTR_MOUNT_ROOT) } else { 0 },
+        attributes_mask: u64::from(KNOWN_ATTRIBUTES),
+        mount: found.place.as_ref().map_or(0, |place| place.mount.id()),
         preferred_io: PREFERRED_IO_BYTES as u32,
         links: inode.links(),
         uid: inode.uid(),
@@ -238,9 +284,7 @@ fn statx(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         device_major: device.major,
         device_minor: device.minor,
         ..Statx::default()
-    };
-    UserPtr::new(&thread.space(), args[4]).write(&record)?;
-    Ok(0)
+    }
 }
 
 /// `struct statfs`.
@@ -261,40 +305,60 @@ struct StatFs {
     spare: [u64; 4],
 }
 
-fn write_statfs(thread: &Rc<Thread>, pointer: u64, inode: &Inode) -> Result<u64> {
+/// The flags of a mount as `statfs` shows them.
+const SHOWN_FLAGS: [(MountFlags, u64); 7] = [
+    (MountFlags::READ_ONLY, 0x1),
+    (MountFlags::NO_SET_ID, 0x2),
+    (MountFlags::NO_DEVICES, 0x4),
+    (MountFlags::NO_EXECUTE, 0x8),
+    (MountFlags::NO_ACCESS_TIME, 0x400),
+    (MountFlags::NO_DIRECTORY_ACCESS_TIME, 0x800),
+    (MountFlags::RELATIVE_ACCESS_TIME, 0x1000),
+];
+
+fn statfs_flags(found: &Found) -> u64 {
     /// `ST_VALID`: the flags mean something.
     const VALID: u64 = 0x20;
-    let filesystem = inode.filesystem();
+    /// `ST_NOSYMFOLLOW`.
+    const NO_LINKS: u64 = 0x2000;
+    let mut flags = found.place.as_ref().map(|place| place.mount.flags()).unwrap_or_default();
+    flags.set(MountFlags::READ_ONLY, found.check_writable().is_err());
+    let links = if flags.contains(MountFlags::NO_LINKS) { NO_LINKS } else { 0 };
+    let shown = SHOWN_FLAGS.iter().filter(|(flag, _)| flags.contains(*flag));
+    shown.fold(VALID | links, |all, (_, shown)| all | shown)
+}
+
+fn write_statfs(thread: &Rc<Thread>, pointer: u64, found: &Found) -> Result<u64> {
+    let filesystem = found.inode.filesystem();
     let mut record = StatFs {
         magic: filesystem.kind().magic,
         block_bytes: platform::PAGE_SIZE,
         fragment_bytes: platform::PAGE_SIZE,
         id: filesystem.device().encoded(),
         name_max: u64::from(linux::NAME_MAX),
-        flags: VALID,
+        flags: statfs_flags(found),
         ..StatFs::default()
     };
     if filesystem.is_stored() {
-        let (total, free) = platform::frames();
+        let (total, free) = filesystem.pages();
         record.blocks = total;
         record.blocks_free = free;
         record.blocks_available = free;
-        record.inodes = MAX_INODES;
-        record.inodes_free = MAX_INODES.saturating_sub(filesystem.inodes());
+        record.inodes = filesystem.max_inodes();
+        record.inodes_free = filesystem.max_inodes().saturating_sub(filesystem.inodes());
     }
     UserPtr::new(&thread.space(), pointer).write(&record)?;
     Ok(0)
 }
 
 fn statfs(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
-    let path = UserPtr::new(&thread.space(), args[0]).read_path()?;
-    let place = place(thread, CURRENT_DIRECTORY, &path, LastLink::Follow)?;
-    write_statfs(thread, args[1], place.inode())
+    let found = find(thread, CURRENT_DIRECTORY, args[0], 0)?;
+    write_statfs(thread, args[1], &found)
 }
 
 fn fstatfs(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let file = file(thread, args[0])?;
-    write_statfs(thread, args[1], file.inode())
+    write_statfs(thread, args[1], &Found::of(&file))
 }
 
 fn access(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u32) -> Result<u64> {
@@ -308,17 +372,33 @@ fn access(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u
     let credentials: Credentials =
         if flags & linux::AT_EACCESS != 0 { (*effective).clone() } else { effective.with_real_ids() };
     if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
-        let inode = inode_of_descriptor(thread, directory)?;
-        return inode.check_access(&credentials, want).map(|()| 0);
+        return check_access(&find_descriptor(thread, directory)?, &credentials, want);
     }
     let start = start(thread, directory, &path)?;
     let context = thread.process.fs.borrow().clone();
     let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
     let place = Walk::new(Actor { context: &context, credentials: &credentials }).place(&start, &path, last)?;
-    place.inode().check_access(&credentials, want).map(|()| 0)
+    check_access(&Found::at(place), &credentials, want)
 }
 
-fn set_mode(thread: &Rc<Thread>, inode: &Inode, mode: u64) -> Result<u64> {
+/// What `access` tells of a file: what its mount forbids counts, too. `EACCES`, `EROFS`.
+fn check_access(found: &Found, credentials: &Credentials, want: Access) -> Result<u64> {
+    let is_plain = found.inode.content().is_some();
+    let no_execute = found.place.as_ref().is_some_and(|place| place.mount.flags().contains(MountFlags::NO_EXECUTE));
+    if want.contains(Access::EXECUTE) && is_plain && no_execute {
+        return Err(Errno::EACCES);
+    }
+    found.inode.check_access(credentials, want)?;
+    let is_stored = is_plain || found.inode.is_directory() || found.inode.link().is_some();
+    if want.contains(Access::WRITE) && is_stored {
+        found.check_writable()?;
+    }
+    Ok(0)
+}
+
+fn set_mode(thread: &Rc<Thread>, found: &Found, mode: u64) -> Result<u64> {
+    found.check_writable()?;
+    let inode = &found.inode;
     let credentials = thread.process.credentials();
     if !credentials.is_owner_or_privileged(inode.uid()) {
         return Err(Errno::EPERM);
@@ -330,6 +410,9 @@ fn set_mode(thread: &Rc<Thread>, inode: &Inode, mode: u64) -> Result<u64> {
     if !credentials.is_privileged() && !credentials.is_in_group(inode.gid()) {
         permissions &= !linux::S_ISGID;
     }
+    if let Some(content) = inode.content() {
+        content.check_permissions(inode.mode(), permissions)?;
+    }
     inode.set_permissions(permissions);
     Ok(0)
 }
@@ -338,19 +421,21 @@ fn chmod(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u3
     if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(thread, directory, pointer, flags)?;
-    set_mode(thread, &inode, mode)
+    let found = find(thread, directory, pointer, flags)?;
+    set_mode(thread, &found, mode)
 }
 
 fn fchmod(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let file = usable_file(thread, args[0])?;
-    set_mode(thread, file.inode(), args[1])
+    set_mode(thread, &Found::of(&file), args[1])
 }
 
 /// The value of a user or group argument that means "as it is".
 const UNCHANGED: u32 = u32::MAX;
 
-fn set_owner(thread: &Rc<Thread>, inode: &Inode, uid: u64, gid: u64) -> Result<u64> {
+fn set_owner(thread: &Rc<Thread>, found: &Found, uid: u64, gid: u64) -> Result<u64> {
+    found.check_writable()?;
+    let inode = &found.inode;
     let credentials = thread.process.credentials();
     let (uid, gid) = (uid as u32, gid as u32);
     let owns = credentials.fsuid == inode.uid();
@@ -377,13 +462,13 @@ fn chown(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(thread, args[0], args[1], flags)?;
-    set_owner(thread, &inode, args[2], args[3])
+    let found = find(thread, args[0], args[1], flags)?;
+    set_owner(thread, &found, args[2], args[3])
 }
 
 fn fchown(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let file = usable_file(thread, args[0])?;
-    set_owner(thread, file.inode(), args[1], args[2])
+    set_owner(thread, &Found::of(&file), args[1], args[2])
 }
 
 /// A time that a program wants a file to have.
@@ -415,7 +500,9 @@ impl NewTime {
     }
 }
 
-fn set_times(thread: &Rc<Thread>, inode: &Inode, times: [NewTime; 2]) -> Result<u64> {
+fn set_times(thread: &Rc<Thread>, found: &Found, times: [NewTime; 2]) -> Result<u64> {
+    found.check_writable()?;
+    let inode = &found.inode;
     let credentials = thread.process.credentials();
     let owns = credentials.is_owner_or_privileged(inode.uid());
     if !owns && times == [NewTime::Now; 2] {
@@ -451,13 +538,13 @@ fn utimensat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
             return Err(Errno::EINVAL);
         }
         let file = usable_file(thread, args[0])?;
-        return set_times(thread, file.inode(), times);
+        return set_times(thread, &Found::of(&file), times);
     }
     if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = inode_at(thread, args[0], args[1], flags)?;
-    set_times(thread, &inode, times)
+    let found = find(thread, args[0], args[1], flags)?;
+    set_times(thread, &found, times)
 }
 
 /// Times given as seconds and microseconds.
@@ -474,8 +561,8 @@ fn utimes(thread: &Rc<Thread>, directory: u64, path: u64, pointer: u64) -> Resul
             *time = NewTime::from_spec(spec)?;
         }
     }
-    let inode = inode_at(thread, directory, path, 0)?;
-    set_times(thread, &inode, times)
+    let found = find(thread, directory, path, 0)?;
+    set_times(thread, &found, times)
 }
 
 /// Times given as seconds.
@@ -485,8 +572,8 @@ fn utime(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         let given: [i64; 2] = UserPtr::new(&thread.space(), args[1]).read()?;
         times = given.map(|seconds| NewTime::At(seconds.saturating_mul(NS_PER_SECOND)));
     }
-    let inode = inode_at(thread, CURRENT_DIRECTORY, args[0], 0)?;
-    set_times(thread, &inode, times)
+    let found = find(thread, CURRENT_DIRECTORY, args[0], 0)?;
+    set_times(thread, &found, times)
 }
 
 /// Checks a size against `RLIMIT_FSIZE` where a file is to grow.
@@ -499,7 +586,7 @@ fn respect_size_limit(thread: &Rc<Thread>, inode: &Inode, size: u64) -> Result<(
     Ok(())
 }
 
-fn set_size(thread: &Rc<Thread>, inode: &Inode, size: u64) -> Result<u64> {
+pub(super) fn set_size(thread: &Rc<Thread>, inode: &Inode, size: u64) -> Result<u64> {
     respect_size_limit(thread, inode, size)?;
     inode.content().ok_or(Errno::EINVAL)?.set_size(size)?;
     inode.touch_modified();
@@ -522,6 +609,7 @@ fn truncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         return Err(Errno::EISDIR);
     }
     let content = inode.content().ok_or(Errno::EINVAL)?;
+    place.check_writable()?;
     inode.check_access(&thread.process.credentials(), Access::WRITE)?;
     content.begin_write()?;
     let result = set_size(thread, inode, size);
@@ -536,42 +624,4 @@ fn ftruncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     set_size(thread, file.inode(), size)
-}
-
-/// `fallocate(fd, mode, offset, length)`. Pages come when they are written, so allocating is growing.
-fn fallocate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
-    let (mode, offset, length) = (args[1] as u32, args[2] as i64, args[3] as i64);
-    let file = usable_file(thread, args[0])?;
-    if offset < 0 || length <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    let punch = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
-    if mode != 0 && mode != linux::FALLOC_FL_KEEP_SIZE && mode != punch {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    file.check_writable()?;
-    let inode = file.inode();
-    let content = match inode.body() {
-        Body::Regular(content) => content,
-        Body::Fifo(_) => return Err(Errno::ESPIPE),
-        Body::Directory(_) => return Err(Errno::EISDIR),
-        Body::Link(_)
-        | Body::CharacterDevice(_)
-        | Body::BlockDevice(_)
-        | Body::Socket
-        | Body::Anonymous
-        | Body::Generated(_) => {
-            return Err(Errno::ENODEV);
-        }
-    };
-    let end = (offset as u64).checked_add(length as u64).filter(|end| *end <= MAX_SIZE_BYTES).ok_or(Errno::EFBIG)?;
-    if mode == punch {
-        content.punch_hole(offset as u64, length as u64)?;
-        inode.touch_modified();
-        return Ok(0);
-    }
-    if mode == 0 && end > content.size() {
-        return set_size(thread, inode, end);
-    }
-    Ok(0)
 }

@@ -5,22 +5,27 @@
 //! races itself against [`Thread::interrupted`] and then returns `EINTR` or a [restart code](Errno::RESTART).
 
 mod access;
+mod allocate;
 mod attributes;
 pub mod blocking;
 mod epoll;
 mod events;
 pub mod exception;
 mod exec;
+mod fcntl;
 mod files;
 mod futex;
 mod ids;
 mod locks;
+mod memfd;
 mod memory;
 mod metadata;
 mod misc;
 pub mod missing;
 mod mqueue;
+mod mounts;
 mod names;
+mod open;
 mod poll;
 mod process;
 mod signal;
@@ -97,19 +102,24 @@ pub fn pointer(thread: &Thread, address: u64) -> UserPtr {
 const TABLE_SIZE: usize = 512;
 
 const ALL: &[&[SystemCall]] = &[
+    allocate::CALLS,
     attributes::CALLS,
     events::CALLS,
     epoll::CALLS,
     exec::CALLS,
+    fcntl::CALLS,
     files::CALLS,
     futex::CALLS,
     ids::CALLS,
     locks::CALLS,
+    memfd::CALLS,
     memory::CALLS,
     metadata::CALLS,
     misc::CALLS,
     mqueue::CALLS,
+    mounts::CALLS,
     names::CALLS,
+    open::CALLS,
     poll::CALLS,
     process::CALLS,
     signal::CALLS,

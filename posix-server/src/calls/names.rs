@@ -139,10 +139,8 @@ fn link_descriptor(thread: &Rc<Thread>, fd: u64, directory: u64, new_path: &[u8]
     }
     let file: Rc<OpenFile> = thread.process.files.borrow().get(fd as i32)?;
     let parent = parent(thread, directory, new_path)?;
-    with_actor(thread, |actor| match file.location() {
-        Some(old) => change::link(actor, old, &parent),
-        None => change::link_unnamed(actor, file.inode(), &parent),
-    })?;
+    let old = file.location().ok_or(Errno::EXDEV)?;
+    with_actor(thread, |actor| change::link(actor, old, &parent))?;
     Ok(0)
 }
 
@@ -163,6 +161,8 @@ fn rename(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         0 => Rename::Replace,
         linux::RENAME_NOREPLACE => Rename::Keep,
         linux::RENAME_EXCHANGE => Rename::Exchange,
+        linux::RENAME_WHITEOUT => Rename::Whiteout,
+        both if both == linux::RENAME_WHITEOUT | linux::RENAME_NOREPLACE => Rename::KeepWhiteout,
         _ => return Err(Errno::EINVAL),
     };
     let old = parent(thread, args[0], &path(thread, args[1])?)?;
@@ -182,7 +182,7 @@ fn readlink(thread: &Rc<Thread>, directory: u64, pointer: u64, buffer: u64, size
     let not_a_link = if path.is_empty() { Errno::ENOENT } else { Errno::EINVAL };
     let context = thread.process.fs.borrow().clone();
     let text = place.inode().link().ok_or(not_a_link)?.text(&context)?;
-    place.inode().touch_accessed();
+    place.touch_accessed();
     let shown = text.get(..text.len().min(size)).unwrap_or_default();
     UserPtr::new(&thread.space(), buffer).write_bytes(shown)?;
     Ok(shown.len() as u64)

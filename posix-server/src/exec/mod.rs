@@ -13,7 +13,7 @@ pub mod stack;
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};
 use crate::fs::walk::{Actor, LastLink, Walk};
-use crate::fs::{FsContext, Location};
+use crate::fs::{FsContext, Location, MountFlags};
 use crate::platform::{self, Account, Change, MAX_CHANGES, Memory, PAGE_SIZE, Protection, Registers, Sharing, Space};
 use crate::process::{MAX_NAME, Process, Thread};
 use crate::signal::state::AltStack;
@@ -23,6 +23,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use elf::{Plan, Position, plan};
+use linux_raw_sys::general as linux;
 use posix_protocol::shim::Context;
 use shim_image::ShimImage;
 use stack::{Auxiliary, FirstStack, Strings};
@@ -79,6 +80,9 @@ impl Executor<'_> {
 
     fn open(&self, place: Location) -> Result<Executable> {
         let content = place.inode().content().ok_or(Errno::EACCES)?;
+        if place.mount.flags().contains(MountFlags::NO_EXECUTE) {
+            return Err(Errno::EACCES);
+        }
         place.inode().check_access(self.credentials, Access::EXECUTE)?;
         let running = Rc::new(Running::new(place.inode())?);
         let memory = content.memory()?;
@@ -186,6 +190,7 @@ impl Builder {
             memory: executable.memory.clone(),
             inode: executable.place.inode().clone(),
             location: Some(executable.place.clone()),
+            writable: None,
         });
         for segment in &plan.segments {
             let (start, file_end) = (segment.start.wrapping_add(bias), segment.file_end.wrapping_add(bias));
@@ -303,7 +308,10 @@ pub fn prepare(
     };
 
     let metadata = executable.place.inode();
-    let credentials = executor.credentials.after_exec(metadata.mode(), metadata.uid(), metadata.gid());
+    let set_id = linux::S_ISUID | linux::S_ISGID;
+    let ignored = if executable.place.mount.flags().contains(MountFlags::NO_SET_ID) { set_id } else { 0 };
+    let mode = metadata.mode() & !ignored;
+    let credentials = executor.credentials.after_exec(mode, metadata.uid(), metadata.gid());
     let first = first_stack(stack_end, &program, &main, loader.as_ref(), &credentials);
     let space = builder.commit(account, shim)?;
     write_all(&space, first.pointer, &first.bytes).map_err(|_| Errno::ENOMEM)?;

@@ -6,17 +6,20 @@
 //! [`FileOps::wait_queue`].
 
 pub mod io;
+mod owner;
 mod table;
 
 pub use io::{Destination, Source};
+pub use owner::{AsyncOwner, Owner as AsyncTarget};
 pub use table::{FdTable, OnExec};
 
 use crate::budget::{Charge, Kind as Budget};
+use crate::cred::Credentials;
 use crate::errno::Errno;
 use crate::event::EventFile;
 use crate::event::epoll::Watchers;
 use crate::fs::locks::Owner;
-use crate::fs::{Inode, Location};
+use crate::fs::{Inode, Location, Mount};
 use crate::process::{Pid, Thread};
 use crate::tty::Terminal;
 use crate::wait::WaitQueue;
@@ -127,6 +130,11 @@ impl AccessMode {
             Self::Read | Self::ReadWrite => true,
             Self::Write | Self::Neither | Self::Path => false,
         }
+    }
+
+    /// Whether permission to write is needed.
+    pub fn wants_write(self) -> bool {
+        self.can_write() || self == Self::Neither
     }
 
     /// Whether it allows writing.
@@ -271,8 +279,10 @@ pub struct OpenFile {
     status: Cell<StatusFlags>,
     /// Of the flags it was opened with, those that `F_GETFL` shows besides access mode and status.
     shown_flags: u32,
-    /// Who gets `SIGIO` (`F_SETOWN`): kept, never used.
-    owner: Cell<i32>,
+    /// Who gets `SIGIO`.
+    owner: AsyncTarget,
+    /// Whether the opening made the file.
+    was_created: Cell<bool>,
 }
 
 impl core::fmt::Debug for OpenFile {
@@ -285,6 +295,9 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         if let Some(locks) = self.inode.locks_if_any() {
             locks.release_file(self.id);
+        }
+        if let Some(mount) = self.written_mount() {
+            mount.remove_writer();
         }
     }
 }
@@ -307,7 +320,7 @@ impl OpenFile {
         let shown_flags = flags & if access == AccessMode::Path { path_only } else { kept };
         let status =
             if access == AccessMode::Path { StatusFlags::empty() } else { StatusFlags::from_bits_truncate(flags) };
-        Ok(Rc::new(Self {
+        let file = Rc::new(Self {
             _charge: charge,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             watchers: Watchers::default(),
@@ -318,8 +331,19 @@ impl OpenFile {
             position: Cell::new(0),
             status: Cell::new(status),
             shown_flags,
-            owner: Cell::new(0),
-        }))
+            owner: AsyncTarget::default(),
+            was_created: Cell::new(false),
+        });
+        if let Some(mount) = file.written_mount() {
+            mount.add_writer();
+        }
+        Ok(file)
+    }
+
+    /// The mount that must not become read-only while this is open.
+    fn written_mount(&self) -> Option<&Rc<Mount>> {
+        let writes = self.access.can_write() && self.inode.content().is_some();
+        self.location.as_ref().filter(|_| writes).map(|place| &place.mount)
     }
 
     /// A number that no other open file has.
@@ -396,13 +420,34 @@ impl OpenFile {
     }
 
     /// Who is told of readiness by signal.
-    pub fn owner(&self) -> i32 {
-        self.owner.get()
+    pub fn owner(&self) -> AsyncOwner {
+        self.owner.who.get()
+    }
+
+    /// Sets that, for somebody with these credentials.
+    pub fn set_owner(&self, owner: AsyncOwner, credentials: &Credentials) {
+        self.owner.who.set(owner);
+        self.owner.users.set((credentials.uid, credentials.euid));
+    }
+
+    /// By which signal; 0 for `SIGIO` without more.
+    pub fn async_signal(&self) -> u8 {
+        self.owner.signal.get()
     }
 
     /// Sets that.
-    pub fn set_owner(&self, owner: i32) {
-        self.owner.set(owner);
+    pub fn set_async_signal(&self, signal: u8) {
+        self.owner.signal.set(signal);
+    }
+
+    /// Whether the opening made the file (`F_CREATED_QUERY`).
+    pub fn was_created(&self) -> bool {
+        self.was_created.get()
+    }
+
+    /// Notes that it did.
+    pub fn note_created(&self) {
+        self.was_created.set(true);
     }
 
     /// The position.

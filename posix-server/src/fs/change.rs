@@ -5,7 +5,7 @@
 
 use super::tmpfs::Names;
 use super::walk::{Actor, Ending, Last, Parent, Walk};
-use super::{Body, Dentry, Inode, Location};
+use super::{Body, Dentry, DeviceNumber, Inode, Location};
 use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use alloc::rc::Rc;
@@ -35,7 +35,24 @@ pub enum Rename {
     Keep,
     /// Exchanges the two (`RENAME_EXCHANGE`).
     Exchange,
+    /// Replaces it, and leaves a whiteout at the old name (`RENAME_WHITEOUT`).
+    Whiteout,
+    /// Leaves a whiteout, and fails with `EEXIST` if the new name is taken.
+    KeepWhiteout,
 }
+
+impl Rename {
+    fn keeps(self) -> bool {
+        matches!(self, Self::Keep | Self::KeepWhiteout)
+    }
+
+    fn leaves_whiteout(self) -> bool {
+        matches!(self, Self::Whiteout | Self::KeepWhiteout)
+    }
+}
+
+/// What a whiteout is: a character device that no driver has.
+const WHITEOUT: DeviceNumber = DeviceNumber { major: 0, minor: 0 };
 
 /// What a new name names.
 pub enum New {
@@ -91,7 +108,7 @@ fn free_name<'p>(actor: Actor<'_>, parent: &'p Parent, kind: Kind) -> Result<&'p
     match Walk::new(actor).lookup(&parent.directory, name) {
         Ok(_) => Err(Errno::EEXIST),
         Err(Errno::ENOENT) if parent.ending == Ending::Slash && kind == Kind::Other => Err(Errno::ENOENT),
-        Err(Errno::ENOENT) => Ok(name),
+        Err(Errno::ENOENT) => parent.directory.check_writable().map(|()| name.as_slice()),
         Err(other) => Err(other),
     }
 }
@@ -173,21 +190,10 @@ pub fn link(actor: Actor<'_>, old: &Location, parent: &Parent) -> Result<()> {
     }
     names_of(&parent.directory)?;
     // A name that is gone does not come back; a file that never had one (`O_TMPFILE`) may get its first.
-    if old.inode().links() == 0 && old.dentry.parent().is_some() {
+    if old.inode().links() == 0 && !old.inode().may_get_first_name() {
         return Err(Errno::ENOENT);
     }
     count_and_add(&parent.directory, name, old.inode())
-}
-
-/// Gives a file without a name (`O_TMPFILE`) its first.
-pub fn link_unnamed(actor: Actor<'_>, inode: &Rc<Inode>, parent: &Parent) -> Result<()> {
-    let name = free_name(actor, parent, Kind::Other)?;
-    check_create(actor, &parent.directory)?;
-    if !Rc::ptr_eq(inode.filesystem(), parent.directory.inode().filesystem()) {
-        return Err(Errno::EXDEV);
-    }
-    names_of(&parent.directory)?;
-    count_and_add(&parent.directory, name, inode)
 }
 
 /// Gives an inode one more name, and counts it.
@@ -204,6 +210,7 @@ fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result
 /// Removes a name that is not a directory's.
 pub fn unlink(actor: Actor<'_>, parent: &Parent) -> Result<()> {
     let Last::Name(name) = &parent.last else { return Err(Errno::EISDIR) };
+    parent.directory.check_writable()?;
     let victim = Walk::new(actor).lookup(&parent.directory, name)?;
     if parent.ending == Ending::Slash {
         return Err(if victim.inode().is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
@@ -222,6 +229,7 @@ pub fn remove_directory(actor: Actor<'_>, parent: &Parent) -> Result<()> {
         Last::Dot => return Err(Errno::EINVAL),
         Last::DotDot => return Err(Errno::ENOTEMPTY),
     };
+    parent.directory.check_writable()?;
     let victim = Walk::new(actor).lookup(&parent.directory, name)?;
     check_remove(actor, &parent.directory, &victim, Kind::Directory)?;
     names_of(&parent.directory)?;
@@ -250,7 +258,8 @@ pub fn rename(actor: Actor<'_>, old_parent: &Parent, new_parent: &Parent, how: R
         return Err(Errno::EXDEV);
     }
     let old_name = rename_name(old_parent, Errno::EBUSY)?;
-    let new_name = rename_name(new_parent, if how == Rename::Keep { Errno::EEXIST } else { Errno::EBUSY })?;
+    let new_name = rename_name(new_parent, if how.keeps() { Errno::EEXIST } else { Errno::EBUSY })?;
+    from.check_writable()?;
     let walk = Walk::new(actor);
     let old = walk.lookup(from, old_name)?;
     let new = match walk.lookup(to, new_name) {
@@ -265,17 +274,32 @@ pub fn rename(actor: Actor<'_>, old_parent: &Parent, new_parent: &Parent, how: R
     }
     check_rename_permissions(actor, from, to, &old, new.as_ref(), how)?;
     old.dentry.reserve_name(new_name)?;
-    match (new, how) {
-        (Some(new), Rename::Exchange) => exchange(from, to, &old, &new),
-        (Some(new), Rename::Replace | Rename::Keep) => {
+    let whiteout = if how.leaves_whiteout() { Some(new_whiteout(actor, from, old_name)?) } else { None };
+    match new {
+        Some(new) if how == Rename::Exchange => return exchange(from, to, &old, &new),
+        Some(new) => {
             if new.inode().is_directory() {
                 check_empty(new.inode())?;
             }
             take_name(to, &new.dentry)?;
-            move_name(from, to, &old, new_name)
         }
-        (None, Rename::Replace | Rename::Keep | Rename::Exchange) => move_name(from, to, &old, new_name),
+        None => {}
     }
+    move_name(from, to, &old, new_name)?;
+    if let Some(whiteout) = whiteout {
+        names_of(from)?.insert(whiteout);
+    }
+    Ok(())
+}
+
+/// A name for a whiteout, which is not stored yet. `EPERM`, `ENOSPC`.
+fn new_whiteout(actor: Actor<'_>, directory: &Location, name: &[u8]) -> Result<Rc<Dentry>> {
+    if !actor.credentials.is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    let body = Body::CharacterDevice(WHITEOUT);
+    let inode = Inode::new(directory.inode().filesystem(), 0, actor.credentials.fsuid, actor.credentials.fsgid, body)?;
+    Dentry::stored(&directory.dentry, name, inode)
 }
 
 /// What the names themselves forbid.
@@ -288,10 +312,11 @@ fn check_rename_names(
 ) -> Result<()> {
     let new_slash = new_parent.ending == Ending::Slash;
     match (how, new) {
-        (Rename::Keep, Some(_)) => return Err(Errno::EEXIST),
+        (_, Some(_)) if how.keeps() => return Err(Errno::EEXIST),
         (Rename::Exchange, None) => return Err(Errno::ENOENT),
         (Rename::Exchange, Some(new)) if new_slash && !new.inode().is_directory() => return Err(Errno::ENOTDIR),
-        (Rename::Keep, None) | (Rename::Exchange, Some(_)) | (Rename::Replace, _) => {}
+        (Rename::Exchange, Some(_)) | (Rename::Keep | Rename::Replace | Rename::Whiteout | Rename::KeepWhiteout, _) => {
+        }
     }
     let slash = old_parent.ending == Ending::Slash || (how != Rename::Exchange && new_slash);
     if slash && !old.inode().is_directory() { Err(Errno::ENOTDIR) } else { Ok(()) }

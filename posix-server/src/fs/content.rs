@@ -10,13 +10,51 @@ use crate::file::io::moved_or_fault;
 use crate::file::{Destination, Source};
 use crate::platform::{Account, Memory, PAGE_SIZE};
 use alloc::boxed::Box;
+use alloc::rc::Rc;
+use bitflags::bitflags;
 use core::cell::{Cell, RefCell};
+use linux_raw_sys::general as linux;
 
 /// Sizes and offsets are not larger (`MAX_LFS_FILESIZE`): what fits a signed 64-bit offset.
 pub const MAX_SIZE_BYTES: u64 = i64::MAX as u64;
 
 /// The unit of `st_blocks`, in bytes.
 const BLOCK_BYTES: u64 = 512;
+
+bitflags! {
+    /// What can't be done with a file any more (`fcntl(2)`, `F_ADD_SEALS`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Seals: u32 {
+        /// Adding seals.
+        const SEAL = linux::F_SEAL_SEAL;
+        /// Making it smaller.
+        const SHRINK = linux::F_SEAL_SHRINK;
+        /// Making it larger.
+        const GROW = linux::F_SEAL_GROW;
+        /// Changing what is in it.
+        const WRITE = linux::F_SEAL_WRITE;
+        /// The same, but by mappings that are there already.
+        const FUTURE_WRITE = linux::F_SEAL_FUTURE_WRITE;
+        /// Changing whether it can be run.
+        const EXECUTE = linux::F_SEAL_EXEC;
+    }
+}
+
+impl Seals {
+    /// Those that forbid `write`, and mappings that store.
+    const NO_WRITE: Self = Self::WRITE.union(Self::FUTURE_WRITE);
+    /// All that freezes a file which can't be made executable any more, nor less.
+    const FROZEN: Self = Self::SHRINK.union(Self::GROW).union(Self::NO_WRITE);
+}
+
+/// A mapping through which a file can be changed; counted as long as it lives.
+pub struct WritableMapping(Rc<Cell<u64>>);
+
+impl Drop for WritableMapping {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
 
 /// Makes the memory of a file when it is first needed.
 pub type MakeMemory = Box<dyn Fn() -> Result<Memory>>;
@@ -36,6 +74,11 @@ pub struct Content {
     state: RefCell<State>,
     /// Pays for the memory, if not the budget of all files.
     payer: RefCell<Option<Account>>,
+    seals: Cell<Seals>,
+    /// How many mappings can store to it.
+    writable_mappings: Rc<Cell<u64>>,
+    /// What lies below this was there from the start, and counts as data.
+    given_bytes: Cell<u64>,
     /// Above zero: open for writing so many times. Below: being run so many times, and then not to be written.
     writers: Cell<i64>,
 }
@@ -52,7 +95,15 @@ impl Content {
     }
 
     fn with_state(size: u64, state: State) -> Self {
-        Self { size: Cell::new(size), state: RefCell::new(state), payer: RefCell::default(), writers: Cell::new(0) }
+        Self {
+            size: Cell::new(size),
+            state: RefCell::new(state),
+            payer: RefCell::default(),
+            seals: Cell::new(Seals::SEAL),
+            writable_mappings: Rc::default(),
+            given_bytes: Cell::new(size),
+            writers: Cell::new(0),
+        }
     }
 
     /// Has an account pay for the memory, once there is one.
@@ -106,6 +157,7 @@ impl Content {
         }
         let room = MAX_SIZE_BYTES.checked_sub(position).filter(|room| *room > 0).ok_or(Errno::EFBIG)?;
         let length = room.min(from.remaining() as u64) as usize;
+        let length = self.unsealed_length(position, length)?;
         let memory = self.memory()?;
         let end = position + length as u64;
         let memory_before = memory.len_bytes();
@@ -122,12 +174,75 @@ impl Content {
         moved.and_then(moved_or_fault)
     }
 
-    /// Changes the size: cuts off, or adds zeroes. `EFBIG`.
+    /// How much of a write the seals let pass: up to the end of the last page that is there. `EPERM` if nothing.
+    fn unsealed_length(&self, position: u64, length: usize) -> Result<usize> {
+        let seals = self.seals.get();
+        if seals.intersects(Seals::NO_WRITE) {
+            return Err(Errno::EPERM);
+        }
+        let size = self.size.get();
+        if !seals.contains(Seals::GROW) || position + length as u64 <= size {
+            return Ok(length);
+        }
+        let whole = (size / PAGE_SIZE * PAGE_SIZE).saturating_sub(position);
+        if whole == 0 { Err(Errno::EPERM) } else { Ok(whole as usize) }
+    }
+
+    /// What can't be done any more.
+    pub fn seals(&self) -> Seals {
+        self.seals.get()
+    }
+
+    /// Sets that, for a new file. Others can't be sealed.
+    pub fn set_seals(&self, seals: Seals) {
+        self.seals.set(seals);
+    }
+
+    /// Forbids more. `EPERM` if nothing may be added; `EBUSY` if somebody has mapped what is to become unchangeable.
+    pub fn add_seals(&self, added: Seals, is_executable: bool) -> Result<()> {
+        let seals = self.seals.get();
+        if seals.contains(Seals::SEAL) {
+            return Err(Errno::EPERM);
+        }
+        let added = if added.contains(Seals::EXECUTE) && is_executable { added | Seals::FROZEN } else { added };
+        let freezes = added.contains(Seals::WRITE) && !seals.contains(Seals::WRITE);
+        if freezes && self.writable_mappings.get() > 0 {
+            return Err(Errno::EBUSY);
+        }
+        self.seals.set(seals | added);
+        Ok(())
+    }
+
+    /// Whether the permissions may change so. `EPERM` if it is sealed who may run it.
+    pub fn check_permissions(&self, old: u32, new: u32) -> Result<()> {
+        const ANY_EXECUTE: u32 = 0o111;
+        let changes = (old ^ new) & ANY_EXECUTE != 0;
+        if changes && self.seals.get().contains(Seals::EXECUTE) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// Whether a shared mapping may ever store. `EPERM` if it wants to now and may not.
+    pub fn allows_stores(&self, wanted: bool) -> Result<bool> {
+        let allowed = !self.seals.get().intersects(Seals::NO_WRITE);
+        if wanted && !allowed { Err(Errno::EPERM) } else { Ok(allowed) }
+    }
+
+    /// Counts a mapping that can store.
+    pub fn begin_writable_mapping(&self) -> WritableMapping {
+        self.writable_mappings.set(self.writable_mappings.get().saturating_add(1));
+        WritableMapping(self.writable_mappings.clone())
+    }
+
+    /// Changes the size: cuts off, or adds zeroes. `EFBIG`; `EPERM` if it is sealed.
     pub fn set_size(&self, size: u64) -> Result<()> {
         if size == self.size.get() {
             return Ok(());
         }
+        let seal = if size < self.size.get() { Seals::SHRINK } else { Seals::GROW };
+        if self.seals.get().contains(seal) {
+            return Err(Errno::EPERM);
+        }
         let whole = rounded(size)?;
+        self.given_bytes.set(self.given_bytes.get().min(size));
         if size == 0 && !self.is_shared() {
             drop(self.state.replace(State::Empty));
         } else if !self.is_empty() || size > 0 {
@@ -144,6 +259,9 @@ impl Content {
 
     /// Makes a range read as zero and gives its pages back (`FALLOC_FL_PUNCH_HOLE`); the size stays.
     pub fn punch_hole(&self, offset: u64, length: u64) -> Result<()> {
+        if self.seals.get().intersects(Seals::NO_WRITE) {
+            return Err(Errno::EPERM);
+        }
         let end = offset.saturating_add(length).min(self.size.get());
         if offset >= end || self.is_empty() {
             return Ok(());
@@ -163,6 +281,68 @@ impl Content {
         memory.discard(first, last - first);
         zero(last, end);
         Ok(())
+    }
+
+    /// Gives memory to all pages of a range that have none, as far as the file goes. `ENOSPC`; what was given stays.
+    pub fn allocate(&self, offset: u64, length: u64) -> Result<()> {
+        let memory = self.memory()?;
+        let start = offset / PAGE_SIZE * PAGE_SIZE;
+        let end = rounded(offset.saturating_add(length))?.min(memory.len_bytes());
+        if start < end { fill_holes(&memory, start, end - start) } else { Ok(()) }
+    }
+
+    /// The next byte from `offset` on that is (or is not) data, in pages. `ENXIO` if there is none before the end; the end
+    /// of the file counts as a hole.
+    pub fn seek(&self, offset: u64, sought: Sought) -> Result<u64> {
+        let size = self.size.get();
+        if offset >= size {
+            return Err(Errno::ENXIO);
+        }
+        let found = if offset < self.given_bytes.get().min(size) {
+            match sought {
+                Sought::Data => return Ok(offset),
+                Sought::Hole => self.given_bytes.get().min(size).next_multiple_of(PAGE_SIZE),
+            }
+        } else {
+            offset
+        };
+        let found = self.next_page(found, rounded(size)?, sought)?.max(offset);
+        match sought {
+            Sought::Data if found >= size => Err(Errno::ENXIO),
+            Sought::Data => Ok(found),
+            Sought::Hole => Ok(found.min(size)),
+        }
+    }
+
+    /// The first page from the one of `offset` on that has memory, or has none; `end` if there is none before.
+    fn next_page(&self, offset: u64, end: u64, sought: Sought) -> Result<u64> {
+        let State::Present(memory) = &*self.state.borrow() else {
+            return Ok(if sought == Sought::Hole { offset } else { end });
+        };
+        let mut from = offset / PAGE_SIZE * PAGE_SIZE;
+        let mut length = PAGE_SIZE;
+        // The longest run that has nothing of what is sought, by doubling and halving.
+        let mut grows = true;
+        while from < end {
+            length = length.min(end - from);
+            let resident = memory.resident_pages_in(from, length)?;
+            let none = match sought {
+                Sought::Data => resident == 0,
+                Sought::Hole => resident == length / PAGE_SIZE,
+            };
+            match (none, length) {
+                (true, _) => {
+                    from += length;
+                    length = if grows { length.saturating_mul(2) } else { length };
+                }
+                (false, PAGE_SIZE) => return Ok(from),
+                (false, _) => {
+                    grows = false;
+                    length = (length / PAGE_SIZE).div_ceil(2) * PAGE_SIZE;
+                }
+            }
+        }
+        Ok(end)
     }
 
     /// Whether somebody else (a mapping, a running program) may hold the memory.
@@ -208,6 +388,38 @@ impl Content {
         self.writers.set(now.saturating_add(by));
         Ok(())
     }
+}
+
+/// What `lseek` looks for in a file with holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sought {
+    /// A page that has memory.
+    Data,
+    /// One that has none.
+    Hole,
+}
+
+/// Writes zeroes to the pages of a range that have no memory: ranges that have some are halved until they have all or none.
+fn fill_holes(memory: &Memory, offset: u64, length: u64) -> Result<()> {
+    static ZEROES: [u8; 16 * PAGE_SIZE as usize] = [0; 16 * PAGE_SIZE as usize];
+    let mut open = alloc::vec::Vec::from([(offset, length)]);
+    while let Some((offset, length)) = open.pop() {
+        let resident = memory.resident_pages_in(offset, length)?;
+        if resident == length / PAGE_SIZE {
+            continue;
+        }
+        if resident == 0 && length <= ZEROES.len() as u64 {
+            let zeroes = ZEROES.get(..length as usize).unwrap_or_default();
+            if memory.write(offset, zeroes) < zeroes.len() {
+                return Err(Errno::ENOSPC);
+            }
+            continue;
+        }
+        let half = (length / PAGE_SIZE).div_ceil(2) * PAGE_SIZE;
+        open.push((offset + half, length - half));
+        open.push((offset, half));
+    }
+    Ok(())
 }
 
 fn rounded(size: u64) -> Result<u64> {

@@ -67,6 +67,13 @@ impl Dentry {
         Rc::new(Self { inode, place, removed: Cell::new(false), mounts: Cell::new(0), charge: RefCell::default() })
     }
 
+    /// The place of a file in a directory that has no name for it.
+    pub fn nameless(directory: &Rc<Self>, shown: &[u8], inode: Rc<Inode>) -> Rc<Self> {
+        let dentry = Self::new(directory, shown, inode);
+        dentry.mark_removed();
+        dentry
+    }
+
     /// A name that a directory will store. `ENOSPC` if the server keeps too much already.
     pub fn stored(directory: &Rc<Self>, name: &[u8], inode: Rc<Inode>) -> Result<Rc<Self>> {
         let charge = Charge::new(Budget::Names, name_bytes(name)).map_err(|_| Errno::ENOSPC)?;

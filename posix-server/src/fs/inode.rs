@@ -3,6 +3,7 @@
 //! An [`Inode`] holds the attributes that all files have, and a [`Body`] that says what it is. Each body is a type of its own;
 //! directories, links and generated files are traits, because several file systems have them.
 
+use super::attributes::Attributes;
 use super::content::Content;
 use super::locks::Locks;
 use super::{Dentry, FileSystem, FsContext, Location, MountFlags};
@@ -208,6 +209,10 @@ pub struct Inode {
     links: Cell<u32>,
     times: Cell<Times>,
     locks: OnceCell<Box<Locks>>,
+    attributes: OnceCell<Box<Attributes>>,
+    /// Whether it may get a name though it has none (`O_TMPFILE`).
+    may_get_first_name: Cell<bool>,
+    write_hint: Cell<u64>,
     /// Pays for the inode itself.
     charge: Cell<Charge>,
     body: Body,
@@ -272,6 +277,9 @@ impl Inode {
             links: Cell::new(links),
             times: Cell::new(Times { accessed: now, modified: now, changed: now, born: now }),
             locks: OnceCell::new(),
+            attributes: OnceCell::new(),
+            may_get_first_name: Cell::new(false),
+            write_hint: Cell::new(0),
             charge: Cell::default(),
             body,
         })
@@ -300,6 +308,31 @@ impl Inode {
     /// The same, if there ever was one.
     pub fn locks_if_any(&self) -> Option<&Locks> {
         self.locks.get().map(Box::as_ref)
+    }
+
+    /// The extended attributes of it.
+    pub fn attributes(&self) -> &Attributes {
+        self.attributes.get_or_init(Box::default)
+    }
+
+    /// How long what is written will live, as programs say (`F_GET_RW_HINT`).
+    pub fn write_hint(&self) -> u64 {
+        self.write_hint.get()
+    }
+
+    /// Sets that.
+    pub fn set_write_hint(&self, hint: u64) {
+        self.write_hint.set(hint);
+    }
+
+    /// Whether it may get a name though it has none (`O_TMPFILE` without `O_EXCL`).
+    pub fn may_get_first_name(&self) -> bool {
+        self.may_get_first_name.get()
+    }
+
+    /// Lets it get a name though it has none.
+    pub fn allow_first_name(&self) {
+        self.may_get_first_name.set(true);
     }
 
     /// Type and permissions.

@@ -13,9 +13,11 @@
 //! | `walk` | from a path to a place, with permissions checked at every step |
 //! | `change` | making, linking, renaming and removing names |
 //! | `locks` | advisory locks |
+//! | `attributes` | extended attributes |
 //! | `open` | from a place to an open file |
 //! | `tmpfs`, `procfs` | the file systems |
 
+pub mod attributes;
 pub mod boot;
 pub mod change;
 pub mod content;
@@ -42,6 +44,7 @@ pub use inode::{Body, DeviceNumber, Inode, Times};
 pub use mount::{Location, Mount, MountFlags, Reach};
 pub use namespace::Namespace;
 
+use crate::errno::Result;
 use crate::process::Pid;
 use crate::process::tree::INIT;
 use alloc::rc::Rc;
@@ -69,6 +72,25 @@ impl FsContext {
     pub fn new(namespace: &Rc<Namespace>) -> Self {
         let root = namespace.root();
         Self { namespace: namespace.clone(), cwd: root.clone(), root, umask: DEFAULT_UMASK, pid: INIT }
+    }
+
+    /// The same in a mount name space of its own: each place is its counterpart there. `ENOSPC`.
+    pub fn with_own_namespace(&self) -> Result<Self> {
+        let (namespace, pairs) = self.namespace.try_clone()?;
+        let counterpart = |place: &Location| {
+            let copy = pairs.iter().find(|(original, _)| Rc::ptr_eq(original, &place.mount));
+            copy.map_or_else(|| place.clone(), |(_, mount)| Location { mount: mount.clone(), ..place.clone() })
+        };
+        Ok(Self { namespace, root: counterpart(&self.root), cwd: counterpart(&self.cwd), ..self.clone() })
+    }
+
+    /// Stands at the new root wherever it stands at the old one (`pivot_root`).
+    pub fn replace_root(&mut self, old: &Location, new: &Location) {
+        for place in [&mut self.root, &mut self.cwd] {
+            if Rc::ptr_eq(&place.mount, &old.mount) && Rc::ptr_eq(&place.dentry, &old.dentry) {
+                *place = new.clone();
+            }
+        }
     }
 
     /// The copy that a new process gets.

@@ -2,7 +2,7 @@
 
 use super::filesystem::{ANONYMOUS, FileSystem, FileSystemType, Instances, Made, MountRequest, PIPEFS};
 use super::mount::{Location, Mount, MountFlags};
-use super::{Dentry, propagation};
+use super::{Dentry, propagation, tmpfs};
 use crate::dev::Devices;
 use crate::errno::{Errno, Result};
 use alloc::rc::{Rc, Weak};
@@ -25,6 +25,8 @@ struct System {
     singletons: RefCell<Vec<(&'static str, Made)>>,
     namespaces: RefCell<Vec<Weak<Namespace>>>,
     next_group: Cell<u64>,
+    /// Where files of memory without names are (`memfd_create`).
+    memory: Rc<Mount>,
 }
 
 /// A tree of mounts.
@@ -43,6 +45,7 @@ impl core::fmt::Debug for Namespace {
 impl Namespace {
     /// The first name space, with this root.
     pub fn new(filesystem: &Rc<FileSystem>, root: Rc<Dentry>) -> Rc<Self> {
+        let (memory, memory_root) = tmpfs::new(0o777);
         let system = Rc::new(System {
             pipes: FileSystem::new(&PIPEFS),
             anonymous: FileSystem::new(&ANONYMOUS),
@@ -50,6 +53,7 @@ impl Namespace {
             singletons: RefCell::default(),
             namespaces: RefCell::default(),
             next_group: Cell::new(1),
+            memory: Mount::first(&memory, memory_root),
         });
         Self::with_root(system, Mount::first(filesystem, root))
     }
@@ -87,6 +91,11 @@ impl Namespace {
     /// The file system of other files without names.
     pub fn anonymous(&self) -> &Rc<FileSystem> {
         &self.system.anonymous
+    }
+
+    /// The mount of files of memory without names, which nobody sees.
+    pub fn memory(&self) -> &Rc<Mount> {
+        &self.system.memory
     }
 
     /// All mounts, in the order in which they were made.

@@ -2,9 +2,9 @@
 
 use super::change::{self, New};
 use super::content::Content;
-use super::inode::{Generator, Target};
-use super::walk::{Actor, Ending, Last, LastLink, Parent, Walk};
-use super::{Body, Inode, Location};
+use super::inode::{Generator, PERMISSION_BITS, Target};
+use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
+use super::{Body, Dentry, Inode, Location, MountFlags};
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::Access;
 use crate::dev::{self, Devices};
@@ -62,21 +62,85 @@ impl PeerWait {
     }
 }
 
-/// The flags of `open` that take part here. Those that contradict each other are `EINVAL`.
-fn checked_flags(flags: u32) -> Result<u32> {
-    if flags & linux::O_PATH != 0 {
-        return Ok(flags & (linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_PATH | linux::O_CLOEXEC));
+/// How a file is to be opened (`struct open_how`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// `O_*`.
+    pub flags: u32,
+    /// The mode of a new file.
+    pub permissions: u32,
+    /// What the path must not lead through.
+    pub restrictions: Restrictions,
+}
+
+/// The flags that `open` knows.
+const KNOWN_FLAGS: u32 = linux::O_ACCMODE
+    | linux::O_CREAT
+    | linux::O_EXCL
+    | linux::O_NOCTTY
+    | linux::O_TRUNC
+    | linux::O_APPEND
+    | linux::O_NONBLOCK
+    | linux::O_SYNC
+    | linux::FASYNC
+    | linux::O_DIRECT
+    | linux::O_LARGEFILE
+    | linux::O_DIRECTORY
+    | linux::O_NOFOLLOW
+    | linux::O_NOATIME
+    | linux::O_CLOEXEC
+    | linux::O_PATH
+    | linux::__O_TMPFILE;
+
+/// The flags that mean something with `O_PATH`.
+const PATH_FLAGS: u32 = linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_PATH | linux::O_CLOEXEC;
+
+impl How {
+    /// As `open` and `openat` are asked: what they don't know or what has no meaning together is left out.
+    pub fn lenient(flags: u32, permissions: u32) -> Self {
+        let flags = flags & if flags & linux::O_PATH != 0 { PATH_FLAGS } else { KNOWN_FLAGS };
+        let creates = flags & (linux::O_CREAT | linux::__O_TMPFILE) != 0;
+        let permissions = if creates { permissions & PERMISSION_BITS } else { 0 };
+        Self { flags, permissions, restrictions: Restrictions::empty() }
     }
-    let unnamed = flags & linux::__O_TMPFILE != 0;
-    let writes = AccessMode::from_flags(flags).can_write();
-    if unnamed && (flags & linux::O_DIRECTORY == 0 || !writes || flags & linux::O_CREAT != 0) {
-        return Err(Errno::EINVAL);
+
+    /// As `openat2` is asked: what is unknown or has no meaning together is `EINVAL`.
+    pub fn strict(flags: u64, permissions: u64, restrictions: u64) -> Result<Self> {
+        let flags = u32::try_from(flags).ok().filter(|flags| flags & !KNOWN_FLAGS == 0).ok_or(Errno::EINVAL)?;
+        let restrictions = Restrictions::from_bits(restrictions).ok_or(Errno::EINVAL)?;
+        let creates = flags & (linux::O_CREAT | linux::__O_TMPFILE) != 0;
+        let allowed = if creates { u64::from(PERMISSION_BITS) } else { 0 };
+        let is_path = flags & linux::O_PATH != 0;
+        if restrictions.contains(Restrictions::BENEATH | Restrictions::IN_ROOT)
+            || permissions & !allowed != 0
+            || is_path && flags & !PATH_FLAGS != 0
+        {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { flags, permissions: permissions as u32, restrictions })
     }
-    if flags & linux::O_CREAT != 0 && flags & linux::O_DIRECTORY != 0 {
-        return Err(Errno::EINVAL);
+
+    /// The flags as they take part. Those that contradict each other are `EINVAL`.
+    fn checked_flags(self) -> Result<u32> {
+        let flags = self.flags;
+        if flags & linux::O_PATH != 0 {
+            return Ok(flags);
+        }
+        if flags & linux::O_CREAT != 0 && flags & linux::O_DIRECTORY != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let writes = AccessMode::from_flags(flags).wants_write();
+        if flags & linux::__O_TMPFILE != 0 && (flags & linux::O_DIRECTORY == 0 || !writes) {
+            return Err(Errno::EINVAL);
+        }
+        let changes = flags & (linux::O_TRUNC | linux::O_CREAT | linux::__O_TMPFILE) != 0;
+        if self.restrictions.contains(Restrictions::CACHED) && changes {
+            return Err(Errno::EAGAIN);
+        }
+        let synchronous = if flags & linux::__O_SYNC != 0 { linux::O_DSYNC } else { 0 };
+        // As Linux does where a `long` has 64 bits: programs see the flag in what `F_GETFL` tells.
+        Ok(flags | synchronous | linux::O_LARGEFILE)
     }
-    // As Linux does where a `long` has 64 bits: programs see the flag in what `F_GETFL` tells.
-    Ok(flags | linux::O_LARGEFILE)
 }
 
 /// What an opening with these flags needs to be allowed to do.
@@ -101,16 +165,16 @@ enum Origin {
 }
 
 /// Opens the file that a path names, relative to `start`.
-pub fn open(opener: Opener<'_>, start: &Location, path: &[u8], flags: u32, permissions: u32) -> Result<Opened> {
-    let flags = checked_flags(flags)?;
-    if flags & linux::__O_TMPFILE == linux::__O_TMPFILE {
-        return open_unnamed(opener, start, path, flags, permissions);
+pub fn open(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> Result<Opened> {
+    let flags = how.checked_flags()?;
+    if flags & linux::__O_TMPFILE != 0 {
+        return open_unnamed(opener, start, path, How { flags, ..how });
     }
     let (place, origin) = if flags & linux::O_CREAT == 0 {
         let last = if flags & linux::O_NOFOLLOW == 0 { LastLink::Follow } else { LastLink::Keep };
-        (Walk::new(opener.actor).place(start, path, last)?, Origin::Found)
+        (Walk::restricted(opener.actor, how.restrictions).place(start, path, last)?, Origin::Found)
     } else {
-        find_or_create(opener, start, path, flags, permissions)?
+        find_or_create(opener, start, path, How { flags, ..how })?
     };
     if flags & linux::O_CREAT != 0 && place.inode().is_directory() {
         return Err(Errno::EISDIR);
@@ -118,21 +182,10 @@ pub fn open(opener: Opener<'_>, start: &Location, path: &[u8], flags: u32, permi
     open_place(opener, place, flags, origin)
 }
 
-/// Opens a file that was already found, with the checks of an `open` without `O_CREAT`.
-pub fn open_found(opener: Opener<'_>, place: Location, flags: u32) -> Result<Opened> {
-    open_place(opener, place, checked_flags(flags)?, Origin::Found)
-}
-
-fn find_or_create(
-    opener: Opener<'_>,
-    start: &Location,
-    path: &[u8],
-    flags: u32,
-    permissions: u32,
-) -> Result<(Location, Origin)> {
-    let exclusive = flags & linux::O_EXCL != 0;
-    let follow = !exclusive && flags & linux::O_NOFOLLOW == 0;
-    let mut walk = Walk::new(opener.actor);
+fn find_or_create(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> Result<(Location, Origin)> {
+    let exclusive = how.flags & linux::O_EXCL != 0;
+    let follow = !exclusive && how.flags & linux::O_NOFOLLOW == 0;
+    let mut walk = Walk::restricted(opener.actor, how.restrictions);
     let mut start = start.clone();
     let mut path = path.to_vec();
     loop {
@@ -144,7 +197,7 @@ fn find_or_create(
         let place = match walk.lookup(&parent.directory, name) {
             Ok(place) => place,
             Err(Errno::ENOENT) => {
-                let created = create_regular(opener.actor, &parent, permissions)?;
+                let created = create_regular(opener.actor, &parent, how.permissions)?;
                 return Ok((created, Origin::Created));
             }
             Err(other) => return Err(other),
@@ -153,9 +206,9 @@ fn find_or_create(
             return Err(Errno::EEXIST);
         }
         let Some(link) = place.inode().link().filter(|_| follow) else { return Ok((place, Origin::Found)) };
-        walk.count_link()?;
+        walk.count_link(&place)?;
         match link.target(opener.actor.context)? {
-            Target::Place(place) => return Ok((place, Origin::Found)),
+            Target::Place(target) => return Ok((walk.jump_to(&place, target)?, Origin::Found)),
             Target::Path(target) => {
                 start = parent.directory;
                 path = target;
@@ -174,26 +227,35 @@ fn create_regular(actor: Actor<'_>, parent: &Parent, permissions: u32) -> Result
     }
 }
 
-/// `O_TMPFILE`: a file without a name, in the file system of a directory.
-fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], flags: u32, permissions: u32) -> Result<Opened> {
+/// `O_TMPFILE`: a file without a name, in the file system of a directory. Its place is in the directory, as if it had been
+/// removed from there.
+fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> Result<Opened> {
     let actor = opener.actor;
-    let directory = Walk::new(actor).place(start, path, LastLink::Follow)?;
+    let directory = Walk::restricted(actor, how.restrictions).place(start, path, LastLink::Follow)?;
     directory.inode().directory()?;
+    directory.check_writable()?;
     directory.inode().check_access(actor.credentials, Access::WRITE | Access::EXECUTE)?;
     if directory.inode().directory()?.names().is_none() {
         return Err(Errno::EOPNOTSUPP);
     }
     let body = New::Node(Body::Regular(Content::empty()));
-    let inode = change::new_inode(actor, directory.inode(), permissions, body)?;
+    let inode = change::new_inode(actor, directory.inode(), how.permissions, body)?;
     inode.remove_link();
-    let ops = RegularFile::open(&inode, AccessMode::from_flags(flags))?;
-    Ok(Opened::File(OpenFile::new(Rc::new(ops), inode, None, flags & !linux::__O_TMPFILE)?))
+    if how.flags & linux::O_EXCL == 0 {
+        inode.allow_first_name();
+    }
+    let ops = RegularFile::open(&inode, AccessMode::from_flags(how.flags))?;
+    let name = alloc::format!("#{}", inode.number());
+    let place = directory.with(Dentry::nameless(&directory.dentry, name.as_bytes(), inode.clone()));
+    let flags = how.flags & !(linux::__O_TMPFILE | linux::O_DIRECTORY);
+    Ok(Opened::File(OpenFile::new(Rc::new(ops), inode, Some(place), flags)?))
 }
 
-/// Opens a regular file that has no name, for reading and writing.
-pub fn open_unnamed_inode(inode: &Rc<Inode>) -> Result<Rc<OpenFile>> {
-    let ops = RegularFile::open(inode, AccessMode::ReadWrite)?;
-    OpenFile::new(Rc::new(ops), inode.clone(), None, linux::O_RDWR | linux::O_LARGEFILE)
+/// Opens a regular file that never had a name, for reading and writing.
+pub fn open_unnamed_inode(place: Location) -> Result<Rc<OpenFile>> {
+    let inode = place.inode().clone();
+    let ops = RegularFile::open(&inode, AccessMode::ReadWrite)?;
+    OpenFile::new(Rc::new(ops), inode, Some(place), linux::O_RDWR | linux::O_LARGEFILE)
 }
 
 fn open_place(opener: Opener<'_>, place: Location, flags: u32, origin: Origin) -> Result<Opened> {
@@ -205,9 +267,11 @@ fn open_place(opener: Opener<'_>, place: Location, flags: u32, origin: Origin) -
         return Ok(Opened::File(OpenFile::new(Rc::new(PathOnly), inode, Some(place), flags)?));
     }
     let want = wanted_access(flags);
+    let no_devices = place.mount.flags().contains(MountFlags::NO_DEVICES);
     match inode.body() {
         Body::Link(_) => return Err(Errno::ELOOP),
         Body::Directory(_) if want.contains(Access::WRITE) => return Err(Errno::EISDIR),
+        Body::CharacterDevice(_) | Body::BlockDevice(_) if no_devices => return Err(Errno::EACCES),
         Body::Directory(_)
         | Body::Regular(_)
         | Body::Generated(_)
@@ -220,13 +284,20 @@ fn open_place(opener: Opener<'_>, place: Location, flags: u32, origin: Origin) -
     if origin == Origin::Found {
         inode.check_access(opener.actor.credentials, want)?;
     }
+    if want.contains(Access::WRITE) && inode.content().is_some() {
+        place.check_writable()?;
+    }
     if flags & linux::O_NOATIME != 0 && !opener.actor.credentials.is_owner_or_privileged(inode.uid()) {
         return Err(Errno::EPERM);
     }
-    open_body(opener, place, &inode, flags)
+    let direct = flags & linux::O_DIRECT != 0;
+    if direct && inode.content().is_none() {
+        return Err(Errno::EINVAL);
+    }
+    open_body(opener, place, &inode, flags, origin)
 }
 
-fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32) -> Result<Opened> {
+fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32, origin: Origin) -> Result<Opened> {
     let access = AccessMode::from_flags(flags);
     let ops: Rc<dyn FileOps> = match inode.body() {
         Body::Regular(content) => {
@@ -237,6 +308,9 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32)
                 content.end_write();
                 result?;
                 inode.touch_modified();
+                if !opener.actor.credentials.is_privileged() {
+                    inode.clear_set_id();
+                }
             }
             Rc::new(ops)
         }
@@ -259,7 +333,11 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32)
         }
         Body::Link(_) => return Err(Errno::ELOOP),
     };
-    Ok(Opened::File(OpenFile::new(ops, inode.clone(), Some(place), flags)?))
+    let file = OpenFile::new(ops, inode.clone(), Some(place), flags)?;
+    if origin == Origin::Created {
+        file.note_created();
+    }
+    Ok(Opened::File(file))
 }
 
 /// Whether the opening of one end waits until somebody has the other.

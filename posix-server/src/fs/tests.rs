@@ -3,7 +3,7 @@
 extern crate std;
 use super::change::{self, New, Rename};
 use super::content::Content;
-use super::open::{self, Opened, Opener};
+use super::open::{self, How, Opened, Opener};
 use super::walk::{Actor, LastLink, Walk};
 use super::*;
 use crate::cred::Credentials;
@@ -82,7 +82,7 @@ impl World {
     fn open(&self, path: &str, flags: u32) -> Result<Rc<OpenFile>> {
         let devices = self.context.namespace.devices();
         let opener = Opener { actor: self.actor(), devices, terminal: None };
-        match open::open(opener, &self.context.cwd, path.as_bytes(), flags, 0o644)? {
+        match open::open(opener, &self.context.cwd, path.as_bytes(), How::lenient(flags, 0o644))? {
             Opened::File(file) | Opened::Waiting(file, _) => Ok(file),
         }
     }

@@ -5,10 +5,13 @@
 //! splicing the target before the rest of the path: no recursion.
 
 use super::inode::Target;
-use super::{FsContext, Location};
+use super::{FsContext, Location, MountFlags};
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use bitflags::bitflags;
+use linux_raw_sys::general as linux;
 
 /// How many symbolic links one path may lead through (`MAXSYMLINKS` of Linux).
 pub const MAX_LINKS: u32 = 40;
@@ -64,10 +67,37 @@ pub struct Actor<'a> {
     pub credentials: &'a Credentials,
 }
 
+bitflags! {
+    /// What a path must not lead through (`openat2(2)`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Restrictions: u64 {
+        /// From one mount to another.
+        const NO_MOUNTS = linux::RESOLVE_NO_XDEV as u64;
+        /// Links to places, as in `/proc/PID/fd`.
+        const NO_MAGIC_LINKS = linux::RESOLVE_NO_MAGICLINKS as u64;
+        /// Symbolic links.
+        const NO_LINKS = linux::RESOLVE_NO_SYMLINKS as u64;
+        /// Out of the directory where it starts.
+        const BENEATH = linux::RESOLVE_BENEATH as u64;
+        /// Nothing: the directory where it starts is its root.
+        const IN_ROOT = linux::RESOLVE_IN_ROOT as u64;
+        /// What would have to be waited for. All names are in memory.
+        const CACHED = linux::RESOLVE_CACHED as u64;
+    }
+}
+
+impl Restrictions {
+    /// Those that make the start a border.
+    const SCOPED: Self = Self::BENEATH.union(Self::IN_ROOT);
+}
+
 /// One walk: it counts the links.
 pub struct Walk<'a> {
     actor: Actor<'a>,
     links: u32,
+    restrictions: Restrictions,
+    /// The start, where it is a border.
+    border: Option<Location>,
 }
 
 /// Where a walk stops.
@@ -104,7 +134,12 @@ fn next_component(path: &[u8], from: usize) -> Option<Component> {
 impl<'a> Walk<'a> {
     /// A walk that has not met a link yet.
     pub fn new(actor: Actor<'a>) -> Self {
-        Self { actor, links: 0 }
+        Self::restricted(actor, Restrictions::empty())
+    }
+
+    /// The same, which must not lead everywhere: `EXDEV`, or `ELOOP` for links.
+    pub fn restricted(actor: Actor<'a>, restrictions: Restrictions) -> Self {
+        Self { actor, links: 0, restrictions, border: None }
     }
 
     /// The place that a path names, from `start` if it is relative. `ENOENT` for an empty path.
@@ -126,13 +161,48 @@ impl<'a> Walk<'a> {
     /// Finds a name in a directory whose search permission has been checked, and crosses mounts.
     pub fn lookup(&self, directory: &Location, name: &[u8]) -> Result<Location> {
         let dentry = directory.inode().directory()?.lookup(&directory.dentry, name)?;
-        Ok(directory.with(dentry).covered())
+        let found = directory.with(dentry).covered();
+        self.check_crossing(directory, &found)?;
+        Ok(found)
     }
 
-    /// Counts one more symbolic link. `ELOOP`.
-    pub fn count_link(&mut self) -> Result<()> {
+    fn check_crossing(&self, from: &Location, to: &Location) -> Result<()> {
+        let stays = !self.restrictions.contains(Restrictions::NO_MOUNTS) || Rc::ptr_eq(&from.mount, &to.mount);
+        if stays { Ok(()) } else { Err(Errno::EXDEV) }
+    }
+
+    /// Where absolute paths begin.
+    fn root(&self) -> &Location {
+        self.border.as_ref().unwrap_or(&self.actor.context.root)
+    }
+
+    /// Follows an absolute link from `from`. `EXDEV`.
+    fn jump_to_root(&self, from: &Location) -> Result<Location> {
+        if self.restrictions.contains(Restrictions::BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        self.check_crossing(from, self.root())?;
+        Ok(self.root().clone())
+    }
+
+    /// Follows a link to a place. `ELOOP`, `EXDEV`.
+    pub fn jump_to(&self, from: &Location, to: Location) -> Result<Location> {
+        if self.restrictions.contains(Restrictions::NO_MAGIC_LINKS) {
+            return Err(Errno::ELOOP);
+        }
+        if self.restrictions.intersects(Restrictions::SCOPED) {
+            return Err(Errno::EXDEV);
+        }
+        self.check_crossing(from, &to)?;
+        Ok(to)
+    }
+
+    /// Counts a symbolic link that is followed. `ELOOP`.
+    pub fn count_link(&mut self, link: &Location) -> Result<()> {
         self.links += 1;
-        if self.links > MAX_LINKS { Err(Errno::ELOOP) } else { Ok(()) }
+        let refused =
+            self.restrictions.contains(Restrictions::NO_LINKS) || link.mount.flags().contains(MountFlags::NO_LINKS);
+        if refused || self.links > MAX_LINKS { Err(Errno::ELOOP) } else { Ok(()) }
     }
 
     fn walk(&mut self, start: &Location, path: &[u8], goal: Goal) -> Result<Outcome> {
@@ -140,7 +210,14 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENOENT);
         }
         let mut path = path.to_vec();
-        let mut place = if path.first() == Some(&b'/') { self.actor.context.root.clone() } else { start.clone() };
+        if self.restrictions.intersects(Restrictions::SCOPED) && self.border.is_none() {
+            self.border = Some(start.clone());
+        }
+        let mut place = match path.first() {
+            Some(b'/') if self.restrictions.contains(Restrictions::BENEATH) => return Err(Errno::EXDEV),
+            Some(b'/') => self.root().clone(),
+            Some(_) | None => start.clone(),
+        };
         let mut at = 0;
         while let Some(component) = next_component(&path, at) {
             place.inode().directory()?;
@@ -158,7 +235,7 @@ impl<'a> Walk<'a> {
             match name {
                 b"." => continue,
                 b".." => {
-                    place = self.above(&place);
+                    place = self.above(&place)?;
                     continue;
                 }
                 _ => {}
@@ -173,16 +250,16 @@ impl<'a> Walk<'a> {
                 place = found;
                 continue;
             };
-            self.count_link()?;
-            found.inode().touch_accessed();
+            self.count_link(&found)?;
+            found.touch_accessed();
             match link.target(self.actor.context)? {
-                Target::Place(target) => place = target,
+                Target::Place(target) => place = self.jump_to(&place, target)?,
                 Target::Path(target) => {
                     if target.is_empty() {
                         return Err(Errno::ENOENT);
                     }
                     if target.first() == Some(&b'/') {
-                        place = self.actor.context.root.clone();
+                        place = self.jump_to_root(&place)?;
                     }
                     let rest = path.get(at..).unwrap_or_default();
                     path = splice(&target, rest)?;
@@ -198,11 +275,14 @@ impl<'a> Walk<'a> {
     }
 
     /// `..`: not above the caller's root.
-    fn above(&self, place: &Location) -> Location {
-        if place.is_same(&self.actor.context.root) {
-            return place.clone();
+    fn above(&self, place: &Location) -> Result<Location> {
+        if place.is_same(self.root()) {
+            let leaves = self.restrictions.contains(Restrictions::BENEATH);
+            return if leaves { Err(Errno::EXDEV) } else { Ok(place.clone()) };
         }
-        place.parent().covered()
+        let above = place.parent().covered();
+        self.check_crossing(place, &above)?;
+        Ok(above)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The areas of an address space, as the server keeps them: what `/proc/PID/maps` shows and what the rules are checked against.
 //! Pure; the kernel's regions are changed by [`Vm`](super::Vm) in step.
 
+use crate::fs::content::WritableMapping;
 use crate::fs::{Inode, Location};
 use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
 use alloc::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct MappedFile {
     pub inode: Rc<Inode>,
     /// Its place, if it has one.
     pub location: Option<Location>,
+    /// Counts it, if it can store to the file.
+    pub writable: Option<WritableMapping>,
 }
 
 impl Content {

@@ -158,27 +158,23 @@ pub fn call(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome 
     }
 }
 
-/// Serves a thread until it ends.
-pub async fn serve(thread: Rc<Thread>, mut events: ThreadEvents) {
-    loop {
-        match events.next().await {
-            ThreadEvent::Call { label, arguments, reply } => {
-                let start_ns = now_ns();
-                enter(&thread, label, &arguments, reply);
-                let spent_ns = now_ns().saturating_sub(start_ns);
-                thread.system_ns.set(thread.system_ns.get().saturating_add(spent_ns));
-            }
-            ThreadEvent::Exception { kind, address, code, reply } => {
-                if begin(&thread, reply) {
-                    exception::raise(&thread, kind, address, code);
-                }
-            }
-            ThreadEvent::Ended => {
-                thread_vanished(&thread);
-                return;
+/// Serves a thread until it ends. `EAGAIN`.
+pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
+    let served = thread.clone();
+    events.serve(&thread.server().executor, move |event| match event {
+        ThreadEvent::Call { label, arguments, reply } => {
+            let start_ns = now_ns();
+            enter(&served, label, &arguments, reply);
+            let spent_ns = now_ns().saturating_sub(start_ns);
+            served.system_ns.set(served.system_ns.get().saturating_add(spent_ns));
+        }
+        ThreadEvent::Exception { kind, address, code, reply } => {
+            if begin(&served, reply) {
+                exception::raise(&served, kind, address, code);
             }
         }
-    }
+        ThreadEvent::Ended => thread_vanished(&served),
+    })
 }
 
 /// Notes that a thread is inside. False: it has ended meanwhile.

@@ -626,15 +626,18 @@ impl UserThread {
 pub struct ThreadEvents(Rc<End>);
 
 impl ThreadEvents {
-    /// The next thing that the thread does.
-    pub async fn next(&mut self) -> super::ThreadEvent {
-        loop {
-            let listener = self.0.queue.listen();
-            if self.0.is_killed.get() {
-                return super::ThreadEvent::Ended;
+    /// Calls `handle` with everything that the thread does, as it does it; at last with [`super::ThreadEvent::Ended`].
+    pub fn serve(self, executor: &super::Executor, handle: impl Fn(super::ThreadEvent) + 'static) -> Result<()> {
+        executor.spawn(async move {
+            loop {
+                let listener = self.0.queue.listen();
+                if self.0.is_killed.get() {
+                    return handle(super::ThreadEvent::Ended);
+                }
+                listener.await;
             }
-            listener.await;
-        }
+        });
+        Ok(())
     }
 }
 

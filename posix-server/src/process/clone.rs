@@ -312,7 +312,7 @@ fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadEvents) -> R
     if thread.tid == process.pid {
         server.enter_process(process);
     }
-    server.executor.spawn(serve(thread.clone(), events));
+    serve(thread, events)?;
     thread.machine.start(registers)
 }
 

@@ -5,7 +5,8 @@
 //! 1. A client calls on a channel whose endpoint was [bound](Executor::bind). The kernel writes a completion into the
 //!    ring and, if the executor waits, switches to it.
 //! 2. The executor moves the completion to the inbox that its key names and wakes the task that waits there: no
-//!    allocation, as inboxes and the ready list keep their storage.
+//!    allocation, as inboxes and the ready list keep their storage. If the endpoint is [served](Executor::serve), it calls the
+//!    function that serves it instead: the shortest way, for what can be answered at once.
 //! 3. The task is polled, gets a [`Request`](crate::Request), works, and [answers](Executor::answer): a submission in the
 //!    ring, no call.
 //! 4. When no task is ready, one `queue_wait` hands all submissions over and waits for the next completion, or for
@@ -26,10 +27,10 @@ mod timers;
 
 pub use call::{Answer, Buffers, CallFuture};
 pub use sleep::Sleep;
-pub use sources::{EventBits, Interrupts, Messages, Posts, ThreadEnd};
+pub use sources::{EventBits, Interrupts, Messages, Posts, Serving, ThreadEnd};
 
 use crate::account::Account;
-use crate::channel::{ChannelEndpoint, FOREVER, IMMEDIATELY, Message, Reply};
+use crate::channel::{ChannelEndpoint, FOREVER, IMMEDIATELY, Message, Reply, Request};
 use crate::handle::{Object, close};
 use crate::hardware::Interrupt;
 use crate::queue::{MappedQueue, Queue};
@@ -47,7 +48,7 @@ use core::task::{Context, Poll, Waker};
 use quire_abi::queue::{COMPLETION_HANDLES, Completion, SUBMISSIONS_PER_WAIT, Submission, SubmissionKind};
 use quire_abi::{Error, Handle, Rights};
 use slots::{Delivery, Key, Slots};
-use sources::Source;
+use sources::{Handler, Source, hand_over};
 use tasks::{MAIN, ReadyList, Tasks, WakeFlag};
 use timers::Timers;
 
@@ -55,6 +56,8 @@ use timers::Timers;
 const DEFAULT_SUBMISSIONS: u32 = 256;
 /// Entries of the completion ring, unless said otherwise.
 const DEFAULT_COMPLETIONS: u32 = 1024;
+/// How many completions are handed out before tasks are polled.
+const BATCH: usize = 64;
 /// The key of submissions whose refusal nobody cares about.
 const IGNORED_KEY: u64 = 0;
 /// A bit that is set in the keys of answers; the rest is the handle of the `Reply`, to be closed if it is refused.
@@ -90,19 +93,19 @@ impl Inner {
         })
     }
 
-    /// Hands all completions that are in the ring to those who wait for them.
-    fn dispatch_all(&self) {
-        loop {
-            // Waking and closing may run other code, so nothing is borrowed then.
-            let next = {
-                let mut slots = self.slots.borrow_mut();
-                self.queue.borrow_mut().take_with(|completion| dispatch(&mut slots, completion))
-            };
-            match next {
-                None => return,
-                Some(Delivery::Delivered(Some(waker))) => waker.wake(),
-                Some(Delivery::Delivered(None)) => {}
-                Some(Delivery::Unwanted(handles)) => {
+    /// Hands completions that are in the ring to those who wait for them; not more than [`BATCH`], so that whoever fills
+    /// the ring as fast as it is emptied does not keep the tasks from running.
+    fn dispatch_batch(&self) {
+        for _ in 0..BATCH {
+            let next = self.queue.borrow_mut().take();
+            let Some(completion) = next else { return };
+            // Waking, serving and closing may run other code, so nothing is borrowed then.
+            let delivery = dispatch(&mut self.slots.borrow_mut(), &completion);
+            match delivery {
+                Delivery::Served(handler) => handler(&completion),
+                Delivery::Delivered(Some(waker)) => waker.wake(),
+                Delivery::Delivered(None) => {}
+                Delivery::Unwanted(handles) => {
                     handles.into_iter().filter(|handle| *handle != Handle::NONE).for_each(close);
                 }
             }
@@ -219,7 +222,7 @@ impl Executor {
                 }
             }
             inner.wait()?;
-            inner.dispatch_all();
+            inner.dispatch_batch();
             inner.expire_timers();
         }
     }
@@ -265,6 +268,20 @@ impl Executor {
     pub fn bind(&self, endpoint: ChannelEndpoint) -> Result<Messages, Error> {
         let source = self.bind_source(&endpoint)?;
         Ok(Messages { endpoint, source, ended: false })
+    }
+
+    /// Calls `serve` with each message that arrives at `endpoint`, at once and in the executor's loop, and with `None` when the
+    /// other end is closed. What `serve` does must be short; what takes time it leaves to a task. Needs `WAIT` on it.
+    pub fn serve(
+        &self,
+        endpoint: ChannelEndpoint,
+        serve: impl Fn(Option<Request>) + 'static,
+    ) -> Result<Serving, Error> {
+        let handler: Rc<Handler> = Rc::new(move |completion: &Completion| hand_over(completion, &serve));
+        let key = self.0.slots.borrow_mut().open_served(handler);
+        let source = Source { inner: Rc::clone(&self.0), key };
+        self.0.queue.borrow().queue().bind(&endpoint, key.0)?;
+        Ok(Serving { endpoint, source })
     }
 
     /// Receives the interrupts of a device. Needs `WAIT` on it.

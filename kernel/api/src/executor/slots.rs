@@ -4,7 +4,9 @@
 //! nobody and is thrown away, its handles with it.
 
 use super::call::Keep;
+use super::sources::Handler;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::task::Waker;
 use quire_abi::Handle;
@@ -32,19 +34,19 @@ impl Key {
 }
 
 /// What a slot is used for.
-#[derive(Debug)]
 enum Use {
     /// Nothing.
     Free,
     /// Completions are collected in the inbox for a future or stream.
     Wanted,
+    /// Completions are shown to this as they come.
+    Served(Rc<Handler>),
     /// The same, for one call, which has things that must stay until its answer.
     Call(Keep),
     /// A call whose future was dropped: its things stay until the answer comes.
     Abandoned(Keep),
 }
 
-#[derive(Debug)]
 struct Slot {
     generation: u32,
     used: Use,
@@ -53,7 +55,7 @@ struct Slot {
 }
 
 /// All slots of an executor.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -63,8 +65,9 @@ pub(super) struct Slots {
 const COMPLETION_CAPACITY: usize = 1 + COMPLETION_HANDLES;
 
 /// What became of a completion.
-#[derive(Debug)]
 pub(super) enum Delivery {
+    /// It is to be shown to this.
+    Served(Rc<Handler>),
     /// It is in an inbox; whoever waits there is to be woken.
     Delivered(Option<Waker>),
     /// Nobody wants it: these handles must be closed.
@@ -80,6 +83,11 @@ impl Slots {
     /// Reserves a slot for a call.
     pub(super) fn open_call(&mut self, keep: Keep) -> Key {
         self.open_as(Use::Call(keep))
+    }
+
+    /// Reserves a slot whose completions are shown to `handler` as they come.
+    pub(super) fn open_served(&mut self, handler: Rc<Handler>) -> Key {
+        self.open_as(Use::Served(handler))
     }
 
     fn open_as(&mut self, used: Use) -> Key {
@@ -103,7 +111,8 @@ impl Slots {
     pub(super) fn deliver(&mut self, completion: &Completion) -> Delivery {
         let key = Key(completion.key);
         let Some(slot) = self.slot(key) else { return unwanted(completion) };
-        match slot.used {
+        match &slot.used {
+            Use::Served(handler) => Delivery::Served(Rc::clone(handler)),
             Use::Free => unwanted(completion),
             Use::Wanted | Use::Call(_) => {
                 slot.inbox.push_back(*completion);
@@ -140,7 +149,7 @@ impl Slots {
     pub(super) fn finish_call(&mut self, key: Key) -> Option<Keep> {
         match self.free(key)? {
             Use::Call(keep) | Use::Abandoned(keep) => Some(keep),
-            Use::Free | Use::Wanted => None,
+            Use::Free | Use::Wanted | Use::Served(_) => None,
         }
     }
 
@@ -155,9 +164,10 @@ impl Slots {
         }
     }
 
-    /// Frees the slot. Its inbox must have been emptied with [`take`](Self::take), or handles in it are lost.
-    pub(super) fn close(&mut self, key: Key) {
-        self.free(key);
+    /// Frees the slot. Its inbox must have been emptied with [`take`](Self::take), or handles in it are lost. What is
+    /// returned is to be dropped when nothing is borrowed any more: it may be a handler with things of its own.
+    pub(super) fn close(&mut self, key: Key) -> Option<impl Sized + use<>> {
+        self.free(key)
     }
 
     fn free(&mut self, key: Key) -> Option<Use> {

@@ -36,7 +36,37 @@ impl Drop for Source {
             let Some(completion) = unread else { break };
             handles_of(&completion).for_each(close);
         }
-        self.inner.slots.borrow_mut().close(self.key);
+        let closed = self.inner.slots.borrow_mut().close(self.key);
+        drop(closed);
+    }
+}
+
+/// What is shown the completions of one key as they come.
+pub(super) type Handler = dyn Fn(&Completion);
+
+/// The messages of a channel endpoint, each of which is handed to a function as it comes, in the executor's own loop: no
+/// task, no waker, no inbox. Dropped, it closes the endpoint.
+#[derive(Debug)]
+#[must_use = "dropped, it closes the endpoint"]
+pub struct Serving {
+    pub(super) endpoint: ChannelEndpoint,
+    #[expect(dead_code, reason = "kept for its end, which frees the slot")]
+    pub(super) source: Source,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = unbind(&self.endpoint);
+    }
+}
+
+/// Calls `serve` with the message in a completion, or with `None` if it says that the other end is closed.
+#[inline]
+pub(super) fn hand_over(completion: &Completion, serve: &impl Fn(Option<Request>)) {
+    match Arrival::read(completion) {
+        Arrival::Request(request) => serve(Some(request)),
+        Arrival::PeerClosed => serve(None),
+        Arrival::Other(handles) => handles.into_iter().flatten().for_each(drop),
     }
 }
 

@@ -4,10 +4,11 @@ use super::memory::{Account, Space};
 use super::{Executor, errno, errno_of_fork};
 use crate::errno::Result;
 use crate::platform::{Registers, ThreadEvent, Urgency};
-use futures_util::future::{Either, select};
+use alloc::rc::Rc;
+use core::cell::Cell;
 use quire_api::abi::thread::{EXCEPTION_LABEL, ExceptionKind, ExceptionVerdict, Reflection, ThreadFlags, ThreadState};
-use quire_api::executor::{Messages, ThreadEnd};
-use quire_api::{ChannelEndpoint, Error, Handle, HandleTable, Message, Rights, Thread};
+use quire_api::executor::ThreadEnd;
+use quire_api::{ChannelEndpoint, Error, Handle, HandleTable, Message, Request, Rights, Thread};
 
 /// What a shim can do with its end of the channel.
 const SHIM_RIGHTS: Rights = Rights::SEND;
@@ -55,7 +56,7 @@ impl UserThread {
         let thread = Thread::create(&account.0, &space.0.object, &table.0, ThreadFlags::VECTOR)?;
         thread.set_exceptions(Some(&shim_end))?;
         let channel = table.0.install(&shim_end, SHIM_RIGHTS)?;
-        let events = ThreadEvents { messages: executor.bind(server_end)?, end: executor.thread_end(&thread)? };
+        let events = ThreadEvents { endpoint: server_end, end: executor.thread_end(&thread)? };
         Ok((Self { thread, channel, executor: executor.clone() }, events))
     }
 
@@ -178,28 +179,48 @@ pub struct Reply(quire_api::Reply);
 
 /// What a thread does, as it does it.
 pub struct ThreadEvents {
-    messages: Messages,
+    endpoint: ChannelEndpoint,
     end: ThreadEnd,
 }
 
 impl ThreadEvents {
-    /// The next thing that the thread does.
-    pub async fn next(&mut self) -> ThreadEvent {
-        loop {
-            let request = match select(self.messages.receive(), &mut self.end).await {
-                Either::Left((Some(request), _)) => request,
-                Either::Left((None, _)) | Either::Right(_) => return ThreadEvent::Ended,
-            };
-            // A message that nobody waits for has no meaning.
-            let Some(reply) = request.reply.map(Reply) else { continue };
-            let [first, second, third, fourth, fifth, sixth, ..] = request.message.words;
-            if request.message.label != EXCEPTION_LABEL {
-                let arguments = [first, second, third, fourth, fifth, sixth];
-                return ThreadEvent::Call { label: request.message.label, arguments, reply };
+    /// Calls `handle` with everything that the thread does, as it does it; at last with [`ThreadEvent::Ended`].
+    pub fn serve(self, executor: &Executor, handle: impl Fn(ThreadEvent) + 'static) -> Result<()> {
+        let Self { endpoint, end } = self;
+        let handle = Rc::new(handle);
+        let has_ended = Cell::new(false);
+        let handle_all = Rc::new(move |event| {
+            let is_end = matches!(event, ThreadEvent::Ended);
+            if !has_ended.get() {
+                has_ended.set(is_end);
+                handle(event);
             }
-            // A kind that this version does not know is as bad as any.
-            let kind = ExceptionKind::from_number(first).unwrap_or(ExceptionKind::Protection);
-            return ThreadEvent::Exception { kind, address: second, code: third, reply };
-        }
+        });
+        let handle_messages = handle_all.clone();
+        let serve = move |request: Option<Request>| match request {
+            None => handle_messages(ThreadEvent::Ended),
+            Some(request) => event_of(request).into_iter().for_each(|event| handle_messages(event)),
+        };
+        let serving = executor.0.serve(endpoint, serve).map_err(errno_of_fork)?;
+        executor.0.spawn(async move {
+            end.await;
+            handle_all(ThreadEvent::Ended);
+            drop(serving);
+        });
+        Ok(())
     }
+}
+
+/// What a message of a thread means; `None` for one that nobody waits for.
+#[inline]
+fn event_of(request: Request) -> Option<ThreadEvent> {
+    let reply = request.reply.map(Reply)?;
+    let [first, second, third, fourth, fifth, sixth, ..] = request.message.words;
+    if request.message.label != EXCEPTION_LABEL {
+        let arguments = [first, second, third, fourth, fifth, sixth];
+        return Some(ThreadEvent::Call { label: request.message.label, arguments, reply });
+    }
+    // A kind that this version does not know is as bad as any.
+    let kind = ExceptionKind::from_number(first).unwrap_or(ExceptionKind::Protection);
+    Some(ThreadEvent::Exception { kind, address: second, code: third, reply })
 }

@@ -14,10 +14,12 @@ use crate::handles::HandleTable;
 use crate::kernel::Kernel;
 use crate::object::{Capability, Node, ObjectRef, ReplyRef};
 use crate::pool::Id;
+use crate::queue::Queue;
 use crate::thread::{CallForm, CallStage, ReceiveForm, State, Thread, Wait};
+use crate::timer::Alarms;
 use quire_abi::error::OK;
 use quire_abi::message::{HANDLES, KERNEL_LABEL, WORDS};
-use quire_abi::queue::{Completion, CompletionKind, SubmissionKind};
+use quire_abi::queue::{Completion, CompletionKind, Submission, SubmissionKind};
 use quire_abi::{Handle, Rights};
 
 /// Whether the fast path took the call.
@@ -53,6 +55,17 @@ impl Caller {
     }
 }
 
+/// A thread that is about to wait in a queue.
+struct Waiter {
+    id: Id<Thread>,
+    table: Id<HandleTable>,
+    queue: Id<Queue>,
+    deadline: u64,
+}
+
+/// How many answers one `queue_wait` may give on the fast path.
+const FAST_ANSWERS: u32 = 8;
+
 impl Kernel {
     /// `channel_call` to a thread that waits in `channel_reply_receive`, or in `queue_wait` on the queue to which the endpoint
     /// is bound.
@@ -67,7 +80,8 @@ impl Kernel {
         self.try_fast_reply_receive(m, id).map_or(Fast::Declined, |()| Fast::Taken)
     }
 
-    /// `queue_wait` with one submission, the answer to a `channel_call`, that finds no completion.
+    /// `queue_wait` with a few submissions, all of them answers to a `channel_call`, that finds no completion. If it declines,
+    /// it has done those submissions that stand before the one that is out of the ordinary.
     #[inline]
     pub(crate) fn fast_queue_wait(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Fast {
         self.try_fast_queue_wait(m, id).map_or(Fast::Declined, |()| Fast::Taken)
@@ -156,34 +170,58 @@ impl Kernel {
         let capability = record.lookup(handle(registers.rdi)?).ok()?;
         let ObjectRef::Queue(queue_id) = capability.object else { return None };
         let queue = self.queues.get_mut(queue_id)?;
-        let idle = queue.waiter.is_none() && queue.pending.is_empty() && queue.has_one_submission_only(m);
-        if !capability.rights.contains(Rights::WAIT) || !idle {
+        let now = m.now_ns();
+        let waits = queue.waiter.is_none() && queue.pending.is_empty() && deadline > now;
+        if !capability.rights.contains(Rights::WAIT) || !waits {
             return None;
+        }
+        let count = queue.submitted_if_drained(m)?;
+        if count != 1 {
+            let server = Waiter { id, table: server.table, queue: queue_id, deadline };
+            return self.try_fast_answers(m, &server, count);
         }
         let answer = queue.first_submission(m);
-        let plain = answer.kind == SubmissionKind::Reply as u32 && answer.label & KERNEL_LABEL == 0;
-        if !plain || answer.handles != [Handle::NONE; HANDLES] {
-            return None;
-        }
-        let (to, serial) = answered(record, answer.target)?;
+        let (to, serial) = plain_answer(record, &answer)?;
         let caller = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
-        let now = m.now_ns();
-        if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) || deadline <= now {
+        if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) {
             return None;
         }
         record.remove(answer.target).ok()?;
         // From here on nothing fails.
         queue.take_one(m);
         queue.waiter = Some(id);
-        finish_call(caller, self.cpu, answer.label, &answer.words);
+        finish_call(caller, answer.label, &answer.words);
+        caller.state = State::Running;
+        caller.cpu = self.cpu;
         let server = &mut self.threads[id];
-        server.state = State::Waiting(Wait::Queue(queue_id));
-        if deadline != u64::MAX {
-            server.has_deadline = true;
-            self.alarms.arm(server.alarm, deadline);
-        }
+        settle_in(server, &mut self.alarms, queue_id, deadline);
         processor.hand_over(server, to, now);
+        Some(())
+    }
+
+    /// Any other number of answers: whoever is answered first runs next, the others become ready.
+    fn try_fast_answers(&mut self, m: &mut impl Hardware, server: &Waiter, count: u32) -> Option<()> {
+        if count > FAST_ANSWERS {
+            return None;
+        }
+        for _ in 0..count {
+            let record = self.tables.get_mut(server.table)?;
+            let queue = self.queues.get_mut(server.queue)?;
+            let answer = queue.first_submission(m);
+            let (to, serial) = plain_answer(record, &answer)?;
+            let caller = self.threads.get_mut(to)?;
+            if !awaits_answer(caller, serial) {
+                return None;
+            }
+            record.remove(answer.target).ok()?;
+            queue.take_one(m);
+            finish_call(caller, answer.label, &answer.words);
+            self.scheduler.enqueue(&mut self.threads, to);
+        }
+        self.queues.get_mut(server.queue)?.waiter = Some(server.id);
+        settle_in(&mut self.threads[server.id], &mut self.alarms, server.queue, server.deadline);
+        self.scheduler.park(self.cpu);
         Some(())
     }
 
@@ -213,7 +251,9 @@ impl Kernel {
         }
         record.remove(reply).ok()?;
         // From here on nothing fails.
-        finish_call(caller, self.cpu, label, &words);
+        finish_call(caller, label, &words);
+        caller.state = State::Running;
+        caller.cpu = self.cpu;
         line.receivers.set_single(Node::Thread(id));
         let server = &mut self.threads[id];
         server.state = State::Waiting(Wait::Receive { endpoint: end, form: ReceiveForm::Registers });
@@ -232,15 +272,30 @@ fn awaits_answer(caller: &Thread, serial: u32) -> bool {
         && caller.is_plain()
 }
 
-/// Gives a caller its answer and makes it run.
+/// Gives a caller its answer.
 #[inline(always)]
-fn finish_call(caller: &mut Thread, cpu: usize, label: u64, words: &[u64; WORDS]) {
+fn finish_call(caller: &mut Thread, label: u64, words: &[u64; WORDS]) {
     caller.call.serial = caller.call.serial.wrapping_add(1);
-    caller.state = State::Running;
-    caller.cpu = cpu;
     let registers = &mut caller.context.registers;
     registers.rax = OK;
     set_message(registers, label, words);
+}
+
+/// Makes a thread wait in a queue, which knows it already.
+#[inline(always)]
+fn settle_in(thread: &mut Thread, alarms: &mut Alarms, queue: Id<Queue>, deadline: u64) {
+    thread.state = State::Waiting(Wait::Queue(queue));
+    if deadline != u64::MAX {
+        thread.has_deadline = true;
+        alarms.arm(thread.alarm, deadline);
+    }
+}
+
+/// Whom a submission answers, if it is an answer of words only.
+#[inline(always)]
+fn plain_answer(table: &HandleTable, submission: &Submission) -> Option<(Id<Thread>, u32)> {
+    let plain = submission.kind == SubmissionKind::Reply as u32 && submission.label & KERNEL_LABEL == 0;
+    if plain && submission.handles == [Handle::NONE; HANDLES] { answered(table, submission.target) } else { None }
 }
 
 /// A handle in a register.

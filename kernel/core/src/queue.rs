@@ -119,16 +119,17 @@ impl Queue {
         self.read_u32(m, offset_of!(RingHeader, submission_tail)).wrapping_sub(self.submission_head)
     }
 
-    /// Whether, as the user says, exactly one submission waits and all completions are taken. One look at both positions,
-    /// which are side by side.
+    /// How many submissions wait, as the user says, if all completions are taken; `None` if they are not. One look at
+    /// both positions, which are side by side.
     #[inline]
-    pub(crate) fn has_one_submission_only(&self, m: &impl Machine) -> bool {
+    pub(crate) fn submitted_if_drained(&self, m: &impl Machine) -> Option<u32> {
         const FIRST: usize = offset_of!(RingHeader, submission_tail);
         const _: () = assert!(offset_of!(RingHeader, completion_head) == FIRST + 4);
         let mut bytes = [0; 8];
         m.read_frame(self.frames[0], FIRST, &mut bytes);
-        let expected = u64::from(self.completion_tail) << 32 | u64::from(self.submission_head.wrapping_add(1));
-        u64::from_le_bytes(bytes) == expected
+        let both = u64::from_le_bytes(bytes);
+        let is_drained = (both >> u32::BITS) as u32 == self.completion_tail;
+        is_drained.then(|| (both as u32).wrapping_sub(self.submission_head))
     }
 
     /// The first submission that was not taken.

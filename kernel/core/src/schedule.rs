@@ -194,7 +194,9 @@ impl Scheduler {
         self.enqueue(threads, id);
     }
 
-    fn enqueue(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
+    /// Puts a thread that can run into the queue of its processor.
+    #[inline]
+    pub(crate) fn enqueue(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
         let priority = threads[id].priority;
         let processor = &mut self.processors[threads[id].cpu];
         processor.insert(threads, id, End::Back);

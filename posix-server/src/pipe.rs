@@ -9,7 +9,7 @@
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::Errno;
 use crate::file::io::moved_or_fault;
-use crate::file::{AccessMode, Destination, FileOps, PollEvents, Positioning, Source};
+use crate::file::{AccessMode, Destination, FileOps, PollEvents, Positioning, Source, StatusFlags};
 use crate::wait::WaitQueue;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -32,6 +32,25 @@ struct Slot {
     bytes: Vec<u8>,
     /// How many of them have been read.
     start: usize,
+    kind: SlotKind,
+}
+
+/// How the bytes of a slot are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotKind {
+    /// As a part of the stream.
+    Stream,
+    /// As one packet: by one read, which loses what it has no room for (`O_DIRECT`).
+    Packet,
+}
+
+/// Who changes the size of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// Somebody who must keep the limit.
+    Ordinary,
+    /// The superuser.
+    Superuser,
 }
 
 impl Slot {
@@ -89,13 +108,14 @@ impl Ring {
             let taken = if part.is_empty() { 0 } else { to.put(part) };
             slot.start += taken;
             total += taken;
-            if slot.start == slot.bytes.len() {
+            let is_packet = slot.kind == SlotKind::Packet;
+            if slot.start == slot.bytes.len() || is_packet && taken == offered {
                 self.slots.pop_front();
             }
             if taken < offered {
                 return moved_or_fault(total);
             }
-            if to.remaining() == 0 {
+            if to.remaining() == 0 || is_packet {
                 break;
             }
         }
@@ -113,12 +133,13 @@ impl Ring {
     }
 
     /// Moves as much as there is room for in. 0: it is full.
-    fn write(&mut self, from: &mut dyn Source) -> Result<usize, Errno> {
+    fn write(&mut self, from: &mut dyn Source, kind: SlotKind) -> Result<usize, Errno> {
         let mut total = 0;
         let odd = from.remaining() % SLOT_BYTES;
         if let Some(last) = self.slots.back_mut()
             && odd != 0
             && last.bytes.len() + odd <= SLOT_BYTES
+            && (last.kind, kind) == (SlotKind::Stream, SlotKind::Stream)
         {
             let got = Self::fill(&mut last.bytes, odd, from)?;
             if got < odd {
@@ -135,7 +156,7 @@ impl Ring {
             let wanted = from.remaining().min(SLOT_BYTES);
             let got = Self::fill(&mut bytes, wanted, from).or(if total > 0 { Ok(0) } else { Err(Errno::ENOMEM) })?;
             if got > 0 {
-                self.slots.push_back(Slot { bytes, start: 0 });
+                self.slots.push_back(Slot { bytes, start: 0, kind });
             }
             total += got;
             if got < wanted {
@@ -218,13 +239,63 @@ impl Pipe {
     }
 
     /// Changes that (`F_SETPIPE_SZ`), rounded up to a power of two of pages. `EPERM` above the limit, `EBUSY` if more is in it.
-    pub fn set_capacity(&self, bytes: usize, privileged: bool) -> Result<usize, Errno> {
-        if bytes > MAX_CAPACITY_BYTES && !privileged || bytes > LARGEST_CAPACITY_BYTES {
+    pub fn set_capacity(&self, bytes: usize, who: Privilege) -> Result<usize, Errno> {
+        let limit = match who {
+            Privilege::Ordinary => MAX_CAPACITY_BYTES.max(self.capacity()),
+            Privilege::Superuser => LARGEST_CAPACITY_BYTES,
+        };
+        if bytes > limit {
             return Err(Errno::EPERM);
         }
         let capacity = self.ring.borrow_mut().resize(bytes)?;
         self.changed.wake();
         Ok(capacity)
+    }
+
+    /// A copy of the first bytes in it, at most `most`, which stay (`tee`, `splice`). `EAGAIN` if there are none yet; none if
+    /// there will be none.
+    pub fn peek(&self, most: usize) -> Result<Vec<u8>, Errno> {
+        let ring = self.ring.borrow();
+        let mut bytes = Vec::new();
+        for slot in &ring.slots {
+            let room = most - bytes.len();
+            bytes.try_reserve(room.min(slot.unread().len())).map_err(|_| Errno::ENOMEM)?;
+            bytes.extend(slot.unread().iter().take(room));
+        }
+        if bytes.is_empty() && self.has_writers() { Err(Errno::EAGAIN) } else { Ok(bytes) }
+    }
+
+    /// Takes the first bytes away, which somebody has peeked at.
+    pub fn consume(&self, count: usize) {
+        let became_writable = {
+            let mut ring = self.ring.borrow_mut();
+            let was_full = ring.is_full();
+            let mut left = count;
+            while let Some(slot) = ring.slots.front_mut().filter(|_| left > 0) {
+                let taken = left.min(slot.unread().len());
+                slot.start += taken;
+                left -= taken;
+                if slot.start == slot.bytes.len() {
+                    ring.slots.pop_front();
+                }
+            }
+            // Giving back never fails.
+            let _ = ring.pay(0);
+            was_full && !ring.is_full()
+        };
+        if became_writable {
+            self.changed.wake_for(PollEvents::WRITABLE);
+        }
+    }
+
+    /// How many bytes fit in whole slots now. `EPIPE` if nobody would read them; `EAGAIN` if none fit.
+    pub fn room(&self) -> Result<usize, Errno> {
+        if !self.has_readers() {
+            return Err(Errno::EPIPE);
+        }
+        let ring = self.ring.borrow();
+        let free = ring.max_slots.saturating_sub(ring.slots.len());
+        if free == 0 { Err(Errno::EAGAIN) } else { Ok(free * SLOT_BYTES) }
     }
 
     /// Bytes written and not yet read.
@@ -250,14 +321,14 @@ impl Pipe {
         count
     }
 
-    fn write(&self, from: &mut dyn Source) -> Result<usize, Errno> {
+    fn write(&self, from: &mut dyn Source, kind: SlotKind) -> Result<usize, Errno> {
         if from.remaining() == 0 {
             return Ok(0);
         }
         if !self.has_readers() {
             return Err(Errno::EPIPE);
         }
-        let count = self.ring.borrow_mut().write(from);
+        let count = self.ring.borrow_mut().write(from, kind);
         if matches!(count, Ok(1..)) {
             // Also if it was not empty: who watches edges hears of every write, as on Linux.
             self.changed.wake_for(PollEvents::READABLE);
@@ -276,6 +347,8 @@ pub struct PipeEnd {
     access: AccessMode,
     /// How many writers there had been when this end was opened.
     writers_before: u64,
+    /// Whether what is written through it are packets.
+    writes: Cell<SlotKind>,
 }
 
 impl PipeEnd {
@@ -291,7 +364,7 @@ impl PipeEnd {
             pipe.writers_ever.set(pipe.writers_ever.get() + 1);
         }
         pipe.changed.wake();
-        Self { pipe: pipe.clone(), access, writers_before }
+        Self { pipe: pipe.clone(), access, writers_before, writes: Cell::new(SlotKind::Stream) }
     }
 }
 
@@ -317,7 +390,12 @@ impl FileOps for PipeEnd {
     }
 
     fn write(&self, _position: u64, from: &mut dyn Source) -> Result<usize, Errno> {
-        self.pipe.write(from)
+        self.pipe.write(from, self.writes.get())
+    }
+
+    fn status_changed(&self, status: StatusFlags) {
+        let packets = status.contains(StatusFlags::DIRECT);
+        self.writes.set(if packets { SlotKind::Packet } else { SlotKind::Stream });
     }
 
     fn positioning(&self) -> Positioning {
@@ -412,6 +490,30 @@ mod tests {
     }
 
     #[test]
+    fn packets_are_read_one_by_one() {
+        let (reader, writer) = ends();
+        writer.status_changed(StatusFlags::DIRECT);
+        write(&writer, b"first").unwrap();
+        write(&writer, b"second").unwrap();
+        assert_eq!(read(&reader, 100).unwrap(), b"first");
+        assert_eq!(read(&reader, 3).unwrap(), b"sec");
+        assert_eq!(read(&reader, 9), Err(Errno::EAGAIN), "the rest of the packet is lost");
+    }
+
+    #[test]
+    fn what_was_peeked_at_stays_until_it_is_consumed() {
+        let (reader, writer) = ends();
+        assert_eq!(reader.pipe.peek(9), Err(Errno::EAGAIN));
+        write(&writer, &vec![7; 5000]).unwrap();
+        write(&writer, b"end").unwrap();
+        assert_eq!(reader.pipe.peek(5001).unwrap().len(), 5001);
+        reader.pipe.consume(5000);
+        assert_eq!(read(&reader, 9).unwrap(), b"end");
+        drop(writer);
+        assert_eq!(reader.pipe.peek(9).unwrap(), b"");
+    }
+
+    #[test]
     fn a_large_write_takes_what_there_is_room_for() {
         let (_reader, writer) = ends();
         assert_eq!(write(&writer, &vec![0; 100_000]).unwrap(), 65536);
@@ -440,10 +542,10 @@ mod tests {
     #[test]
     fn the_capacity_is_rounded_up_and_not_below_the_content() {
         let (_reader, writer) = ends();
-        assert_eq!(writer.pipe.set_capacity(5000, false), Ok(8192));
-        assert_eq!(writer.pipe.set_capacity(MAX_CAPACITY_BYTES + 1, false), Err(Errno::EPERM));
+        assert_eq!(writer.pipe.set_capacity(5000, Privilege::Ordinary), Ok(8192));
+        assert_eq!(writer.pipe.set_capacity(MAX_CAPACITY_BYTES + 1, Privilege::Ordinary), Err(Errno::EPERM));
         assert_eq!(write(&writer, &vec![0; 9000]).unwrap(), 8192);
-        assert_eq!(writer.pipe.set_capacity(1, false), Err(Errno::EBUSY));
+        assert_eq!(writer.pipe.set_capacity(1, Privilege::Ordinary), Err(Errno::EBUSY));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, AsyncOwner, OnExec, OpenFile, StatusFlags};
 use crate::fs::Body;
 use crate::fs::content::{Content, Seals};
+use crate::pipe::Privilege;
 use crate::process::{Pid, Thread};
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
@@ -107,9 +108,15 @@ fn is_fifo(file: &OpenFile) -> bool {
 
 fn set_pipe_size(thread: &Rc<Thread>, file: &OpenFile, bytes: u64) -> Result<u64> {
     let pipe = file.ops().pipe().ok_or(Errno::EBADF)?;
-    let bytes = u32::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or(Errno::EINVAL)?;
+    /// The largest size that means anything.
+    const MAX_BYTES: u32 = 1 << 31;
+    let bytes = (bytes as u32).max(1);
+    if bytes > MAX_BYTES {
+        return Err(Errno::EINVAL);
+    }
     let privileged = thread.process.credentials().is_privileged();
-    pipe.set_capacity(bytes as usize, privileged).map(|capacity| capacity as u64)
+    let who = if privileged { Privilege::Superuser } else { Privilege::Ordinary };
+    pipe.set_capacity(bytes as usize, who).map(|capacity| capacity as u64)
 }
 
 /// The content of a file that can be sealed: one in memory. `EINVAL`.

@@ -22,13 +22,14 @@ mod memory;
 mod metadata;
 mod misc;
 pub mod missing;
-mod mqueue;
 mod mounts;
+mod mqueue;
 mod names;
 mod open;
 mod poll;
 mod process;
 mod signal;
+mod splice;
 mod table;
 mod time;
 mod transfer;
@@ -123,6 +124,7 @@ const ALL: &[&[SystemCall]] = &[
     poll::CALLS,
     process::CALLS,
     signal::CALLS,
+    splice::CALLS,
     time::CALLS,
     transfer::CALLS,
     tty::CALLS,

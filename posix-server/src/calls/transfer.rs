@@ -34,7 +34,7 @@ pub(super) const CALLS: &[SystemCall] = &[
 
 /// What a transfer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+pub(super) enum Direction {
     Read,
     Write,
 }
@@ -48,11 +48,39 @@ enum Place {
     At(u64),
 }
 
+/// What a transfer does when nothing can be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It waits.
+    Wait,
+    /// It fails with `EAGAIN`.
+    Now,
+}
+
+impl Patience {
+    fn of(file: &OpenFile) -> Self {
+        if file.is_nonblocking() { Self::Now } else { Self::Wait }
+    }
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Appending {
+    /// As the file says.
+    AsOpened,
+    /// To the end (`RWF_APPEND`).
+    Always,
+    /// Where it asks for, also if the file says otherwise (`RWF_NOAPPEND`).
+    Never,
+}
+
 struct Transfer {
     file: Rc<OpenFile>,
     buffer: UserBuffer,
     direction: Direction,
     place: Place,
+    patience: Patience,
+    appending: Appending,
     /// Bytes moved.
     done: u64,
 }
@@ -86,7 +114,7 @@ impl Transfer {
                         return Ok(self.done);
                     }
                 }
-                Err(Errno::EAGAIN) if !self.file.is_nonblocking() => return Err(Errno::EAGAIN),
+                Err(Errno::EAGAIN) if self.patience == Patience::Wait => return Err(Errno::EAGAIN),
                 Err(_) if self.done > 0 => return Ok(self.done),
                 Err(errno) => return Err(errno),
             }
@@ -98,14 +126,18 @@ impl Transfer {
             Place::Current => self.file.position(),
             Place::At(position) => position,
         };
-        let position = self.file.write_position(wanted);
-        self.respect_size_limit(thread, position)?;
-        let count = match self.place {
-            Place::Current => self.file.write(&mut self.buffer),
-            Place::At(_) => self.file.ops().write(position, &mut self.buffer),
+        let position = match self.appending {
+            Appending::AsOpened => self.file.write_position(wanted),
+            Appending::Always => self.file.end_position(wanted),
+            Appending::Never => wanted,
         };
+        self.respect_size_limit(thread, position)?;
+        let count = self.file.ops().write(position, &mut self.buffer);
         match count {
             Ok(count) => {
+                if self.place == Place::Current {
+                    self.file.advance(position, count);
+                }
                 if let Place::At(position) = &mut self.place {
                     *position = position.saturating_add(count as u64);
                 }
@@ -153,7 +185,9 @@ impl Transfer {
             return Outcome::Return(Err(errno));
         }
         match self.attempt(thread) {
-            Err(Errno::EAGAIN) if !self.file.is_nonblocking() => Outcome::Block(Box::pin(self.wait(thread.clone()))),
+            Err(Errno::EAGAIN) if self.patience == Patience::Wait => {
+                Outcome::Block(Box::pin(self.wait(thread.clone())))
+            }
             result => Outcome::Return(result),
         }
     }
@@ -187,7 +221,7 @@ impl Transfer {
     }
 }
 
-fn signal(thread: &Rc<Thread>, signal: Signal) {
+pub(super) fn signal(thread: &Rc<Thread>, signal: Signal) {
     // It is the caller itself that is told; if its queue is full, the error of the call has to do.
     let _ = deliver::send_to_thread(thread, SignalInfo::from_kernel(signal));
 }
@@ -221,9 +255,24 @@ fn begin(
     buffer: impl FnOnce() -> Result<UserBuffer>,
 ) -> Outcome {
     match file.and_then(|file| Ok((file, buffer()?))) {
-        Ok((file, buffer)) => Transfer { file, buffer, direction, place, done: 0 }.run(thread),
+        Ok((file, buffer)) => {
+            let patience = Patience::of(&file);
+            Transfer { file, buffer, direction, place, patience, appending: Appending::AsOpened, done: 0 }.run(thread)
+        }
         Err(errno) => Outcome::Return(Err(errno)),
     }
+}
+
+/// A transfer between a program's memory and a file that has no position.
+pub(super) fn run(
+    thread: &Rc<Thread>,
+    file: Rc<OpenFile>,
+    buffer: UserBuffer,
+    direction: Direction,
+    patience: Patience,
+) -> Outcome {
+    let appending = Appending::AsOpened;
+    Transfer { file, buffer, direction, place: Place::Current, patience, appending, done: 0 }.run(thread)
 }
 
 fn read(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
@@ -270,18 +319,40 @@ fn pwritev(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     begin(thread, file, Place::At(args[3]), Direction::Write, || vectors(thread, args))
 }
 
-/// The flags that `preadv2` and `pwritev2` take without another effect here: there is no disk to wait for.
-const HARMLESS_FLAGS: u64 = (linux::RWF_HIPRI | linux::RWF_DSYNC | linux::RWF_SYNC) as u64;
+/// `RWF_NOAPPEND`: writes go where they ask for, also if the file was opened to append.
+const RWF_NOAPPEND: u32 = 0x20;
+
+/// The flags of `preadv2` and `pwritev2`. There is no disk to wait for or to poll. `EOPNOTSUPP` for others.
+const RWF_KNOWN: u32 =
+    linux::RWF_HIPRI | linux::RWF_DSYNC | linux::RWF_SYNC | linux::RWF_NOWAIT | linux::RWF_APPEND | RWF_NOAPPEND;
+
+fn checked_rwf(flags: u64) -> Result<u32> {
+    let flags = u32::try_from(flags as i32).ok().filter(|flags| flags & !RWF_KNOWN == 0).ok_or(Errno::EOPNOTSUPP)?;
+    let both = linux::RWF_APPEND | RWF_NOAPPEND;
+    if flags & both == both { Err(Errno::EINVAL) } else { Ok(flags) }
+}
 
 fn with_flags(thread: &Rc<Thread>, args: &[u64; 6], direction: Direction) -> Outcome {
-    if args[5] & !HARMLESS_FLAGS != 0 {
-        return Outcome::Return(Err(Errno::EOPNOTSUPP));
+    let prepared = (|| {
+        let (file, place) = if args[3] == u64::MAX {
+            (checked(thread, args[0], direction)?, Place::Current)
+        } else {
+            (checked_at(thread, args[0], args[3], direction)?, Place::At(args[3]))
+        };
+        let buffer = vectors(thread, args)?;
+        let flags = checked_rwf(args[5])?;
+        let patience = if flags & linux::RWF_NOWAIT != 0 { Patience::Now } else { Patience::of(&file) };
+        let appending = match (flags & linux::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
+            (true, _) => Appending::Always,
+            (false, true) => Appending::Never,
+            (false, false) => Appending::AsOpened,
+        };
+        Ok(Transfer { file, buffer, direction, place, patience, appending, done: 0 })
+    })();
+    match prepared {
+        Ok(transfer) => transfer.run(thread),
+        Err(errno) => Outcome::Return(Err(errno)),
     }
-    if args[3] == u64::MAX {
-        return begin(thread, checked(thread, args[0], direction), Place::Current, direction, || vectors(thread, args));
-    }
-    let file = checked_at(thread, args[0], args[3], direction);
-    begin(thread, file, Place::At(args[3]), direction, || vectors(thread, args))
 }
 
 fn preadv2(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {

@@ -172,6 +172,11 @@ pub trait FileOps {
     /// Writes at `position` (ignored by streams). Returns how many bytes, which may be fewer than there are. `EAGAIN`: no room.
     fn write(&self, position: u64, from: &mut dyn Source) -> Result<usize, Errno>;
 
+    /// The flags that can change have, or are those at the beginning.
+    fn status_changed(&self, status: StatusFlags) {
+        let _ = status;
+    }
+
     /// What the position means.
     fn positioning(&self) -> Positioning;
 
@@ -337,6 +342,7 @@ impl OpenFile {
         if let Some(mount) = file.written_mount() {
             mount.add_writer();
         }
+        file.ops.status_changed(status);
         Ok(file)
     }
 
@@ -407,6 +413,7 @@ impl OpenFile {
     /// Changes them.
     pub fn set_status(&self, status: StatusFlags) {
         self.status.set(status);
+        self.ops.status_changed(status);
     }
 
     /// Whether nothing waits (`O_NONBLOCK`).
@@ -479,11 +486,19 @@ impl OpenFile {
 
     /// Where a write that asks for `position` goes: with `O_APPEND`, to the end.
     pub fn write_position(&self, position: u64) -> u64 {
-        let appends = self.status.get().contains(StatusFlags::APPEND) && self.ops.positioning() == Positioning::Bytes;
-        if appends { self.inode.size() } else { position }
+        if self.status.get().contains(StatusFlags::APPEND) { self.end_position(position) } else { position }
     }
 
-    fn advance(&self, from: u64, count: usize) {
+    /// The end, if the file has one; else `position`.
+    pub fn end_position(&self, position: u64) -> u64 {
+        match self.ops.positioning() {
+            Positioning::Bytes => self.inode.size(),
+            Positioning::Entries | Positioning::Ignored | Positioning::Stream => position,
+        }
+    }
+
+    /// Moves the position on behind what was read or written from `from` on.
+    pub fn advance(&self, from: u64, count: usize) {
         match self.ops.positioning() {
             Positioning::Bytes => self.position.set(from.saturating_add(count as u64)),
             Positioning::Entries | Positioning::Ignored | Positioning::Stream => {}

@@ -105,7 +105,7 @@ fn check_not_mounted(place: &Location) -> Result<()> {
 /// Checks that a new name can be made there (`filename_create`); gives the name.
 fn free_name<'p>(actor: Actor<'_>, parent: &'p Parent, kind: Kind) -> Result<&'p [u8]> {
     let Last::Name(name) = &parent.last else { return Err(Errno::EEXIST) };
-    match Walk::new(actor).lookup(&parent.directory, name) {
+    match Walk::new(actor).name(&parent.directory, name) {
         Ok(_) => Err(Errno::EEXIST),
         Err(Errno::ENOENT) if parent.ending == Ending::Slash && kind == Kind::Other => Err(Errno::ENOENT),
         Err(Errno::ENOENT) => parent.directory.check_writable().map(|()| name.as_slice()),
@@ -211,7 +211,7 @@ fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result
 pub fn unlink(actor: Actor<'_>, parent: &Parent) -> Result<()> {
     let Last::Name(name) = &parent.last else { return Err(Errno::EISDIR) };
     parent.directory.check_writable()?;
-    let victim = Walk::new(actor).lookup(&parent.directory, name)?;
+    let victim = Walk::new(actor).name(&parent.directory, name)?;
     if parent.ending == Ending::Slash {
         return Err(if victim.inode().is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
     }
@@ -230,7 +230,7 @@ pub fn remove_directory(actor: Actor<'_>, parent: &Parent) -> Result<()> {
         Last::DotDot => return Err(Errno::ENOTEMPTY),
     };
     parent.directory.check_writable()?;
-    let victim = Walk::new(actor).lookup(&parent.directory, name)?;
+    let victim = Walk::new(actor).name(&parent.directory, name)?;
     check_remove(actor, &parent.directory, &victim, Kind::Directory)?;
     names_of(&parent.directory)?;
     check_not_mounted(&victim)?;
@@ -261,8 +261,8 @@ pub fn rename(actor: Actor<'_>, old_parent: &Parent, new_parent: &Parent, how: R
     let new_name = rename_name(new_parent, if how.keeps() { Errno::EEXIST } else { Errno::EBUSY })?;
     from.check_writable()?;
     let walk = Walk::new(actor);
-    let old = walk.lookup(from, old_name)?;
-    let new = match walk.lookup(to, new_name) {
+    let old = walk.name(from, old_name)?;
+    let new = match walk.name(to, new_name) {
         Ok(new) => Some(new),
         Err(Errno::ENOENT) => None,
         Err(other) => return Err(other),

@@ -10,13 +10,13 @@ use crate::cred::Access;
 use crate::dev::{self, Devices};
 use crate::errno::{Errno, Result};
 use crate::file::io::put_text;
-use crate::file::{AccessMode, Destination, FileOps, OpenFile, PollEvents, Positioning, Source};
+use crate::file::{AccessMode, Destination, FileOps, OpenFile, PollEvents, Positioning, Source, StatusFlags};
 use crate::mqueue::QueueFile;
 use crate::pipe::{Pipe, PipeEnd};
 use crate::tty::Terminal;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 
 /// Who opens.
@@ -244,9 +244,9 @@ fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> 
     if how.flags & linux::O_EXCL == 0 {
         inode.allow_first_name();
     }
-    let ops = RegularFile::open(&inode, AccessMode::from_flags(how.flags))?;
     let name = alloc::format!("#{}", inode.number());
     let place = directory.with(Dentry::nameless(&directory.dentry, name.as_bytes(), inode.clone()));
+    let ops = RegularFile::open(&place, AccessMode::from_flags(how.flags))?;
     let flags = how.flags & !(linux::__O_TMPFILE | linux::O_DIRECTORY);
     Ok(Opened::File(OpenFile::new(Rc::new(ops), inode, Some(place), flags)?))
 }
@@ -254,7 +254,7 @@ fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> 
 /// Opens a regular file that never had a name, for reading and writing.
 pub fn open_unnamed_inode(place: Location) -> Result<Rc<OpenFile>> {
     let inode = place.inode().clone();
-    let ops = RegularFile::open(&inode, AccessMode::ReadWrite)?;
+    let ops = RegularFile::open(&place, AccessMode::ReadWrite)?;
     OpenFile::new(Rc::new(ops), inode, Some(place), linux::O_RDWR | linux::O_LARGEFILE)
 }
 
@@ -301,7 +301,7 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32,
     let access = AccessMode::from_flags(flags);
     let ops: Rc<dyn FileOps> = match inode.body() {
         Body::Regular(content) => {
-            let ops = RegularFile::open(inode, access)?;
+            let ops = RegularFile::open(&place, access)?;
             if flags & linux::O_TRUNC != 0 {
                 content.begin_write()?;
                 let result = content.set_size(0);
@@ -369,30 +369,31 @@ fn open_fifo(pipe: &Rc<Pipe>, place: Location, inode: &Rc<Inode>, flags: u32, pe
 
 /// A regular file that is open.
 struct RegularFile {
-    inode: Rc<Inode>,
+    place: Location,
     access: AccessMode,
+    status: Cell<StatusFlags>,
 }
 
 impl RegularFile {
     /// Opens it. `ETXTBSY` if it is to be written while it is being run.
-    fn open(inode: &Rc<Inode>, access: AccessMode) -> Result<Self> {
+    fn open(place: &Location, access: AccessMode) -> Result<Self> {
         if access.can_write()
-            && let Some(content) = inode.content()
+            && let Some(content) = place.inode().content()
         {
             content.begin_write()?;
         }
-        Ok(Self { inode: inode.clone(), access })
+        Ok(Self { place: place.clone(), access, status: Cell::new(StatusFlags::empty()) })
     }
 
     fn content(&self) -> Result<&Content> {
-        self.inode.content().ok_or(Errno::EINVAL)
+        self.place.inode().content().ok_or(Errno::EINVAL)
     }
 }
 
 impl Drop for RegularFile {
     fn drop(&mut self) {
         if self.access.can_write()
-            && let Some(content) = self.inode.content()
+            && let Some(content) = self.place.inode().content()
         {
             content.end_write();
         }
@@ -402,16 +403,22 @@ impl Drop for RegularFile {
 impl FileOps for RegularFile {
     fn read(&self, position: u64, to: &mut dyn Destination) -> Result<usize> {
         let count = self.content()?.read(position, to)?;
-        self.inode.touch_accessed();
+        if !self.status.get().contains(StatusFlags::NO_ACCESS_TIME) {
+            self.place.touch_accessed();
+        }
         Ok(count)
     }
 
     fn write(&self, position: u64, from: &mut dyn Source) -> Result<usize> {
         let count = self.content()?.write(position, from)?;
         if count > 0 {
-            self.inode.touch_modified();
+            self.place.inode().touch_modified();
         }
         Ok(count)
+    }
+
+    fn status_changed(&self, status: StatusFlags) {
+        self.status.set(status);
     }
 
     fn positioning(&self) -> Positioning {

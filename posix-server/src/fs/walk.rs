@@ -158,10 +158,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Finds a name in a directory whose search permission has been checked, and crosses mounts.
-    pub fn lookup(&self, directory: &Location, name: &[u8]) -> Result<Location> {
+    /// Finds a name in a directory whose search permission has been checked, also if something is mounted on it.
+    pub fn name(&self, directory: &Location, name: &[u8]) -> Result<Location> {
         let dentry = directory.inode().directory()?.lookup(&directory.dentry, name)?;
-        let found = directory.with(dentry).covered();
+        Ok(directory.with(dentry))
+    }
+
+    /// The same, and crosses mounts.
+    pub fn lookup(&self, directory: &Location, name: &[u8]) -> Result<Location> {
+        let found = self.name(directory, name)?.covered();
         self.check_crossing(directory, &found)?;
         Ok(found)
     }

@@ -462,9 +462,7 @@ ROOT_TEST(tmpfs_keeps_attributes_of_all_three_kinds) {
     CALL(setxattr("m/f", "security.s", "22", 2, 0));
     char list[256];
     ssize_t length = listxattr("m/f", list, sizeof list);
-    for (char *name = list; name < list + length; name += strlen(name) + 1)
-        if (strncmp(name, "security.selinux", 16) != 0)
-            say("has %s", name);
+    HOLDS(length > 0 && memmem(list, (size_t)length, "trusted.t", 10) && memmem(list, (size_t)length, "security.s", 11));
     CALL(getxattr("m/f", "trusted.t", list, sizeof list));
     CALL(getxattr("m/f", "security.s", list, sizeof list));
     CALL(removexattr("m/f", "trusted.t"));

@@ -4,7 +4,7 @@ use crate::cpu::percpu;
 use crate::direct_map;
 use crate::paging;
 use crate::paging::window::{self, Window};
-use quire_core::machine::{Entry, Frame, Machine, PAGE_SIZE, TABLE_ENTRIES};
+use quire_core::machine::{Entry, Frame, LEVELS, Machine, PAGE_SIZE, TABLE_ENTRIES, table_index};
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb;
 
@@ -103,6 +103,22 @@ impl Machine for Hardware {
         // SAFETY: as for `read_entry`. Entries made by `encode` are user space's, so they can't reach the kernel's
         // half.
         unsafe { slot(table, index).write_volatile(paging::encode(entry)) };
+    }
+
+    #[inline]
+    fn find_page(&self, root: Frame, page: u64) -> Entry {
+        let mut table = root;
+        let mut rights = u64::MAX;
+        for level in (1..LEVELS).rev() {
+            // SAFETY: as for `read_entry`.
+            let raw = unsafe { slot(table, table_index(page, level)).read_volatile() };
+            let Some(next) = paging::table_in(raw) else { return Entry::Absent };
+            table = next;
+            rights &= raw;
+        }
+        // SAFETY: as for `read_entry`.
+        let raw = unsafe { slot(table, table_index(page, 0)).read_volatile() };
+        paging::decode(paging::restricted(raw, rights))
     }
 
     fn copy_table_read_only(&mut self, from: Frame, to: Frame) {

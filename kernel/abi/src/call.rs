@@ -216,7 +216,8 @@ calls! {
     69 ThreadReadRegisters = thread_read_registers(thread: [Thread READ], class: [value], buffer: [pointer], length: [value])
         -> () ! [BadArgument, BadState, PeerClosed];
     /// Sets the registers of `class` of a thread that is suspended, faulted or new. General registers of a thread that
-    /// waits in a call end that wait: the call never returns.
+    /// waits in a call end that wait: the call never returns. Vector registers may be set while a thread waits in a call, which
+    /// goes on.
     70 ThreadWriteRegisters = thread_write_registers(thread: [Thread WRITE], class: [value], buffer: [pointer], length: [value])
         -> () ! [BadArgument, BadState, PeerClosed];
     /// Moves a thread (suspended, faulted, new, or waiting in a call) to another space.

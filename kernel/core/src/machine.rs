@@ -59,6 +59,15 @@ pub enum Entry {
 /// Entries per page table, on every level.
 pub const TABLE_ENTRIES: usize = 512;
 
+/// Levels of page tables.
+pub const LEVELS: u32 = 4;
+
+/// The index of a page's entry in the table of a level; 0 is the lowest.
+#[inline]
+pub const fn table_index(page: u64, level: u32) -> usize {
+    (page >> (level * TABLE_ENTRIES.ilog2())) as usize % TABLE_ENTRIES
+}
+
 /// The hardware, as far as the core is concerned.
 pub trait Machine {
     /// Fills the frame with zeros.
@@ -78,6 +87,27 @@ pub trait Machine {
 
     /// Reads entry `index` of the table in `table`.
     fn read_entry(&self, table: Frame, index: usize) -> Entry;
+
+    /// What the processor would find for a page: its entry of the lowest level, in which stores are allowed only if every level
+    /// allows them; [`Entry::Absent`] if there is none.
+    fn find_page(&self, root: Frame, page: u64) -> Entry {
+        let mut table = root;
+        let mut all_writable = true;
+        for level in (0..LEVELS).rev() {
+            match self.read_entry(table, table_index(page, level)) {
+                Entry::Absent => return Entry::Absent,
+                Entry::Table { table: next, writable } => {
+                    table = next;
+                    all_writable &= writable;
+                }
+                Entry::Page { frame, mut access, caching } => {
+                    access.write &= all_writable;
+                    return Entry::Page { frame, access, caching };
+                }
+            }
+        }
+        Entry::Absent
+    }
 
     /// Writes entry `index`. The caller sees to invalidation.
     fn write_entry(&mut self, table: Frame, index: usize, entry: Entry);

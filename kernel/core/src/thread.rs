@@ -19,6 +19,7 @@ use crate::timer::AlarmId;
 use alloc::vec::Vec;
 use quire_abi::message::{HANDLES, WORDS};
 use quire_abi::thread::{ExceptionKind, Reflection, Registers, ThreadState};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The priority of a new thread.
 pub const DEFAULT_PRIORITY: u8 = 16;
@@ -36,7 +37,7 @@ pub struct Context {
 }
 
 /// 64 aligned bytes of an XSAVE image (Intel SDM vol. 1, 13.4: the area is aligned to 64 bytes).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C, align(64))]
 pub struct VectorBlock(pub [u8; 64]);
 
@@ -231,6 +232,15 @@ impl Thread {
         match self.state {
             State::New | State::Stopped => true,
             State::Waiting(_) => self.suspensions != 0 || self.is_faulted(),
+            State::Ready | State::Running | State::Dead => false,
+        }
+    }
+
+    /// Whether its vector registers may be written: it does not run. No call returns anything in them, so a thread that waits
+    /// in one need not be suspended.
+    pub fn vector_is_writable(&self) -> bool {
+        match self.state {
+            State::New | State::Stopped | State::Waiting(_) => true,
             State::Ready | State::Running | State::Dead => false,
         }
     }

@@ -49,6 +49,18 @@ pub(crate) fn decode(raw: u64) -> Entry {
     }
 }
 
+/// The table that an entry above the lowest level leads to: what [`decode`] says, for whoever follows many.
+#[inline]
+pub(crate) fn table_in(raw: u64) -> Option<Frame> {
+    (raw & bits::SOFTWARE_TABLE != 0).then(|| frame(raw))
+}
+
+/// A lowest-level entry that allows stores only if `above`, the conjunction of the entries that lead to it, does too.
+#[inline]
+pub(crate) fn restricted(raw: u64, above: u64) -> u64 {
+    raw & (above | !bits::WRITE)
+}
+
 /// A lowest-level entry with the permission to write taken away.
 #[inline]
 pub(crate) fn read_only(raw: u64) -> u64 {
@@ -97,6 +109,19 @@ mod tests {
         const ACCESSED_AND_DIRTY: u64 = 3 << 5;
         for entry in pages() {
             assert_eq!(decode(encode(entry) | ACCESSED_AND_DIRTY), entry);
+        }
+    }
+
+    #[test]
+    fn only_entries_that_lead_to_a_table_name_one() {
+        let table = |writable| encode(Entry::Table { table: FRAME, writable });
+        assert_eq!([table(true), table(false)].map(table_in), [Some(FRAME); 2]);
+        assert!(pages().all(|page| table_in(encode(page)).is_none()));
+        assert_eq!(table_in(encode(Entry::Absent)), None);
+        for page in pages() {
+            let raw = encode(page);
+            assert_eq!(restricted(raw, table(true)), raw);
+            assert_eq!(restricted(raw, table(false)), read_only(raw));
         }
     }
 

@@ -12,7 +12,7 @@ mod tables;
 pub(crate) mod window;
 
 #[cfg(target_os = "none")]
-pub(crate) use entry::{decode, encode, read_only};
+pub(crate) use entry::{decode, encode, read_only, restricted, table_in};
 #[cfg(target_os = "none")]
 pub(crate) use tables::{KernelTables, OutOfFrames, image, kernel_root, load_root};
 

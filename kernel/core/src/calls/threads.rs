@@ -85,19 +85,19 @@ impl<M: Hardware> Caller<'_, M> {
 
     fn write_vector(&mut self, area: &[VectorBlock], address: u64, length: u64) -> Result<(), Error> {
         check_length(length, size_of_val(area))?;
-        let mut at = address;
-        for block in area {
-            self.write_bytes(at, &block.0)?;
-            at = at.checked_add(block.0.len() as u64).ok_or(Error::BadAddress)?;
-        }
-        Ok(())
+        self.write_bytes(address, area.as_bytes())
     }
 
     pub(super) fn thread_write_registers(&mut self) -> CallResult {
         let id: Id<Thread> = self.object(0, Rights::WRITE)?;
         let class = self.register_class()?;
         let (address, length) = (self.value(2), self.value(3));
-        if !self.alive(id)?.registers_are_writable() {
+        let thread = self.alive(id)?;
+        let is_writable = match class {
+            RegisterClass::General => thread.registers_are_writable(),
+            RegisterClass::Vector => thread.vector_is_writable(),
+        };
+        if !is_writable {
             return Err(Error::BadState);
         }
         match class {
@@ -123,13 +123,8 @@ impl<M: Hardware> Caller<'_, M> {
     fn read_vector(&mut self, blocks: usize, address: u64) -> Result<Vec<VectorBlock>, Error> {
         let mut area = Vec::new();
         area.try_reserve_exact(blocks).map_err(|_| Error::NoMemory)?;
-        let mut at = address;
-        for _ in 0..blocks {
-            let mut block = VectorBlock([0; 64]);
-            self.read_bytes(at, &mut block.0)?;
-            at = at.checked_add(block.0.len() as u64).ok_or(Error::BadAddress)?;
-            area.push(block);
-        }
+        area.resize(blocks, VectorBlock([0; 64]));
+        self.read_bytes(address, area.as_mut_slice().as_mut_bytes())?;
         Ok(area)
     }
 

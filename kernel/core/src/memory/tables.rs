@@ -21,10 +21,10 @@ use core::ops::Range;
 use super::Exhausted;
 use super::frames::{FrameTable, Retired};
 use crate::account::{Account, Accounts};
-use crate::machine::{Access, Caching, Entry, Frame, Machine, TABLE_ENTRIES};
+use crate::machine::{Access, Caching, Entry, Frame, LEVELS, Machine, TABLE_ENTRIES, table_index};
 use crate::pool::Id;
 
-const ROOT_LEVEL: u32 = 3;
+const ROOT_LEVEL: u32 = LEVELS - 1;
 const DIRECTORY_LEVEL: u32 = 1;
 /// Bits of the page number that one level takes.
 const LEVEL_BITS: u32 = 9;
@@ -125,22 +125,10 @@ pub(super) fn free_root(
 /// What the processor would find for a page: the frame, and the rights over all levels.
 #[inline]
 pub(super) fn translate(m: &impl Machine, root: Frame, page: u64) -> Option<Shown> {
-    let mut table = root;
-    let mut all_writable = true;
-    for level in (0..=ROOT_LEVEL).rev() {
-        match m.read_entry(table, index(page, level)) {
-            Entry::Absent => return None,
-            Entry::Table { table: next, writable } => {
-                table = next;
-                all_writable &= writable;
-            }
-            Entry::Page { frame, mut access, caching } => {
-                access.write &= all_writable;
-                return Some(Shown { frame, access, caching });
-            }
-        }
+    match m.find_page(root, page) {
+        Entry::Page { frame, access, caching } => Some(Shown { frame, access, caching }),
+        Entry::Absent | Entry::Table { .. } => None,
     }
-    None
 }
 
 /// The leaf table for a page, such that [`show`] can write to it: tables are made, and a shared leaf table is copied, as
@@ -158,10 +146,10 @@ pub(super) fn prepare(
 /// Shows a page in a leaf table that was prepared.
 pub(super) fn show(m: &mut impl Machine, root: Frame, leaf: Frame, page: u64, shown: Shown) {
     let Shown { frame, access, caching } = shown;
-    let old = m.read_entry(leaf, index(page, 0));
+    let old = m.read_entry(leaf, table_index(page, 0));
     let new = Entry::Page { frame, access, caching };
     if old != new {
-        m.write_entry(leaf, index(page, 0), new);
+        m.write_entry(leaf, table_index(page, 0), new);
         if old != Entry::Absent {
             m.invalidate(root, page, 1);
         }
@@ -170,9 +158,9 @@ pub(super) fn show(m: &mut impl Machine, root: Frame, leaf: Frame, page: u64, sh
 
 /// Shows a page in a leaf table that was prepared, unless one is shown there.
 pub(super) fn show_if_absent(m: &mut impl Machine, leaf: Frame, page: u64, shown: Shown) {
-    if m.read_entry(leaf, index(page, 0)) == Entry::Absent {
+    if m.read_entry(leaf, table_index(page, 0)) == Entry::Absent {
         let Shown { frame, access, caching } = shown;
-        m.write_entry(leaf, index(page, 0), Entry::Page { frame, access, caching });
+        m.write_entry(leaf, table_index(page, 0), Entry::Page { frame, access, caching });
     }
 }
 
@@ -203,7 +191,7 @@ pub(super) fn share(
             page = next_boundary(page, ROOT_LEVEL);
             continue;
         };
-        let at = index(page, DIRECTORY_LEVEL + 1);
+        let at = table_index(page, DIRECTORY_LEVEL + 1);
         let Entry::Table { table: source, .. } = m.read_entry(above, at) else {
             page = boundary;
             continue;
@@ -215,7 +203,7 @@ pub(super) fn share(
             page = boundary;
             continue;
         }
-        let first = index(page, DIRECTORY_LEVEL);
+        let first = table_index(page, DIRECTORY_LEVEL);
         let stop = boundary.min(end.next_multiple_of(LEAF_PAGES));
         let entries = first..first + ((stop - page) / LEAF_PAGES) as usize;
         match table_at(m, store, to, page, DIRECTORY_LEVEL) {
@@ -312,7 +300,7 @@ fn change_below(
     let Place { table, level, base } = place;
     let unit = 1u64 << (level * LEVEL_BITS);
     let first = start.max(base);
-    let mut at = index(first, level);
+    let mut at = table_index(first, level);
     let mut entry_base = first - first % unit;
     while entry_base < end && at < TABLE_ENTRIES {
         match m.read_entry(table, at) {
@@ -393,7 +381,7 @@ fn change_table(
 /// Whether a directory leads to a leaf table for a page of the range.
 fn leads_somewhere(m: &impl Machine, Place { table, base, .. }: Place, (start, end): (u64, u64)) -> bool {
     let last = end.min(base + (LEAF_PAGES << LEVEL_BITS)) - 1;
-    let mut entries = index(start.max(base), DIRECTORY_LEVEL)..=index(last, DIRECTORY_LEVEL);
+    let mut entries = table_index(start.max(base), DIRECTORY_LEVEL)..=table_index(last, DIRECTORY_LEVEL);
     entries.any(|at| m.read_entry(table, at) != Entry::Absent)
 }
 
@@ -425,9 +413,9 @@ fn table_at(
 ) -> Result<Frame, Exhausted> {
     let mut table = root;
     for above in (level + 1..=ROOT_LEVEL).rev() {
-        table = match m.read_entry(table, index(page, above)) {
+        table = match m.read_entry(table, table_index(page, above)) {
             Entry::Table { table: next, .. } => next,
-            Entry::Absent | Entry::Page { .. } => add_table(m, store, table, index(page, above))?,
+            Entry::Absent | Entry::Page { .. } => add_table(m, store, table, table_index(page, above))?,
         };
     }
     Ok(table)
@@ -437,7 +425,7 @@ fn table_at(
 fn existing(m: &impl Machine, root: Frame, page: u64, level: u32) -> Option<Frame> {
     let mut table = root;
     for above in (level + 1..=ROOT_LEVEL).rev() {
-        let Entry::Table { table: next, .. } = m.read_entry(table, index(page, above)) else { return None };
+        let Entry::Table { table: next, .. } = m.read_entry(table, table_index(page, above)) else { return None };
         table = next;
     }
     Some(table)
@@ -452,7 +440,7 @@ fn next_boundary(page: u64, level: u32) -> u64 {
 /// The directory of a page, such that it may be changed and what is below may be writable.
 fn own_directory(m: &mut impl Machine, store: &mut TableStore<'_>, root: Frame, page: u64) -> Result<Frame, Exhausted> {
     let above = table_at(m, store, root, page, DIRECTORY_LEVEL + 1)?;
-    let at = index(page, DIRECTORY_LEVEL + 1);
+    let at = table_index(page, DIRECTORY_LEVEL + 1);
     let Entry::Table { table, writable } = m.read_entry(above, at) else { return add_table(m, store, above, at) };
     if writable {
         return Ok(table);
@@ -474,7 +462,7 @@ fn own_leaf(
     directory: Frame,
     page: u64,
 ) -> Result<Frame, Exhausted> {
-    let at = index(page, DIRECTORY_LEVEL);
+    let at = table_index(page, DIRECTORY_LEVEL);
     let Entry::Table { table, writable } = m.read_entry(directory, at) else {
         return add_table(m, store, directory, at);
     };
@@ -516,10 +504,4 @@ fn add_table(m: &mut impl Machine, store: &mut TableStore<'_>, above: Frame, at:
     m.write_entry(above, at, Entry::Table { table, writable: true });
     store.frames.add_tables(above, 1);
     Ok(table)
-}
-
-/// The entry that leads to a page in a table of this level.
-#[inline]
-fn index(page: u64, level: u32) -> usize {
-    (page >> (level * LEVEL_BITS)) as usize % TABLE_ENTRIES
 }

@@ -1,7 +1,7 @@
 //! Starting, suspending, killing, registers, exceptions.
 
 use super::{FOREVER, Program, SCRATCH, World};
-use crate::thread::{Exception, State};
+use crate::thread::{Exception, State, VectorBlock};
 use quire_abi::message::Received;
 use quire_abi::thread::{
     EXCEPTION_LABEL, ExceptionKind, Reflection, RegisterClass, Registers, ThreadInfo, ThreadState,
@@ -249,6 +249,22 @@ fn vector_state_is_read_and_written_whole_and_checked() {
     assert_eq!(short.error(), Some(Error::BadArgument));
     w.call(&program, Call::ThreadReadRegisters, &[thread, class, RECORD, len]).ok();
     assert_eq!(w.peek::<[u8; 128]>(&program, RECORD), [9; 128]);
+}
+
+#[test]
+fn vector_state_is_written_while_the_thread_waits_in_a_call() {
+    let mut w = World::new();
+    let (client, server) = (w.program(), w.program());
+    let (near, _far) = w.channel(&client, &server);
+    let thread = w.share(&client, &server, client.thread_handle);
+    w.channel_call(&client, near, 1, [0; 8]);
+    let (class, len) = (RegisterClass::Vector as u64, u64::from(crate::mock::VECTOR_BYTES));
+    w.kernel.threads[client.thread].vector = Some(std::vec![VectorBlock([1; 64]); 2]);
+    w.poke(&server, RECORD, &[9u8; 128]);
+    w.call(&server, Call::ThreadWriteRegisters, &[thread, class, RECORD, len]).ok();
+    assert!(matches!(w.kernel.threads[client.thread].state, State::Waiting(_)));
+    w.call(&server, Call::ThreadReadRegisters, &[thread, class, RECORD, len]).ok();
+    assert_eq!(w.peek::<[u8; 128]>(&server, RECORD), [9; 128]);
 }
 
 #[test]

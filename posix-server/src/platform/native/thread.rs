@@ -99,22 +99,16 @@ impl UserThread {
         self.thread.registers().map_err(errno)
     }
 
-    /// Sets its registers, ending a call that it waits in. `ESRCH` if it is gone.
+    /// Sets its registers, ending a call that it waits in; it is suspended for the moment if it must be. `ESRCH` if it is gone.
     pub fn set_registers(&self, registers: &Registers) -> Result<()> {
-        self.standing_still(|thread| thread.set_registers(registers))
-    }
-
-    /// Changes a thread, which is suspended for the moment if it must be.
-    fn standing_still(&self, change: impl Fn(&Thread) -> core::result::Result<(), Error>) -> Result<()> {
-        match change(&self.thread) {
-            Ok(()) => Ok(()),
+        match self.thread.set_registers(registers) {
             Err(Error::BadState) => {
                 self.thread.suspend().map_err(errno)?;
-                let result = change(&self.thread);
+                let result = self.thread.set_registers(registers);
                 self.thread.resume().map_err(errno)?;
                 result.map_err(errno)
             }
-            Err(error) => Err(errno(error)),
+            result => result.map_err(errno),
         }
     }
 
@@ -125,7 +119,7 @@ impl UserThread {
 
     /// Sets its vector state. It may wait in a call, which then goes on waiting.
     pub fn write_vector_state(&self, image: &[u8]) -> Result<()> {
-        self.standing_still(|thread| thread.write_vector_state(image))
+        self.thread.write_vector_state(image).map_err(errno)
     }
 
     /// Moves it to another space.

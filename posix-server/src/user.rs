@@ -45,12 +45,18 @@ impl UserPtr {
 
     /// Fills `buffer`. `EFAULT`.
     pub fn read_bytes(&self, buffer: &mut [u8]) -> Result<()> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
         check_range(self.address, buffer.len() as u64)?;
         if self.space.read(self.address, buffer) == buffer.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Writes `bytes`. `EFAULT`, after which some may have been written.
     pub fn write_bytes(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         check_range(self.address, bytes.len() as u64)?;
         if self.space.write(self.address, bytes) == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }

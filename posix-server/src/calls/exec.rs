@@ -31,10 +31,13 @@ fn execveat(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     let [directory, path, strings, environment, flags, _] = *arguments;
     execute(thread, || {
         let flags = flags as u32;
+        let path = pointer(thread, path).read_path()?;
+        if path.is_empty() && flags & linux::AT_EMPTY_PATH == 0 {
+            return Err(Errno::ENOENT);
+        }
         if flags & !(linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW) != 0 {
             return Err(Errno::EINVAL);
         }
-        let path = pointer(thread, path).read_path()?;
         let place = if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
             let file = blocking::file(thread, directory)?;
             file.location().cloned().ok_or(Errno::EACCES)?

@@ -66,11 +66,11 @@ fn getsid(thread: &Thread, pid: Pid) -> Result<u64> {
 }
 
 fn setpgid(thread: &Thread, pid: Pid, group: Pid) -> Result<()> {
+    let pid = or_self(thread, pid);
+    let group = if group == 0 { pid } else { group };
     if group < 0 {
         return Err(Errno::EINVAL);
     }
-    let pid = or_self(thread, pid);
-    let group = if group == 0 { pid } else { group };
     thread.server().tree.borrow_mut().set_group(thread.process.pid, pid, group)
 }
 
@@ -235,8 +235,10 @@ fn capget(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 /// Capabilities follow the user: what is there already may be asked for.
 fn capset(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [header, data, ..] = *arguments;
-    let [version, pid]: [u32; 2] = pointer(thread, header).read()?;
+    let header = pointer(thread, header);
+    let [version, pid]: [u32; 2] = header.read()?;
     if version != CAPABILITY_VERSION {
+        header.write(&CAPABILITY_VERSION)?;
         return Err(Errno::EINVAL);
     }
     if pid as Pid != 0 && pid as Pid != thread.process.pid {

@@ -113,19 +113,24 @@ fn tell(file: &OpenFile, record: Record, wanted: &Lock) -> Record {
 }
 
 fn flock(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
+    let operation = args[1] as u32;
+    // Mandatory locks are gone; Linux takes the flag and does nothing.
+    if operation & linux::LOCK_MAND != 0 {
+        return Outcome::Return(Ok(0));
+    }
+    let kind = match operation & !linux::LOCK_NB {
+        linux::LOCK_SH => Some(LockKind::Shared),
+        linux::LOCK_EX => Some(LockKind::Exclusive),
+        linux::LOCK_UN => None,
+        _ => return Outcome::Return(Err(Errno::EINVAL)),
+    };
     let file = match usable_file(thread, args[0]) {
         Ok(file) => file,
         Err(errno) => return Outcome::Return(Err(errno)),
     };
-    let operation = args[1] as u32;
-    let kind = match operation & !linux::LOCK_NB {
-        linux::LOCK_SH => LockKind::Shared,
-        linux::LOCK_EX => LockKind::Exclusive,
-        linux::LOCK_UN => {
-            file.inode().locks().unlock_whole(file.id());
-            return Outcome::Return(Ok(0));
-        }
-        _ => return Outcome::Return(Err(Errno::EINVAL)),
+    let Some(kind) = kind else {
+        file.inode().locks().unlock_whole(file.id());
+        return Outcome::Return(Ok(0));
     };
     if file.inode().locks().lock_whole(file.id(), kind) {
         return Outcome::Return(Ok(0));

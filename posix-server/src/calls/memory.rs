@@ -1,6 +1,6 @@
 //! Calls on address spaces.
 
-use super::{Arguments, Outcome, SystemCall, pointer};
+use super::{Arguments, Outcome, SystemCall};
 use crate::dev;
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
@@ -22,12 +22,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_madvise, |t, a| madvise(t, a).into()),
     SystemCall::new(linux::__NR_brk, |t, a| Outcome::Return(Ok(brk(t, a[0])))),
     SystemCall::new(linux::__NR_msync, |t, a| msync(t, a).into()),
-    SystemCall::new(linux::__NR_mincore, |t, a| mincore(t, a).into()),
-    SystemCall::new(linux::__NR_mlock, |t, a| mlock(t, a).into()),
-    SystemCall::new(linux::__NR_mlock2, |t, a| mlock(t, a).into()),
-    SystemCall::new(linux::__NR_munlock, |t, a| mlock(t, a).into()),
-    SystemCall::new(linux::__NR_mlockall, |_, _| Outcome::Return(Ok(0))),
-    SystemCall::new(linux::__NR_munlockall, |_, _| Outcome::Return(Ok(0))),
 ];
 
 /// The flags of `mmap` that `MAP_SHARED_VALIDATE` accepts.
@@ -210,28 +204,4 @@ fn msync(thread: &Thread, arguments: &Arguments) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     thread.process.vm().check_covered(address, length).map(drop)
-}
-
-/// All that is mapped counts as resident: nothing is ever paged out.
-fn mincore(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    const RESIDENT: [u8; 256] = [1; 256];
-    let [address, length, vector, ..] = *arguments;
-    let end = thread.process.vm().check_covered(address, length)?;
-    let mut pages = (end - address) / PAGE_SIZE;
-    let mut to = pointer(thread, vector);
-    while pages > 0 {
-        let count = pages.min(RESIDENT.len() as u64);
-        to.write_bytes(RESIDENT.get(..count as usize).unwrap_or_default())?;
-        to = to.offset(count)?;
-        pages -= count;
-    }
-    Ok(())
-}
-
-/// Nothing is ever paged out: all that is mapped stays.
-fn mlock(thread: &Thread, arguments: &Arguments) -> Result<()> {
-    let [address, length, ..] = *arguments;
-    let start = address / PAGE_SIZE * PAGE_SIZE;
-    let length = length.checked_add(address - start).ok_or(Errno::EINVAL)?;
-    thread.process.vm().check_covered(start, length).map(drop)
 }

@@ -561,7 +561,11 @@ fn utimes(thread: &Rc<Thread>, directory: u64, path: u64, pointer: u64) -> Resul
             *time = NewTime::from_spec(spec)?;
         }
     }
-    let found = find(thread, directory, path, 0)?;
+    let found = if path == 0 && directory != CURRENT_DIRECTORY {
+        find_descriptor(thread, directory)?
+    } else {
+        find(thread, directory, path, 0)?
+    };
     set_times(thread, &found, times)
 }
 

@@ -28,6 +28,7 @@ mod names;
 mod open;
 mod poll;
 mod process;
+mod residence;
 mod signal;
 mod splice;
 mod table;
@@ -123,6 +124,7 @@ const ALL: &[&[SystemCall]] = &[
     open::CALLS,
     poll::CALLS,
     process::CALLS,
+    residence::CALLS,
     signal::CALLS,
     splice::CALLS,
     time::CALLS,

@@ -77,6 +77,10 @@ pub(super) fn start(thread: &Rc<Thread>, directory: u64, path: &[u8]) -> Result<
 
 /// The place that a directory and a path name.
 pub(super) fn place(thread: &Rc<Thread>, directory: u64, path: &[u8], last: LastLink) -> Result<Location> {
+    // Before the directory is looked at, as on Linux.
+    if path.is_empty() {
+        return Err(Errno::ENOENT);
+    }
     let start = start(thread, directory, path)?;
     with_actor(thread, |actor| Walk::new(actor).place(&start, path, last))
 }
@@ -122,6 +126,9 @@ fn link(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let old_path = UserPtr::new(&thread.space(), args[1]).read_path()?;
+    if old_path.is_empty() && flags & linux::AT_EMPTY_PATH == 0 {
+        return Err(Errno::ENOENT);
+    }
     let new_path = path(thread, args[3])?;
     if old_path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
         return link_descriptor(thread, args[0], args[2], &new_path);

@@ -85,7 +85,7 @@ fn begin(thread: &Rc<Thread>, directory: u64, path: u64, how: How) -> Outcome {
 }
 
 fn try_open(thread: &Rc<Thread>, directory: u64, path: u64, how: How) -> Result<Opened> {
-    let path = pointer(thread, path).read_path()?;
+    let path = names::path(thread, path)?;
     thread.process.files.borrow().check_room(descriptor_limit(thread))?;
     // In a root of its own, an absolute path begins at the directory, too.
     let scoped = how.restrictions.intersects(Restrictions::IN_ROOT | Restrictions::BENEATH);

@@ -254,22 +254,29 @@ fn check_permission(thread: &Thread, target: &Process, signal: Option<Signal>) -
 fn kill(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [pid, signal, ..] = *arguments;
     let pid = pid as Pid;
-    let signal = optional_signal(signal)?;
     let own = &thread.process;
     match pid {
         pid if pid > 0 => {
             let server = thread.server();
             let Some(target) = server.process(pid) else {
                 // A zombie can be sent signals, to no effect.
-                return if server.tree.borrow().is_zombie(pid) { Ok(()) } else { Err(Errno::ESRCH) };
+                return if server.tree.borrow().is_zombie(pid) {
+                    optional_signal(signal).map(drop)
+                } else {
+                    Err(Errno::ESRCH)
+                };
             };
-            send_checked(thread, &target, signal)
+            send_checked(thread, &target, optional_signal(signal)?)
         }
         0 => send_to_many(thread, &thread.server().tree.borrow().group_members(own.group()), signal),
         -1 => {
             let others = thread.server().pids();
             let others: alloc::vec::Vec<Pid> = others.into_iter().filter(|pid| *pid > 1 && *pid != own.pid).collect();
-            send_to_many(thread, &others, signal)
+            // As on Linux, that none of them may be signalled is no error here.
+            match send_to_many(thread, &others, signal) {
+                Err(Errno::EPERM) => Ok(()),
+                result => result,
+            }
         }
         Pid::MIN => Err(Errno::ESRCH),
         pid => {
@@ -287,7 +294,11 @@ fn send_checked(thread: &Thread, target: &Rc<Process>, signal: Option<Signal>) -
 }
 
 /// Sends to all that it may; `EPERM` if it may to none, `ESRCH` if there is none.
-fn send_to_many(thread: &Thread, pids: &[Pid], signal: Option<Signal>) -> Result<()> {
+fn send_to_many(thread: &Thread, pids: &[Pid], signal: u64) -> Result<()> {
+    if pids.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    let signal = optional_signal(signal)?;
     let mut result = Err(Errno::ESRCH);
     for pid in pids {
         let sent = match thread.server().process(*pid) {
@@ -313,11 +324,11 @@ fn tkill(thread: &Rc<Thread>, group: Pid, tid: Pid, signal: u64) -> Result<()> {
     if tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let signal = optional_signal(signal)?;
     let target = thread.server().thread(tid).ok_or(Errno::ESRCH)?;
     if group != 0 && target.process.pid != group {
         return Err(Errno::ESRCH);
     }
+    let signal = optional_signal(signal)?;
     check_permission(thread, &target.process, signal)?;
     let Some(signal) = signal else { return Ok(()) };
     let own = &thread.process;

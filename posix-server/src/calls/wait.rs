@@ -135,6 +135,18 @@ fn named(thread: &Thread, kind: u64, id: u64) -> Result<WaitFor> {
 }
 
 fn waitid(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
+    let address = arguments[2];
+    let outcome = wait_for_info(thread, arguments);
+    if let Outcome::Return(Err(error)) = outcome
+        && address != 0
+    {
+        // Linux fills the record with zeroes then, and that it can't is what the caller hears of.
+        return write_info(thread, address, None).and(Err::<u64, _>(error)).into();
+    }
+    outcome
+}
+
+fn wait_for_info(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     let [kind, id, address, options, usage, _] = *arguments;
     let options = options as u32;
     let events = linux::WEXITED | linux::WSTOPPED | linux::WCONTINUED;

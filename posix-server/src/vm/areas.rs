@@ -169,6 +169,13 @@ impl Areas {
         self.areas.range(first..end.max(first)).map(|(_, area)| area)
     }
 
+    /// The smallest range that holds all of the areas that a range touches; empty if it touches none.
+    pub fn bounds(&self, start: u64, end: u64) -> (u64, u64) {
+        let first = self.touching(start, end).next().map_or(start, |area| area.start.max(start));
+        let last = self.last_before(end).map_or(first, |area| area.end.min(end));
+        (first, last.max(first))
+    }
+
     /// How many bytes of a range are in areas.
     pub fn bytes_in(&self, start: u64, end: u64) -> u64 {
         self.touching(start, end).map(|area| end.min(area.end).saturating_sub(start.max(area.start))).sum()

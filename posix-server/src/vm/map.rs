@@ -150,7 +150,9 @@ impl Vm {
         if self.areas.borrow().is_free(address, end) {
             return Ok(());
         }
-        self.space.commit(&[Change::Unmap { address, length: end - address }])?;
+        // Only where there is something: the kernel's part of a space begins above its first pages, which programs may name.
+        let (first, last) = self.areas.borrow().bounds(address, end);
+        self.space.commit(&[Change::Unmap { address: first, length: last - first }])?;
         let removed = self.areas.borrow_mut().remove(address, end);
         drop(removed);
         Ok(())

@@ -224,6 +224,20 @@ impl Vm {
         if length == 0 || self.areas.borrow().is_covered(address, end) { Ok(end) } else { Err(Errno::ENOMEM) }
     }
 
+    /// How much of a range lies before its first hole, in bytes. `EINVAL`, `ENOMEM` as for [`Self::check_covered`].
+    pub fn covered_part(&self, address: u64, length: u64) -> Result<u64> {
+        let end = self.checked_end(address, length)?;
+        let areas = self.areas.borrow();
+        let mut at = address;
+        for area in areas.in_range(address, end) {
+            if area.start != at {
+                break;
+            }
+            at = area.end;
+        }
+        Ok(at - address)
+    }
+
     /// The end of a range that begins at a page. `EINVAL` if it does not, `ENOMEM` if it wraps or leaves the user's part.
     fn checked_end(&self, address: u64, length: u64) -> Result<u64> {
         if !address.is_multiple_of(PAGE_SIZE) {

@@ -5,7 +5,11 @@
 //! and what of it does not pass on Quire is a difference. `posix-server/tests/conformance/` keeps the reasons of those that
 //! are known, and the lists of what passes, which the tests hold against regressions.
 
+mod bash;
+mod busybox;
+mod golang;
 mod linux;
+mod nix;
 mod packages;
 mod posixtestsuite;
 mod reasons;
@@ -23,7 +27,7 @@ use crate::progress::{Step, note};
 use crate::{linux_kernel, setup};
 use anyhow::{Context as _, Result, bail};
 use posix_tests::plan::Task;
-use posix_tests::record::Record;
+use posix_tests::record::{Outcome, Record};
 use reasons::Reasons;
 use report::{Details, Report};
 use runs::{Laboratory, Results, System, Timed};
@@ -37,7 +41,7 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 const RUNNER: &str = "conformance-runner";
 
 /// All suites.
-const SUITES: [Suite; 1] = [posixtestsuite::SUITE];
+const SUITES: [Suite; 5] = [posixtestsuite::SUITE, busybox::SUITE, bash::SUITE, nix::SUITE, golang::SUITE];
 /// How long a task may take to be among those that are run often.
 const QUICK: Duration = Duration::from_millis(500);
 
@@ -127,7 +131,9 @@ impl<'a> Bench<'a> {
             let step = Step::begin(format!("running {} task(s) of {} on Linux", missing.len(), suite.name));
             let laboratory = self.laboratory(System::Linux);
             let mut results = laboratory.run(prepared, missing, self.jobs(suite))?;
-            let again = with_failures(suite, &results, |_| true);
+            // What takes too long here is not worth another try.
+            let mut again = with_failures(suite, &results, |_| true);
+            again.retain(|name| results.get(name).is_some_and(|it| it.record.outcome != Outcome::TimedOut));
             self.run_alone(&laboratory, prepared, &again, &mut results)?;
             kept.extend(results);
             keep_results(&path, &version, &kept)?;

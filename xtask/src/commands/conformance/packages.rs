@@ -48,6 +48,29 @@ impl Packages {
         Ok(unpacked)
     }
 
+    /// A directory with the files of these packages, as they would lie below `/`; it is called `name`.
+    pub(super) fn programs(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {
+        let unpacked = self.directory.join("programs").join(name);
+        if unpacked.exists() {
+            return Ok(unpacked);
+        }
+        let step = Step::begin(format!("downloading {}", packages.join(", ")));
+        let download = self.download_directory(name)?;
+        let mut apt = self.apt("apt-get")?;
+        apt.current_dir(&download).args(["download", "-q"]).args(packages);
+        process::run(apt.stdout(Stdio::null()).stderr(Stdio::null()))?;
+        let partial = unpacked.with_extension("partial");
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir_all(&partial)?;
+        for entry in fs::read_dir(&download)? {
+            process::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(&partial))?;
+        }
+        fs::rename(&partial, &unpacked)?;
+        fs::remove_dir_all(&download)?;
+        step.done();
+        Ok(unpacked)
+    }
+
     fn download_directory(&self, name: &str) -> Result<PathBuf> {
         let directory = self.directory.join("downloads").join(name);
         let _ = fs::remove_dir_all(&directory);

@@ -17,12 +17,14 @@ use std::thread;
 pub(super) const SUITE: Suite = Suite { name: "posixtestsuite", jobs: 6, prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite";
-const LIMIT_S: u64 = 30;
+const LIMIT_S: u64 = 20;
 const OUTPUT_BYTES: usize = 2048;
 
 /// What its own Makefile says, but for warnings, which a compiler newer than the suite has more of.
 const FLAGS: [&str; 6] = ["-w", "-O1", "-std=gnu99", "-D_POSIX_C_SOURCE=200112L", "-D_GNU_SOURCE", "-Iinclude"];
 const LIBRARIES: [&str; 2] = ["-lpthread", "-lrt"];
+
+const COMPILER_LIBRARY: &str = "libgcc_s.so.1";
 
 /// Statuses by which a test says that it can't tell: `posixtest.h` of the suite.
 const UNSUPPORTED: i32 = 4;
@@ -55,6 +57,8 @@ fn prepare(workshop: &Workshop, selection: &Selection) -> Result<Prepared> {
         Some(name) => libraries::needed_by(&programs.join(name))?,
         None => Vec::new(),
     };
+    // The C library loads it when a thread ends.
+    additions.push(Addition { host: compiler_library()?, guest: format!("/lib/{COMPILER_LIBRARY}") });
     let addition = |name: &String| Addition { host: programs.join(name), guest: format!("{GUEST_DIRECTORY}/{name}") };
     additions.extend(built.iter().map(addition));
     let tasks = built.into_iter().map(|name| Task {
@@ -64,6 +68,12 @@ fn prepare(workshop: &Workshop, selection: &Selection) -> Result<Prepared> {
         output_bytes: OUTPUT_BYTES,
     });
     Ok(Prepared { version: FLAGS.join(" "), additions, tasks: tasks.collect() })
+}
+
+/// The compiler's library, which the C library finds beside itself.
+fn compiler_library() -> Result<PathBuf> {
+    let path = process::output_of(Command::new("gcc").arg(format!("-print-file-name={COMPILER_LIBRARY}")))?;
+    fs::canonicalize(path.trim()).with_context(|| format!("finding {COMPILER_LIBRARY}"))
 }
 
 /// The sources of all tests: name (`mq_open/1-1`) and path, relative to the suite.

@@ -3,11 +3,13 @@
 use super::packages::Packages;
 use crate::build::Artifacts;
 use crate::options::Addition;
+use crate::process;
 use anyhow::{Context as _, Result};
 use posix_tests::plan::Task;
 use posix_tests::record::Record;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A suite that somebody else wrote.
 pub(super) struct Suite {
@@ -93,4 +95,16 @@ pub(super) fn detail(record: &Record) -> String {
     let lines: Vec<_> = text.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n");
     format!("[{}]\n{tail}", record.outcome)
+}
+
+/// A command that copies a directory of the guest to the one where it starts, and runs a script there.
+pub(super) fn in_own_copy(directory: &str, script: &str) -> Vec<String> {
+    let script = format!("cp -a {directory}/. . && {script}");
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), script]
+}
+
+/// Copies a directory with all in it, to a place that does not exist.
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    process::run(Command::new("cp").arg("-a").arg(from).arg(to))
 }

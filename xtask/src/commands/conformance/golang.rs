@@ -1,0 +1,83 @@
+//! The tests of Go's standard library, as far as they are about the system: a static program for each package, in which
+//! each test is run by its name.
+
+use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, detail, in_own_copy};
+use crate::options::Addition;
+use crate::process;
+use crate::progress::Step;
+use anyhow::{Context as _, Result};
+use posix_tests::plan::Task;
+use posix_tests::record::{Outcome, Record};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(super) const SUITE: Suite = Suite { name: "go", jobs: 3, prepare, cases };
+
+/// The distribution's packages of the compiler and of the library's source.
+const DEBIAN_PACKAGES: [&str; 3] = ["golang-1.19", "golang-1.19-go", "golang-1.19-src"];
+/// Where Go lies in them.
+const ROOT: &str = "usr/lib/go-1.19";
+const PACKAGES: [&str; 7] = ["os", "os/exec", "os/signal", "syscall", "time", "runtime", "net"];
+const GUEST_DIRECTORY: &str = "/suite/go";
+const LIMIT_S: u64 = 120;
+const OUTPUT_BYTES: usize = 8 << 10;
+
+fn prepare(workshop: &Workshop, _: &Selection) -> Result<Prepared> {
+    let root = workshop.packages.programs("go", &DEBIAN_PACKAGES)?.join(ROOT);
+    let directory = workshop.directory(SUITE.name)?;
+    let (mut additions, mut tasks) = (Vec::new(), Vec::new());
+    for package in PACKAGES {
+        let staged = staged(&root, &directory, package)?;
+        let guest = format!("{GUEST_DIRECTORY}/{package}");
+        let mut list = Command::new(staged.join("tests"));
+        let listed = process::output_of(list.current_dir(&staged).args(["-test.list", "."]))?;
+        for test in listed.lines().filter(|line| line.starts_with("Test")) {
+            let script = format!("exec ./tests -test.short -test.v -test.run '^{test}$'");
+            let command = in_own_copy(&guest, &script);
+            let name = format!("{package}.{test}");
+            tasks.push(Task { name, limit_s: LIMIT_S, output_bytes: OUTPUT_BYTES, command });
+        }
+        additions.push(Addition { host: staged, guest });
+    }
+    Ok(Prepared { version: DEBIAN_PACKAGES.join(" "), additions, tasks })
+}
+
+/// The test program of a package, in a copy of the directory that it expects to start in.
+fn staged(root: &Path, directory: &Path, package: &str) -> Result<PathBuf> {
+    let staged = directory.join("packages").join(package.replace('/', "-"));
+    if staged.exists() {
+        return Ok(staged);
+    }
+    let step = Step::begin(format!("building the tests of Go's package {package}"));
+    let partial = staged.with_extension("partial");
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial)?;
+    let mut go = Command::new(root.join("bin/go"));
+    go.env("GOROOT", root).env("GOCACHE", directory.join("cache")).env("GOPATH", directory.join("path"));
+    go.env("CGO_ENABLED", "0").env("GO111MODULE", "off").env("GOFLAGS", "");
+    process::run(go.args(["test", "-c", "-ldflags=-s -w", "-o"]).arg(partial.join("tests")).arg(package))?;
+    for entry in fs::read_dir(root.join("src").join(package)).with_context(|| format!("the source of {package}"))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() || entry.file_name() == "testdata" {
+            process::run(Command::new("cp").arg("-a").arg(entry.path()).arg(&partial))?;
+        }
+    }
+    fs::rename(&partial, &staged)?;
+    step.done();
+    Ok(staged)
+}
+
+fn cases(record: &Record) -> Vec<Case> {
+    let text = String::from_utf8_lossy(&record.output);
+    let (package, test) = record.case.rsplit_once('.').unwrap_or((&record.case, ""));
+    let is_skipped = text.lines().any(|line| line.starts_with(&format!("--- SKIP: {test} ")));
+    let verdict = match record.outcome {
+        Outcome::Exited(0) if is_skipped => CaseVerdict::Skipped,
+        Outcome::Exited(0) => CaseVerdict::Passed,
+        Outcome::Exited(_) | Outcome::Killed(_) | Outcome::TimedOut | Outcome::NotRun(_) | Outcome::Skipped => {
+            CaseVerdict::Failed
+        }
+    };
+    vec![Case { name: record.case.clone(), area: package.to_owned(), verdict, detail: detail(record) }]
+}

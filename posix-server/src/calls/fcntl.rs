@@ -4,7 +4,7 @@ use super::blocking::file;
 use super::files::descriptor_limit;
 use super::{Arguments, Outcome, SystemCall, locks, pointer};
 use crate::errno::{Errno, Result};
-use crate::file::{AccessMode, AsyncOwner, OnExec, OpenFile, StatusFlags};
+use crate::file::{AccessMode, AsyncOwner, OnExec, OpenFile, StatusFlags, asynchronous};
 use crate::fs::Body;
 use crate::fs::content::{Content, Seals};
 use crate::pipe::Privilege;
@@ -39,7 +39,7 @@ fn fcntl(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
         | linux::F_OFD_GETLK
         | linux::F_OFD_SETLK
         | linux::F_OFD_SETLKW => locks::fcntl(thread, file, command, argument),
-        linux::F_SETFL => set_status(thread, &file, argument as u32).into(),
+        linux::F_SETFL => set_status(thread, &file, args[0] as i32, argument as u32).into(),
         linux::F_GETPIPE_SZ => Outcome::from(file.ops().pipe().map(|pipe| pipe.capacity() as u64).ok_or(Errno::EBADF)),
         linux::F_SETPIPE_SZ => set_pipe_size(thread, &file, argument).into(),
         linux::F_GET_SEALS => Outcome::from(sealable(&file).map(|content| u64::from(content.seals().bits()))),
@@ -88,7 +88,7 @@ fn duplicate_above(thread: &Rc<Thread>, file: Rc<OpenFile>, minimum: u64, on_exe
     thread.process.files.borrow_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
 }
 
-fn set_status(thread: &Rc<Thread>, file: &Rc<OpenFile>, flags: u32) -> Result<u64> {
+fn set_status(thread: &Rc<Thread>, file: &Rc<OpenFile>, fd: i32, flags: u32) -> Result<u64> {
     let status = StatusFlags::from_bits_truncate(flags);
     let gains = status.difference(file.status());
     let owns = thread.process.credentials().is_owner_or_privileged(file.inode().uid());
@@ -98,7 +98,13 @@ fn set_status(thread: &Rc<Thread>, file: &Rc<OpenFile>, flags: u32) -> Result<u6
     if gains.contains(StatusFlags::DIRECT) && file.inode().content().is_none() && !is_fifo(file) {
         return Err(Errno::EINVAL);
     }
+    let lost = file.status().difference(status);
     file.set_status(status);
+    if gains.contains(StatusFlags::ASYNC) {
+        file.set_signals(asynchronous::begin(file, thread.server(), fd));
+    } else if lost.contains(StatusFlags::ASYNC) {
+        file.set_signals(None);
+    }
     Ok(0)
 }
 

@@ -25,12 +25,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
     SystemCall::new(linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
     SystemCall::new(linux::__NR_getdents64, |thread, args| Outcome::Return(getdents64(thread, args))),
-    SystemCall::new(linux::__NR_fsync, |thread, args| Outcome::Return(fsync(thread, args))),
-    SystemCall::new(linux::__NR_fdatasync, |thread, args| Outcome::Return(fsync(thread, args))),
-    SystemCall::new(linux::__NR_syncfs, |thread, args| Outcome::Return(file(thread, args[0]).map(|_| 0))),
-    SystemCall::new(linux::__NR_sync, |_, _| Outcome::Return(Ok(0))),
-    SystemCall::new(linux::__NR_fadvise64, |thread, args| Outcome::Return(fadvise(thread, args))),
-    SystemCall::new(linux::__NR_readahead, |thread, args| Outcome::Return(readahead(thread, args))),
 ];
 
 /// `close_range`: first give the process a table of its own. It has one.
@@ -274,25 +268,4 @@ fn list(location: &Location, directory: &dyn Directory, records: &mut Records) -
         last
     })?;
     Ok(last)
-}
-
-/// There is no disk: what is written is as safe as it will ever be. What can't be synchronized says so.
-fn fsync(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
-    let file = usable_file(thread, args[0])?;
-    let stored = file.inode().content().is_some() || file.inode().is_directory();
-    if stored { Ok(0) } else { Err(Errno::EINVAL) }
-}
-
-fn fadvise(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
-    let file = usable_file(thread, args[0])?;
-    if file.ops().pipe().is_some() {
-        return Err(Errno::ESPIPE);
-    }
-    if args[3] > u64::from(linux::POSIX_FADV_NOREUSE) || (args[2] as i64) < 0 { Err(Errno::EINVAL) } else { Ok(0) }
-}
-
-fn readahead(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
-    let file = usable_file(thread, args[0])?;
-    file.check_readable()?;
-    if file.inode().content().is_none() { Err(Errno::EINVAL) } else { Ok(0) }
 }

@@ -88,7 +88,7 @@ pub(super) fn fcntl(thread: &Rc<Thread>, file: Rc<OpenFile>, command: u32, argum
     let lock = Lock { owner, kind, start, end };
     match allowed.and_then(|()| file.inode().locks().lock(lock)) {
         Err(Errno::EAGAIN) if matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW) => {
-            Outcome::Block(Box::pin(wait(thread.clone(), file, move |file| file.inode().locks().lock(lock).is_ok())))
+            Outcome::block(wait_for_record(thread.clone(), file, lock))
         }
         result => Outcome::Return(result.map(|()| 0)),
     }
@@ -139,6 +139,27 @@ fn flock(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
         return Outcome::Return(Err(Errno::EAGAIN));
     }
     Outcome::Block(Box::pin(wait(thread.clone(), file, move |file| file.inode().locks().lock_whole(file.id(), kind))))
+}
+
+/// Waits for a record lock. `EDEADLK` if whoever has it waits for this one.
+async fn wait_for_record(thread: Rc<Thread>, file: Rc<OpenFile>, lock: Lock) -> Result<u64> {
+    let waits = thread.process.fs.borrow().namespace.lock_waits().clone();
+    loop {
+        let listener = file.inode().locks().changed().listen();
+        match file.inode().locks().lock(lock) {
+            Err(Errno::EAGAIN) => {}
+            result => return result.map(|()| 0),
+        }
+        if waits.is_deadlock(&lock, file.inode()) {
+            return Err(Errno::EDEADLK);
+        }
+        let waiting = waits.enter(lock, file.inode());
+        let woken = blocking::wait(&thread, listener, None).await;
+        drop(waiting);
+        if woken == Woken::Interrupted {
+            return Err(Errno::RESTART);
+        }
+    }
 }
 
 async fn wait(thread: Rc<Thread>, file: Rc<OpenFile>, take: impl Fn(&OpenFile) -> bool) -> Result<u64> {

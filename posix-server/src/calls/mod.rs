@@ -31,6 +31,7 @@ mod process;
 mod residence;
 mod signal;
 mod splice;
+mod sync;
 mod table;
 mod time;
 mod transfer;
@@ -127,6 +128,7 @@ const ALL: &[&[SystemCall]] = &[
     residence::CALLS,
     signal::CALLS,
     splice::CALLS,
+    sync::CALLS,
     time::CALLS,
     transfer::CALLS,
     tty::CALLS,

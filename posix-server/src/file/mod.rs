@@ -5,6 +5,7 @@
 //! can't be done now is `EAGAIN`, and the caller decides whether that is the program's answer or a reason to wait for
 //! [`FileOps::wait_queue`].
 
+pub mod asynchronous;
 pub mod io;
 mod owner;
 mod table;
@@ -14,7 +15,7 @@ pub use owner::{AsyncOwner, Owner as AsyncTarget};
 pub use table::{FdTable, OnExec};
 
 use crate::budget::{Charge, Kind as Budget};
-use crate::cred::Credentials;
+use crate::cred::{Credentials, Uid};
 use crate::errno::Errno;
 use crate::event::EventFile;
 use crate::event::epoll::Watchers;
@@ -22,10 +23,10 @@ use crate::fs::locks::Owner;
 use crate::fs::{Inode, Location, Mount};
 use crate::process::{Pid, Thread};
 use crate::tty::Terminal;
-use crate::wait::WaitQueue;
+use crate::wait::{Attachment, WaitQueue};
 use alloc::rc::Rc;
 use bitflags::bitflags;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as linux;
 
@@ -286,6 +287,8 @@ pub struct OpenFile {
     shown_flags: u32,
     /// Who gets `SIGIO`.
     owner: AsyncTarget,
+    /// Tells it.
+    signals: RefCell<Option<Attachment>>,
     /// Whether the opening made the file.
     was_created: Cell<bool>,
 }
@@ -337,6 +340,7 @@ impl OpenFile {
             status: Cell::new(status),
             shown_flags,
             owner: AsyncTarget::default(),
+            signals: RefCell::default(),
             was_created: Cell::new(false),
         });
         if let Some(mount) = file.written_mount() {
@@ -435,6 +439,17 @@ impl OpenFile {
     pub fn set_owner(&self, owner: AsyncOwner, credentials: &Credentials) {
         self.owner.who.set(owner);
         self.owner.users.set((credentials.uid, credentials.euid));
+    }
+
+    /// The real and effective user who set it.
+    pub fn owner_users(&self) -> (Uid, Uid) {
+        self.owner.users.get()
+    }
+
+    /// Has the owner told of readiness, or no more.
+    pub fn set_signals(&self, signals: Option<Attachment>) {
+        let before = self.signals.replace(signals);
+        drop(before);
     }
 
     /// By which signal; 0 for `SIGIO` without more.

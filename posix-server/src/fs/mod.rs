@@ -12,7 +12,7 @@
 //! | `mount_table` | what `/proc` tells of mounts |
 //! | `walk` | from a path to a place, with permissions checked at every step |
 //! | `change` | making, linking, renaming and removing names |
-//! | `locks` | advisory locks |
+//! | `locks`, `lock_waits` | advisory locks, and who waits for them |
 //! | `attributes` | extended attributes |
 //! | `open` | from a place to an open file |
 //! | `tmpfs`, `procfs` | the file systems |
@@ -25,6 +25,7 @@ mod dentry;
 pub mod devpts;
 pub mod filesystem;
 pub mod inode;
+pub mod lock_waits;
 pub mod locks;
 pub mod mount;
 pub mod mount_options;

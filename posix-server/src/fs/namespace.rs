@@ -1,6 +1,7 @@
 //! Mount name spaces: the trees of mounts that processes see, and how they change (`mount_namespaces(7)`).
 
 use super::filesystem::{ANONYMOUS, FileSystem, FileSystemType, Instances, Made, MountRequest, PIPEFS};
+use super::lock_waits::LockWaits;
 use super::mount::{Location, Mount, MountFlags};
 use super::{Dentry, propagation, tmpfs};
 use crate::dev::Devices;
@@ -25,6 +26,7 @@ struct System {
     singletons: RefCell<Vec<(&'static str, Made)>>,
     namespaces: RefCell<Vec<Weak<Namespace>>>,
     next_group: Cell<u64>,
+    lock_waits: Rc<LockWaits>,
     /// Where files of memory without names are (`memfd_create`).
     memory: Rc<Mount>,
 }
@@ -53,6 +55,7 @@ impl Namespace {
             singletons: RefCell::default(),
             namespaces: RefCell::default(),
             next_group: Cell::new(1),
+            lock_waits: Rc::default(),
             memory: Mount::first(&memory, memory_root),
         });
         Self::with_root(system, Mount::first(filesystem, root))
@@ -91,6 +94,11 @@ impl Namespace {
     /// The file system of other files without names.
     pub fn anonymous(&self) -> &Rc<FileSystem> {
         &self.system.anonymous
+    }
+
+    /// Who waits for record locks.
+    pub fn lock_waits(&self) -> &Rc<LockWaits> {
+        &self.system.lock_waits
     }
 
     /// The mount of files of memory without names, which nobody sees.

@@ -49,6 +49,7 @@ signals! {
     TTOU = SIGTTOU: "a background process writes to its terminal",
     URG = SIGURG: "urgent data",
     XFSZ = SIGXFSZ: "the file grows beyond the limit",
+    IO = SIGIO: "a file became ready",
     WINCH = SIGWINCH: "the window's size changed",
     SYS = SIGSYS: "bad system call",
 }
@@ -215,6 +216,13 @@ pub enum Details {
         /// Time that it has used, in the program and in the system, in ticks.
         times: [u64; 2],
     },
+    /// A file became ready.
+    Readiness {
+        /// For what, as `poll` tells.
+        band: u64,
+        /// Its descriptor.
+        fd: i32,
+    },
     /// An address that faulted.
     Fault {
         /// The address.
@@ -276,6 +284,7 @@ impl SignalInfo {
                 raw.fields[1] = u64::from(status as u32);
                 [raw.fields[2], raw.fields[3]] = times;
             }
+            Details::Readiness { band, fd } => [raw.fields[0], raw.fields[1]] = [band, u64::from(fd as u32)],
             Details::Fault { address } => raw.fields[0] = address,
         }
         let mut bytes = [0; 128];

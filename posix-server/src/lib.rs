@@ -23,6 +23,7 @@ pub mod file;
 pub mod fs;
 pub mod host_link;
 pub mod mqueue;
+pub mod net;
 pub mod pipe;
 pub mod platform;
 pub mod process;

@@ -30,6 +30,7 @@ mod poll;
 mod process;
 mod residence;
 mod signal;
+mod socket;
 mod splice;
 mod sync;
 mod table;
@@ -127,6 +128,7 @@ const ALL: &[&[SystemCall]] = &[
     process::CALLS,
     residence::CALLS,
     signal::CALLS,
+    socket::CALLS,
     splice::CALLS,
     sync::CALLS,
     time::CALLS,

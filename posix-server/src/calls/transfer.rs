@@ -4,7 +4,7 @@
 //! future that tries again after each change. A write goes on until all is written; a read ends with whatever it got.
 
 use super::blocking::{self, Woken, file, usable_file};
-use super::{Outcome, SystemCall, tty};
+use super::{Outcome, SystemCall, socket, tty};
 use crate::errno::{Errno, Result};
 use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
 use crate::file::{Destination, OpenFile, Positioning, Source};
@@ -255,6 +255,10 @@ fn begin(
     buffer: impl FnOnce() -> Result<UserBuffer>,
 ) -> Outcome {
     match file.and_then(|file| Ok((file, buffer()?))) {
+        Ok((file, buffer)) if file.ops().socket().is_some() => match direction {
+            Direction::Read => socket::read(thread, file, buffer),
+            Direction::Write => socket::write(thread, file, buffer),
+        },
         Ok((file, buffer)) => {
             let patience = Patience::of(&file);
             Transfer { file, buffer, direction, place, patience, appending: Appending::AsOpened, done: 0 }.run(thread)

@@ -244,6 +244,11 @@ pub trait FileOps {
         None
     }
 
+    /// The socket that it is, if it is one.
+    fn socket(&self) -> Option<&crate::net::Socket> {
+        None
+    }
+
     /// The message queue that it is, if it is one.
     fn message_queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {
         None

@@ -34,6 +34,8 @@ pub struct Server {
     pub futexes: crate::process::futex::Futexes,
     /// Which terminal controls which session.
     pub sessions: Sessions,
+    /// Sockets.
+    pub net: Rc<crate::net::Net>,
     /// The host's name.
     pub host_name: RefCell<Vec<u8>>,
     /// Called when the first process has ended, with its status.
@@ -109,6 +111,7 @@ impl Server {
             process_frames: parts.process_frames,
             max_processes: parts.max_processes,
             futexes: crate::process::futex::Futexes::default(),
+            net: Rc::default(),
             host_name: RefCell::new(b"quire".to_vec()),
             on_end: RefCell::new(None),
             trace: OnceCell::new(),

@@ -5,7 +5,7 @@ mod master;
 mod modes;
 
 use super::blocking::usable_file;
-use super::{Outcome, SystemCall};
+use super::{Outcome, SystemCall, socket};
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile, StatusFlags};
 use crate::process::Thread;
@@ -53,6 +53,7 @@ fn ioctl(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
         request::FIONCLEX => Outcome::Return(set_on_exec(thread, args[0], OnExec::Keep)),
         request::FIONBIO => Outcome::Return(set_nonblocking(&file, &pointer)),
         request::FIONREAD => Outcome::Return(readable_bytes(&file, &pointer)),
+        number if file.ops().socket().is_some() => Outcome::Return(socket::ioctl(thread, &file, number, &pointer)),
         number => on_terminal(thread, &file, pointer, number, args[2]),
     }
 }

@@ -1,0 +1,122 @@
+//! Options of IP, TCP and UDP. Most say how packets look; there are none, so such options are kept and shown.
+
+use crate::errno::{Errno, Result};
+use alloc::collections::BTreeMap;
+use core::cell::RefCell;
+use linux_raw_sys::net as linux;
+
+/// An option whose value is a number.
+struct Known {
+    level: u32,
+    option: u32,
+    initial: i32,
+    range: core::ops::RangeInclusive<i32>,
+}
+
+const fn known(level: u32, option: u32, initial: i32, range: core::ops::RangeInclusive<i32>) -> Known {
+    Known { level, option, initial, range }
+}
+
+const fn switch(level: u32, option: u32) -> Known {
+    known(level, option, 0, i32::MIN..=i32::MAX)
+}
+
+static KNOWN: [Known; 38] = [
+    known(linux::SOL_IP, linux::IP_TOS, 0, 0..=255),
+    known(linux::SOL_IP, linux::IP_TTL, 64, -1..=255),
+    known(linux::SOL_IP, linux::IP_MTU_DISCOVER, 1, 0..=5),
+    known(linux::SOL_IP, linux::IP_MULTICAST_TTL, 1, -1..=255),
+    known(linux::SOL_IP, linux::IP_MULTICAST_LOOP, 1, 0..=255),
+    known(linux::SOL_IP, linux::IP_MINTTL, 0, 0..=255),
+    switch(linux::SOL_IP, linux::IP_PKTINFO),
+    switch(linux::SOL_IP, linux::IP_RECVTTL),
+    switch(linux::SOL_IP, linux::IP_RECVTOS),
+    switch(linux::SOL_IP, linux::IP_RECVERR),
+    switch(linux::SOL_IP, linux::IP_FREEBIND),
+    switch(linux::SOL_IP, linux::IP_RECVORIGDSTADDR),
+    switch(linux::SOL_IP, linux::IP_BIND_ADDRESS_NO_PORT),
+    switch(linux::SOL_IPV6, linux::IPV6_V6ONLY),
+    known(linux::SOL_IPV6, linux::IPV6_UNICAST_HOPS, 64, -1..=255),
+    known(linux::SOL_IPV6, linux::IPV6_MULTICAST_HOPS, 1, -1..=255),
+    known(linux::SOL_IPV6, linux::IPV6_MULTICAST_LOOP, 1, 0..=1),
+    known(linux::SOL_IPV6, linux::IPV6_TCLASS, 0, -1..=255),
+    known(linux::SOL_IPV6, linux::IPV6_MTU_DISCOVER, 1, 0..=5),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVPKTINFO),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVHOPLIMIT),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVTCLASS),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVERR),
+    switch(linux::SOL_TCP, linux::TCP_NODELAY),
+    switch(linux::SOL_TCP, linux::TCP_CORK),
+    known(linux::SOL_TCP, linux::TCP_MAXSEG, 536, 0..=32_767),
+    known(linux::SOL_TCP, linux::TCP_KEEPIDLE, 7200, 1..=32_767),
+    known(linux::SOL_TCP, linux::TCP_KEEPINTVL, 75, 1..=32_767),
+    known(linux::SOL_TCP, linux::TCP_KEEPCNT, 9, 1..=127),
+    known(linux::SOL_TCP, linux::TCP_SYNCNT, 6, 1..=127),
+    known(linux::SOL_TCP, linux::TCP_LINGER2, 60, -1..=i32::MAX),
+    known(linux::SOL_TCP, linux::TCP_DEFER_ACCEPT, 0, 0..=i32::MAX),
+    known(linux::SOL_TCP, linux::TCP_WINDOW_CLAMP, 0, 0..=i32::MAX),
+    known(linux::SOL_TCP, linux::TCP_QUICKACK, 1, i32::MIN..=i32::MAX),
+    known(linux::SOL_TCP, linux::TCP_USER_TIMEOUT, 0, 0..=i32::MAX),
+    known(linux::SOL_TCP, linux::TCP_NOTSENT_LOWAT, 0, -1..=i32::MAX),
+    known(linux::SOL_TCP, linux::TCP_FASTOPEN, 0, 0..=i32::MAX),
+    switch(linux::SOL_UDP, UDP_CORK),
+];
+
+/// UDP: gather what is sent to one datagram; kept, without effect.
+const UDP_CORK: u32 = 1;
+
+fn find(level: u32, option: u32) -> Result<&'static Known> {
+    KNOWN.iter().find(|known| known.level == level && known.option == option).ok_or(Errno::ENOPROTOOPT)
+}
+
+/// The options of a socket that are not as they were at first.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    changed: RefCell<BTreeMap<(u32, u32), i32>>,
+}
+
+impl Numbers {
+    /// Sets an option. `ENOPROTOOPT`, `EINVAL`.
+    pub fn set(&self, level: u32, option: u32, value: i32) -> Result<()> {
+        let known = find(level, option)?;
+        if !known.range.contains(&value) {
+            return Err(Errno::EINVAL);
+        }
+        let is_switch = known.initial == 0 && *known.range.start() == i32::MIN;
+        let value = if is_switch { i32::from(value != 0) } else { value };
+        self.changed.borrow_mut().insert((level, option), value);
+        Ok(())
+    }
+
+    /// An option's value. `ENOPROTOOPT`.
+    pub fn get(&self, level: u32, option: u32) -> Result<i32> {
+        let known = find(level, option)?;
+        Ok(self.changed.borrow().get(&(level, option)).copied().unwrap_or(known.initial))
+    }
+
+    /// Whether an option is on.
+    pub fn is_on(&self, level: u32, option: u32) -> bool {
+        self.get(level, option).is_ok_and(|value| value != 0)
+    }
+
+    /// The same options, for a connection that a listener's options hold for.
+    pub fn inherit(&self, from: &Self) {
+        let changed = from.changed.borrow().clone();
+        self.changed.replace(changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_options_are_kept_and_others_refused() {
+        let numbers = Numbers::default();
+        assert_eq!(numbers.get(linux::SOL_IP, linux::IP_TTL), Ok(64));
+        numbers.set(linux::SOL_TCP, linux::TCP_NODELAY, 7).unwrap();
+        assert_eq!(numbers.get(linux::SOL_TCP, linux::TCP_NODELAY), Ok(1));
+        assert_eq!(numbers.set(linux::SOL_IP, linux::IP_TTL, 256), Err(Errno::EINVAL));
+        assert_eq!(numbers.set(linux::SOL_IP, 9999, 1), Err(Errno::ENOPROTOOPT));
+    }
+}

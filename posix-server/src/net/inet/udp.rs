@@ -1,0 +1,262 @@
+//! UDP within one machine (`udp(7)`).
+
+use super::address::unspecified;
+use super::options::Numbers;
+use super::ports::{Claim, FIRST_FREE_PORT};
+use super::tcp::Binder;
+use super::{Domain, Version, check_local, destination, source};
+use crate::budget::{Charge, Kind as Budget};
+use crate::errno::{Errno, Result};
+use crate::file::{Destination, PollEvents, Source};
+use crate::net::common::{Common, Shutdown, Style, Switches};
+use crate::net::unix::{Received, Request};
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use linux_raw_sys::net as linux;
+
+/// What a socket takes of the server's memory, about, in bytes.
+const SOCKET_BYTES: u64 = 640;
+/// The longest datagram, in bytes.
+const MAX_DATAGRAM: usize = 65_507;
+/// The same over IPv6, whose length does not count the address.
+const MAX_DATAGRAM_V6: usize = 65_527;
+/// What a datagram counts for in a receive buffer, and takes of the server's memory, besides its bytes.
+const DATAGRAM_OVERHEAD: usize = 768;
+
+#[derive(Debug)]
+struct Datagram {
+    bytes: Vec<u8>,
+    from: SocketAddr,
+    _charge: Charge,
+}
+
+/// A UDP socket.
+pub struct UdpSocket {
+    /// What all sockets have.
+    pub common: Common,
+    /// Its address family.
+    pub version: Version,
+    /// Options that are numbers.
+    pub numbers: Numbers,
+    domain: Rc<Domain>,
+    local: Cell<Option<SocketAddr>>,
+    remote: Cell<Option<SocketAddr>>,
+    inbox: RefCell<VecDeque<Datagram>>,
+    /// What is in there, as a receive buffer counts.
+    received: Cell<usize>,
+    _charge: Charge,
+}
+
+impl core::fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("UdpSocket").field("local", &self.local).field("remote", &self.remote).finish_non_exhaustive()
+    }
+}
+
+impl UdpSocket {
+    /// A new one. `ENFILE` if the server keeps too much already.
+    pub fn new(domain: &Rc<Domain>, version: Version) -> Result<Rc<Self>> {
+        let charge = Charge::new(Budget::Open, SOCKET_BYTES).map_err(|_| Errno::ENFILE)?;
+        Ok(Rc::new(Self {
+            common: Common::new(Style::Datagram),
+            version,
+            numbers: Numbers::default(),
+            domain: domain.clone(),
+            local: Cell::new(None),
+            remote: Cell::new(None),
+            inbox: RefCell::default(),
+            received: Cell::new(0),
+            _charge: charge,
+        }))
+    }
+
+    /// Its address, if it has one.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local.get()
+    }
+
+    /// The peer's. `ENOTCONN`.
+    pub fn remote(&self) -> Result<SocketAddr> {
+        self.remote.get().ok_or(Errno::ENOTCONN)
+    }
+
+    fn is_v6_only(&self) -> bool {
+        self.version == Version::V6 && self.numbers.is_on(linux::SOL_IPV6, linux::IPV6_V6ONLY)
+    }
+
+    /// Binds it. `EINVAL` if it is bound already, `EADDRNOTAVAIL`, `EACCES`, `EADDRINUSE`.
+    pub fn bind(self: &Rc<Self>, address: SocketAddr, binder: Binder) -> Result<()> {
+        if self.is_v6_only() && address.is_ipv4() {
+            return Err(Errno::EINVAL);
+        }
+        check_local(address.ip())?;
+        if address.port() != 0 && address.port() < FIRST_FREE_PORT && !binder.is_privileged {
+            return Err(Errno::EACCES);
+        }
+        if self.local.get().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let claim = Claim {
+            ip: address.ip(),
+            is_dual: address.is_ipv6() && address.ip().is_unspecified() && !self.is_v6_only(),
+            shares_address: self.common.is_on(Switches::REUSE_ADDRESS),
+            shares_port: self.common.is_on(Switches::REUSE_PORT),
+            user: binder.user,
+            is_listening: false,
+        };
+        let port = self.domain.udp.bind(self, claim, address.port())?;
+        self.local.set(Some(SocketAddr::new(address.ip(), port)));
+        Ok(())
+    }
+
+    fn bind_if_unbound(self: &Rc<Self>, binder: Binder) -> Result<()> {
+        if self.local.get().is_some() {
+            Ok(())
+        } else {
+            self.bind(unspecified(self.version), binder).map_err(|_| Errno::EAGAIN)
+        }
+    }
+
+    /// Gives it the peer that it sends to by default and alone hears; or none. `ENETUNREACH`.
+    pub fn connect(self: &Rc<Self>, to: Option<SocketAddr>, binder: Binder) -> Result<()> {
+        let Some(to) = to else {
+            self.remote.set(None);
+            return Ok(());
+        };
+        let to = self.reachable(to)?;
+        self.bind_if_unbound(binder)?;
+        if let Some(local) = self.local.get().filter(|local| local.ip().is_unspecified()) {
+            self.local.set(Some(SocketAddr::new(source(local.ip(), to.ip()), local.port())));
+        }
+        self.remote.set(Some(to));
+        self.common.changed.wake();
+        Ok(())
+    }
+
+    fn reachable(&self, to: SocketAddr) -> Result<SocketAddr> {
+        if self.is_v6_only() && to.is_ipv4() {
+            return Err(Errno::ENETUNREACH);
+        }
+        let is_broadcast = to.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if is_broadcast && !self.common.is_on(Switches::BROADCAST) {
+            return Err(Errno::EACCES);
+        }
+        Ok(SocketAddr::new(destination(to.ip())?, to.port()))
+    }
+
+    /// Sends a datagram, to the peer if `to` names nobody. `EDESTADDRREQ`, `EMSGSIZE`, `ENETUNREACH`, `EPIPE`, `ENOBUFS`.
+    pub fn send(self: &Rc<Self>, to: Option<SocketAddr>, from: &mut dyn Source, binder: Binder) -> Result<usize> {
+        let length = from.remaining();
+        if length > if self.version == Version::V4 { MAX_DATAGRAM } else { MAX_DATAGRAM_V6 } {
+            return Err(Errno::EMSGSIZE);
+        }
+        if self.common.is_shut(Shutdown::SEND) {
+            return Err(Errno::EPIPE);
+        }
+        let to = to.or(self.remote.get()).ok_or(Errno::EDESTADDRREQ)?;
+        if to.port() == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let to = self.reachable(to)?;
+        self.common.check_error()?;
+        self.bind_if_unbound(binder)?;
+        let charge = Charge::new(Budget::Contents, (length + DATAGRAM_OVERHEAD) as u64).map_err(|_| Errno::ENOBUFS)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| Errno::ENOBUFS)?;
+        bytes.resize(length, 0);
+        if from.get(&mut bytes) < length {
+            return Err(Errno::EFAULT);
+        }
+        let own = self.local.get().unwrap_or_else(|| unspecified(self.version));
+        let own = SocketAddr::new(source(own.ip(), to.ip()), own.port());
+        match self.domain.udp.find(to, |other| other.rank(own)) {
+            Some(receiver) => receiver.take_in(Datagram { bytes, from: own, _charge: charge }),
+            None if self.remote.get() == Some(to) => self.common.set_error(Errno::ECONNREFUSED),
+            None => {}
+        }
+        Ok(length)
+    }
+
+    /// How well it suits a datagram from this address: a peer's better than a stranger's. `None`: not at all.
+    fn rank(&self, from: SocketAddr) -> Option<u32> {
+        match self.remote.get() {
+            None => Some(0),
+            Some(remote) if remote == from => Some(1),
+            Some(_) => None,
+        }
+    }
+
+    /// A datagram has come; it is lost if there is no room.
+    fn take_in(&self, datagram: Datagram) {
+        let size = datagram.bytes.len() + DATAGRAM_OVERHEAD;
+        if self.received.get() > self.common.receive_buffer.get() as usize
+            || self.inbox.borrow_mut().try_reserve(1).is_err()
+        {
+            return;
+        }
+        self.received.set(self.received.get() + size);
+        self.inbox.borrow_mut().push_back(datagram);
+        self.common.changed.wake();
+    }
+
+    /// Receives one datagram. `EAGAIN`: there is none.
+    pub fn receive(&self, to: &mut dyn Destination, request: Request, got: &mut Received) -> Result<()> {
+        self.common.check_error()?;
+        let inbox = self.inbox.borrow();
+        let Some(datagram) = inbox.front() else {
+            let is_over = self.common.is_shut(Shutdown::RECEIVE) && !request.is_nonblocking;
+            return if is_over { Ok(()) } else { Err(Errno::EAGAIN) };
+        };
+        let length = datagram.bytes.len();
+        let part = datagram.bytes.get(..length.min(to.remaining())).unwrap_or_default();
+        let is_fault = !part.is_empty() && to.put(part) < part.len();
+        got.count = part.len();
+        got.is_truncated = part.len() < length;
+        got.result = if request.tells_full_length { length } else { part.len() };
+        got.from = Some(datagram.from);
+        drop(inbox);
+        if !request.peeks {
+            let taken = self.inbox.borrow_mut().pop_front();
+            self.received.set(self.received.get().saturating_sub(length + DATAGRAM_OVERHEAD));
+            drop(taken);
+        }
+        if is_fault { Err(Errno::EFAULT) } else { Ok(()) }
+    }
+
+    /// Bytes of the next datagram (`FIONREAD`).
+    pub fn readable_bytes(&self) -> usize {
+        self.inbox.borrow().front().map_or(0, |datagram| datagram.bytes.len())
+    }
+
+    /// Shuts directions down. `ENOTCONN` without a peer, although it is done.
+    pub fn shut_down(&self, directions: Shutdown) -> Result<()> {
+        self.common.shut(directions);
+        self.remote().map(|_| ())
+    }
+
+    /// Its last descriptor is closed.
+    pub fn close(self: &Rc<Self>) {
+        if let Some(local) = self.local.take() {
+            self.domain.udp.release(self, local.port());
+        }
+        self.inbox.take();
+    }
+
+    /// What it is ready for.
+    pub fn readiness(&self) -> PollEvents {
+        let shut = self.common.shutdown();
+        let mut events = PollEvents::WRITABLE | PollEvents::WRITE_BAND;
+        events.set(PollEvents::ERROR, self.common.has_error());
+        events.set(PollEvents::HANG_UP, shut == Shutdown::all());
+        if shut.contains(Shutdown::RECEIVE) {
+            events |= PollEvents::READ_HANG_UP | PollEvents::READABLE;
+        }
+        if !self.inbox.borrow().is_empty() {
+            events |= PollEvents::READABLE;
+        }
+        events
+    }
+}

@@ -6,7 +6,7 @@ use crate::exec::stack::{MAX_STRING_BYTES, Strings, limit};
 use crate::exec::{Executor, Program, prepare, replace};
 use crate::fs::Location;
 use crate::fs::walk::LastLink;
-use crate::process::end::{end_other_threads, end_process};
+use crate::process::end::{end_other_threads, end_process, leave_memory};
 use crate::process::tree::ExitStatus;
 use crate::process::{Thread, Whereabouts};
 use crate::signal::Signal;
@@ -66,6 +66,10 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
         Ok(prepared) => prepared,
         Err(error) => return error.into(),
     };
+    if unshare_files(thread).is_err() {
+        return Errno::ENOMEM.into();
+    }
+    leave_memory(thread);
     end_other_threads(thread);
     // The call does not return; its reply is given up when the thread has been redirected.
     if replace(thread, prepared).is_err() {
@@ -74,11 +78,25 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
     }
     let reply = thread.reply.borrow_mut().take();
     drop(reply);
-    thread.whereabouts.set(Whereabouts::Outside);
-    if thread.is_interrupted() {
-        crate::signal::deliver::attend(thread);
+    if thread.whereabouts.get() == Whereabouts::Inside {
+        thread.whereabouts.set(Whereabouts::Outside);
+    }
+    for heir in thread.process.threads() {
+        if heir.is_interrupted() {
+            crate::signal::deliver::attend(&heir);
+        }
     }
     Outcome::Gone
+}
+
+/// The new program has descriptors of its own. `ENOMEM`.
+fn unshare_files(thread: &Thread) -> Result<()> {
+    let mut files = thread.process.files.borrow_mut();
+    if files.is_shared() {
+        let own = files.try_clone()?;
+        *files = own;
+    }
+    Ok(())
 }
 
 /// Reads arguments and environment. `EFAULT`, `E2BIG`.

@@ -27,8 +27,10 @@ mod mqueue;
 mod names;
 mod open;
 mod poll;
+mod prctl;
 mod process;
 mod residence;
+mod schedule;
 mod signal;
 mod socket;
 mod splice;
@@ -125,8 +127,10 @@ const ALL: &[&[SystemCall]] = &[
     names::CALLS,
     open::CALLS,
     poll::CALLS,
+    prctl::CALLS,
     process::CALLS,
     residence::CALLS,
+    schedule::CALLS,
     signal::CALLS,
     socket::CALLS,
     splice::CALLS,

@@ -19,8 +19,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_mount, |t, a| mount(t, a).into()).partly("file systems of disks and networks: ENODEV"),
     SystemCall::new(linux::__NR_umount2, |t, a| unmount(t, a).into()),
     SystemCall::new(linux::__NR_pivot_root, |t, a| pivot_root(t, a).into()),
-    SystemCall::new(linux::__NR_unshare, |t, a| unshare(t, a[0]).into())
-        .partly("name spaces other than those of mounts: EINVAL"),
 ];
 
 /// What the upper half of the flags of old programs is (`MS_MGC_VAL`).
@@ -333,22 +331,8 @@ fn check_pivot(context: &FsContext, root: &Location, new: &Location, old: &Locat
     Ok(())
 }
 
-/// `unshare(what)`. A process of several threads can't leave what they share; one of a single thread shares nothing.
-fn unshare(thread: &Rc<Thread>, flags: u64) -> Result<u64> {
-    let alone = linux::CLONE_VM | linux::CLONE_SIGHAND | linux::CLONE_THREAD;
-    let known = alone | linux::CLONE_FS | linux::CLONE_FILES | linux::CLONE_SYSVSEM | linux::CLONE_NEWNS;
-    let flags = u32::try_from(flags).ok().filter(|flags| flags & !known == 0).ok_or(Errno::EINVAL)?;
-    if flags & alone != 0 && thread.process.threads().len() > 1 {
-        return Err(Errno::EINVAL);
-    }
-    if flags & linux::CLONE_NEWNS != 0 {
-        unshare_mounts(thread)?;
-    }
-    Ok(0)
-}
-
 /// Gives a process a name space of its own: what it stands in moves along (`CLONE_NEWNS`). `EPERM`, `ENOSPC`.
-fn unshare_mounts(thread: &Rc<Thread>) -> Result<()> {
+pub(super) fn unshare_mounts(thread: &Rc<Thread>) -> Result<()> {
     check_may_mount(thread)?;
     let copy = thread.process.fs.borrow().with_own_namespace()?;
     let before = thread.process.fs.replace(copy);

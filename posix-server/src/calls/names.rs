@@ -199,6 +199,7 @@ fn enter(thread: &Rc<Thread>, place: Location) -> Result<u64> {
     place.inode().directory()?;
     place.inode().check_access(&thread.process.credentials(), Access::EXECUTE)?;
     thread.process.fs.borrow_mut().cwd = place;
+    thread.process.publish_directories();
     Ok(0)
 }
 
@@ -242,12 +243,13 @@ fn chroot(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     thread.process.fs.borrow_mut().root = place;
+    thread.process.publish_directories();
     Ok(0)
 }
 
 fn umask(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     const MASK: u64 = 0o777;
-    let mut context = thread.process.fs.borrow_mut();
-    let old = core::mem::replace(&mut context.umask, (args[0] & MASK) as u32);
+    let old = core::mem::replace(&mut thread.process.fs.borrow_mut().umask, (args[0] & MASK) as u32);
+    thread.process.publish_directories();
     Ok(u64::from(old))
 }

@@ -15,7 +15,8 @@ use crate::errno::{Errno, Result};
 use crate::fs::walk::{Actor, LastLink, Walk};
 use crate::fs::{FsContext, Location, MountFlags};
 use crate::platform::{self, Account, Change, MAX_CHANGES, Memory, PAGE_SIZE, Protection, Registers, Sharing, Space};
-use crate::process::{MAX_NAME, Process, Thread};
+use crate::process::end::retire;
+use crate::process::{Attributes, MAX_NAME, Process, Thread, launch, successor};
 use crate::signal::state::AltStack;
 use crate::user::USER_END;
 use crate::vm::{Area, Areas, Content, Layout, MappedFile, Running, Vm, change_for, write_all};
@@ -384,40 +385,69 @@ pub fn first_vector_state() -> Vec<u8> {
 }
 
 /// Points a thread at a prepared program, and its process with it. After an error the process can't go on.
+///
+/// The others of its threads have ended. A thread that was not the first one ends, too: another with the process's number
+/// goes on with what it had.
 pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
     let process = &thread.process;
     let registers = first_registers(&prepared);
+    let is_first = thread.tid == process.pid;
     thread.machine.suspend();
-    thread.machine.set_space(prepared.vm.space())?;
-    thread.machine.set_registers(&registers)?;
-    thread.machine.write_vector_state(&first_vector_state())?;
-    let old_block = thread.block.replace(prepared.block);
+    let old_block = thread.block.get();
+    let (heir, events) = if is_first {
+        thread.machine.set_space(prepared.vm.space())?;
+        thread.machine.set_registers(&registers)?;
+        (thread.clone(), None)
+    } else {
+        let (heir, events) = successor(thread, &prepared.vm, prepared.block)?;
+        retire(thread);
+        (heir, Some(events))
+    };
+    heir.machine.write_vector_state(&first_vector_state())?;
+    heir.block.set(prepared.block);
+    change_process(process, &prepared, old_block);
+    begin_anew(&heir, &prepared);
+    heir.initial_block(&Context::default(), &process.local_answers(heir.tid))?;
+    process.release_parent();
+    match events {
+        None => heir.machine.resume(),
+        Some(events) => launch(&heir, &registers, events)?,
+    }
+    Ok(())
+}
+
+/// What `execve` changes for a process (`execve(2)`, "Effect on process attributes").
+fn change_process(process: &Rc<Process>, prepared: &Prepared, old_block: u64) {
     let old_vm = process.set_vm(prepared.vm.clone());
     if Rc::strong_count(&old_vm) > 1 {
         // Somebody goes on using the old space: the parent of a `vfork`.
         old_vm.free_block(old_block);
     }
     drop(old_vm);
-    adopt(process, &prepared);
+    adopt(process, prepared);
     *process.credentials_cell().borrow_mut() = Rc::new(prepared.credentials.clone());
-    {
-        let mut signals = thread.signals.borrow_mut();
-        signals.alt_stack = AltStack::default();
+    let is_more = prepared.credentials.is_secure_execution();
+    process.is_dumpable.set(!is_more);
+    process.attributes.set(Attributes { barriers: 0, ..process.attributes.get() });
+    if is_more {
+        process.parent_death_signal.set(0);
     }
     process.signals.borrow_mut().after_exec();
-    thread.clear_tid.set(0);
-    thread.robust_list.set((0, 0));
-    thread.restart.take();
-    thread.machine.set_name(&prepared.name);
+    process.unshare_directories();
     let closed = process.files.borrow_mut().remove_on_exec();
     closed.iter().for_each(|file| file.release_record_locks(process.pid));
     drop(closed);
     process.server.tree.borrow_mut().set_executed(process.pid);
-    let answers = process.local_answers(thread.tid);
-    thread.initial_block(&Context::default(), &answers)?;
-    process.release_parent();
-    thread.machine.resume();
-    Ok(())
+}
+
+/// And for the thread that goes on.
+fn begin_anew(thread: &Thread, prepared: &Prepared) {
+    thread.signals.borrow_mut().alt_stack = AltStack::default();
+    thread.clear_tid.set(0);
+    thread.robust_list.set((0, 0));
+    thread.restart.take();
+    thread.name.replace(prepared.name.clone());
+    thread.machine.set_name(&prepared.name);
 }
 
 /// Notes what a process runs.

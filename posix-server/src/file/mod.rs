@@ -6,13 +6,15 @@
 //! [`FileOps::wait_queue`].
 
 pub mod asynchronous;
+mod descriptors;
 pub mod io;
 mod owner;
 mod table;
 
+pub use descriptors::FdTable;
 pub use io::{Destination, Source};
 pub use owner::{AsyncOwner, Owner as AsyncTarget};
-pub use table::{FdTable, OnExec};
+pub use table::{OnExec, Slots};
 
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::{Credentials, Uid};

@@ -1,4 +1,4 @@
-//! The descriptor table of a process.
+//! The slots of a descriptor table.
 //!
 //! Finding the lowest free descriptor is what `open` and `dup` promise and what makes a naive table slow: a bitmap of the
 //! used ones, with a hint below which all are used, finds it in a step or two also with ten thousand open.
@@ -32,8 +32,8 @@ const WORD_BITS: usize = u64::BITS as usize;
 /// What a descriptor takes of the server's memory, about, in bytes.
 const SLOT_BYTES: u64 = 24;
 
-/// Descriptors and the open files that they name.
-pub struct FdTable {
+/// Descriptors and the open files that they name; [`FdTable`](super::FdTable) is how processes have them.
+pub struct Slots {
     slots: Vec<Option<Slot>>,
     /// Bit set: the descriptor is used. As long as `slots`, rounded up.
     used: Vec<u64>,
@@ -43,19 +43,19 @@ pub struct FdTable {
     charge: Charge,
 }
 
-impl core::fmt::Debug for FdTable {
+impl core::fmt::Debug for Slots {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_set().entries(self.descriptors()).finish()
     }
 }
 
-impl Default for FdTable {
+impl Default for Slots {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl FdTable {
+impl Slots {
     /// An empty table.
     pub const fn new() -> Self {
         let charge = Charge::none(Budget::Open);
@@ -218,13 +218,13 @@ mod tests {
 
     const LIMIT: u64 = 200;
 
-    fn insert(table: &mut FdTable) -> Result<i32, Errno> {
+    fn insert(table: &mut Slots) -> Result<i32, Errno> {
         table.insert(null_file(), 0, OnExec::Keep, LIMIT)
     }
 
     #[test]
     fn the_lowest_free_descriptor_is_given() {
-        let mut table = FdTable::new();
+        let mut table = Slots::new();
         assert_eq!((insert(&mut table), insert(&mut table), insert(&mut table)), (Ok(0), Ok(1), Ok(2)));
         table.remove(1).unwrap();
         assert_eq!(insert(&mut table), Ok(1));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_full_table_is_emfile_and_a_descriptor_past_the_limit_ebadf() {
-        let mut table = FdTable::new();
+        let mut table = Slots::new();
         (0..LIMIT).for_each(|fd| assert_eq!(insert(&mut table), Ok(fd as i32)));
         assert_eq!(insert(&mut table), Err(Errno::EMFILE));
         assert_eq!(table.check_room(LIMIT), Err(Errno::EMFILE));
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn only_marked_descriptors_are_closed_on_exec() {
-        let mut table = FdTable::new();
+        let mut table = Slots::new();
         insert(&mut table).unwrap();
         table.insert(null_file(), 0, OnExec::Close, LIMIT).unwrap();
         assert_eq!(table.remove_on_exec().len(), 1);
@@ -270,7 +270,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_table_behaves_like_a_map(steps in proptest::collection::vec(step(), 0..300)) {
-            let mut table = FdTable::new();
+            let mut table = Slots::new();
             let mut model = BTreeMap::new();
             for step in steps {
                 match step {

@@ -36,6 +36,7 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
         file.release_record_locks(process.pid);
     }
     drop(files);
+    process.unshare_directories();
     process.resumed.wake();
     process.child_news.wake();
     leave_session(process);
@@ -65,6 +66,7 @@ fn remove(thread: &Rc<Thread>) {
     let reply = thread.reply.borrow_mut().take();
     drop(reply);
     process.remove_thread(thread);
+    thread.machine.close_channel(&process.table);
     process.ended_usage.set(process.ended_usage.get().with(&used));
     thread.server().forget_thread(thread.tid);
     if thread.tid != process.pid {

@@ -1,18 +1,22 @@
 //! Processes, their threads, and the server that has them all.
 
+pub mod attributes;
 mod clone;
 pub mod end;
 pub mod futex;
 pub mod limits;
 pub mod schedule;
 pub mod server;
+pub mod sharing;
 #[cfg(test)]
 mod tests;
 pub mod thread;
 pub mod tree;
 pub mod usage;
 
-pub use clone::{CloneRequest, FirstProcess, clone, start_first};
+pub use attributes::Attributes;
+pub use clone::{CloneRequest, FirstProcess, check_name_spaces, clone, start_first};
+pub(crate) use clone::{launch, successor};
 pub use server::{Server, Snapshot};
 pub use thread::{Attention, Thread, Whereabouts};
 
@@ -74,6 +78,8 @@ pub struct Process {
     pub files: RefCell<FdTable>,
     /// Its root, working directory and umask.
     pub fs: RefCell<FsContext>,
+    /// Who else has that root, directory and umask (`CLONE_FS`).
+    pub directories: RefCell<Option<sharing::Group>>,
     /// Its resource limits.
     pub limits: Cell<Limits>,
     /// What its threads share of signals.
@@ -96,14 +102,18 @@ pub struct Process {
     pub released: WaitQueue,
     /// Whether it borrows its parent's space.
     pub is_borrowing: Cell<bool>,
+    /// Whether its parent waits for that to end, or for it to execute (`CLONE_VFORK`).
+    pub holds_parent: Cell<bool>,
     /// `ITIMER_REAL`: when it fires next and the interval, in ns; 0 for never.
     pub alarm: Cell<(u64, u64)>,
     /// Distinguishes one setting of the alarm from the next.
     pub alarm_generation: Cell<u64>,
-    /// Its nice value, -20 (first) to 19 (last).
-    pub nice: Cell<i8>,
+    /// `oom_score_adj`: kept.
+    pub badness_adjustment: Cell<i16>,
     /// Whether others of the same user may look into it (`PR_SET_DUMPABLE`).
     pub is_dumpable: Cell<bool>,
+    /// What `prctl` and `personality` set for the whole of it.
+    pub attributes: Cell<Attributes>,
     /// The signal to get when the parent ends (`PR_SET_PDEATHSIG`); 0 for none.
     pub parent_death_signal: Cell<u8>,
     vm: RefCell<Rc<Vm>>,
@@ -130,7 +140,8 @@ impl Process {
 
     /// Lets the parent go on whose space it borrowed.
     pub fn release_parent(&self) {
-        if self.is_borrowing.replace(false) {
+        self.is_borrowing.set(false);
+        if self.holds_parent.replace(false) {
             self.released.wake();
         }
     }

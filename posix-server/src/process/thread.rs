@@ -10,6 +10,7 @@ use crate::signal::SignalSet;
 use crate::signal::state::ThreadSignals;
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::mem::offset_of;
 use posix_protocol::shim::{Context, LocalAnswers, ThreadBlock};
@@ -34,6 +35,8 @@ pub struct Thread {
     pub tid: Pid,
     /// The thread itself.
     pub machine: UserThread,
+    /// Its name (`comm`).
+    pub name: RefCell<Vec<u8>>,
     /// Address of its block.
     pub block: Cell<u64>,
     /// Its signals.

@@ -3,6 +3,8 @@
 use super::{DefaultAction, Disposition, Signal, SignalAction, SignalInfo, SignalSet};
 use crate::errno::{Errno, Result};
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use core::cell::RefCell;
 use linux_raw_sys::general as linux;
 
 /// How many real-time signals may wait in one queue (`RLIMIT_SIGPENDING` of a small system).
@@ -53,16 +55,20 @@ impl Pending {
 }
 
 /// The signals of a process: what its threads share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ProcessSignals {
-    actions: [SignalAction; super::SIGNAL_MAX as usize],
+    /// Several processes can have the same (`clone` with `CLONE_SIGHAND`).
+    actions: Rc<RefCell<Actions>>,
     /// Pending for any thread.
     pub pending: Pending,
 }
 
+/// What is to be done with each signal.
+type Actions = [SignalAction; super::SIGNAL_MAX as usize];
+
 impl Default for ProcessSignals {
     fn default() -> Self {
-        Self { actions: [SignalAction::default(); super::SIGNAL_MAX as usize], pending: Pending::default() }
+        Self::with([SignalAction::default(); super::SIGNAL_MAX as usize])
     }
 }
 
@@ -78,7 +84,7 @@ pub enum Sent {
 impl ProcessSignals {
     /// What is to be done with a signal.
     pub fn action(&self, signal: Signal) -> SignalAction {
-        self.actions.get(signal.index()).copied().unwrap_or_default()
+        self.actions.borrow().get(signal.index()).copied().unwrap_or_default()
     }
 
     /// Changes it; returns what it was. A signal that is now ignored is no longer pending. `EINVAL` for `SIGKILL` and `SIGSTOP`.
@@ -87,7 +93,7 @@ impl ProcessSignals {
             return Err(Errno::EINVAL);
         }
         let old = self.action(signal);
-        if let Some(slot) = self.actions.get_mut(signal.index()) {
+        if let Some(slot) = self.actions.borrow_mut().get_mut(signal.index()) {
             *slot = SignalAction { mask: action.mask.without(SignalSet::UNBLOCKABLE), ..action };
         }
         if self.ignores(signal) {
@@ -107,15 +113,38 @@ impl ProcessSignals {
 
     /// What `execve` leaves: handlers are gone, what is ignored stays so.
     pub fn after_exec(&mut self) {
-        for action in &mut self.actions {
+        let pending = core::mem::take(&mut self.pending);
+        // Whoever shares the actions keeps them.
+        *self = Self { pending, ..self.for_child().without_handlers() };
+    }
+
+    fn with(actions: Actions) -> Self {
+        Self { actions: Rc::new(RefCell::new(actions)), pending: Pending::default() }
+    }
+
+    /// The same with the default action in the place of each handler.
+    #[must_use]
+    pub fn without_handlers(self) -> Self {
+        for action in self.actions.borrow_mut().iter_mut() {
             let handler = if action.disposition() == Disposition::Ignore { action.handler } else { 0 };
             *action = SignalAction { handler, ..SignalAction::default() };
         }
+        self
+    }
+
+    /// What a process begins with that shares the actions.
+    pub fn for_sharer(&self) -> Self {
+        Self { actions: self.actions.clone(), pending: Pending::default() }
+    }
+
+    /// Whether another process has the same actions.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.actions) > 1
     }
 
     /// What a child of `fork` begins with: the same actions, nothing pending.
     pub fn for_child(&self) -> Self {
-        Self { actions: self.actions, pending: Pending::default() }
+        Self::with(*self.actions.borrow())
     }
 }
 
@@ -220,7 +249,7 @@ impl ThreadSignals {
                 Disposition::Ignore => {}
                 Disposition::Handler(_) => {
                     if action.has(linux::SA_RESETHAND)
-                        && let Some(slot) = process.actions.get_mut(signal.index())
+                        && let Some(slot) = process.actions.borrow_mut().get_mut(signal.index())
                     {
                         slot.handler = 0;
                     }

@@ -65,6 +65,12 @@ impl UserThread {
         self.channel.0
     }
 
+    /// Takes the shim's end of the channel out of the table, when the thread has ended.
+    pub fn close_channel(&self, table: &Table) {
+        // The program may have closed it by a native call.
+        let _ = table.0.close(self.channel);
+    }
+
     /// Routes its `syscall` instructions to the shim: entry, and the range of the shim's own.
     pub fn set_shim(&self, entry: u64, start: u64, end: u64) -> Result<()> {
         let reflection = Reflection { entry, native_start: start, native_end: end };

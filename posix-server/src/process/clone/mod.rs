@@ -1,0 +1,371 @@
+//! New processes and threads: `fork`, `vfork`, `clone`.
+//!
+//! * [`request`]: what is asked for, and what is refused.
+//! * [`first`]: the first process.
+
+mod first;
+mod request;
+
+pub use first::{FirstProcess, start_first};
+pub use request::{CloneRequest, check_name_spaces};
+
+use super::schedule::Schedule;
+use super::tree::Birth;
+use super::usage::Usage;
+use super::{Attention, Phase, Pid, Process, Thread, Whereabouts};
+use crate::calls::{Outcome, serve};
+use crate::errno::{Errno, Result};
+use crate::file::FdTable;
+use crate::fs::FsContext;
+use crate::platform::{self, Account, PAGE_SIZE, Registers, Table, ThreadEvents, UserThread};
+use crate::signal::state::ThreadSignals;
+use crate::vm::Vm;
+use crate::wait::WaitQueue;
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use linux_raw_sys::general as linux;
+use posix_protocol::shim::Context;
+
+/// Makes a process or thread.
+pub fn clone(parent: &Rc<Thread>, request: &CloneRequest) -> Outcome {
+    match try_clone(parent, request) {
+        Ok(child) if request.has(linux::CLONE_VFORK) => Outcome::block(until_released(child)),
+        Ok(child) => Outcome::Return(Ok(child.tid as u64)),
+        Err(error) => Outcome::Return(Err(error)),
+    }
+}
+
+/// Waits until a child has executed or ended (`CLONE_VFORK`). No signal ends that wait but one that kills.
+async fn until_released(child: Rc<Thread>) -> Result<u64> {
+    loop {
+        let mut listener = child.process.released.listen();
+        listener.watch(&child.signal_arrived);
+        let is_thread = child.tid != child.process.pid;
+        let is_free = if is_thread {
+            child.whereabouts.get() == Whereabouts::Gone
+        } else {
+            !child.process.holds_parent.get() || child.process.phase.get() == Phase::Ended
+        };
+        if is_free {
+            return Ok(child.tid as u64);
+        }
+        listener.await;
+    }
+}
+
+fn try_clone(parent: &Rc<Thread>, request: &CloneRequest) -> Result<Rc<Thread>> {
+    request.check(&parent.process.credentials())?;
+    if request.has(linux::CLONE_PARENT) && parent.process.pid == super::tree::INIT {
+        return Err(Errno::EINVAL);
+    }
+    let context = parent.context().ok_or(Errno::EFAULT)?;
+    let stack = if request.stack == 0 { context.rsp } else { request.stack };
+    let context = Context { rax: 0, rsp: stack, ..context };
+    if request.has(linux::CLONE_THREAD) {
+        clone_thread(parent, request, &context)
+    } else {
+        fork(parent, request, &context)
+    }
+}
+
+/// Whether there may be one process more. `EAGAIN`.
+fn check_room(parent: &Process) -> Result<()> {
+    let server = &parent.server;
+    let credentials = parent.credentials();
+    let total = server.tree.borrow().len() as u64;
+    let is_limited =
+        !credentials.is_privileged() && server.processes_of(credentials.uid) >= parent.limit(linux::RLIMIT_NPROC);
+    if total >= server.max_processes || is_limited { Err(Errno::EAGAIN) } else { Ok(()) }
+}
+
+/// The address space of a child, and the block of its first thread there.
+struct Home {
+    vm: Rc<Vm>,
+    block: u64,
+    is_borrowed: bool,
+}
+
+impl Home {
+    fn new(parent: &Rc<Thread>, request: &CloneRequest, account: &Account) -> Result<Self> {
+        let vm = parent.process.vm();
+        if request.has(linux::CLONE_VM) {
+            let block = vm.allocate_block().map_err(|_| Errno::EAGAIN)?;
+            return Ok(Self { vm, block, is_borrowed: true });
+        }
+        let block = parent.block.get();
+        Ok(Self { vm: Rc::new(vm.fork(account, block)?), block, is_borrowed: false })
+    }
+
+    /// Takes back what was made in a space that goes on without the child.
+    fn give_up(&self) {
+        if self.is_borrowed {
+            self.vm.free_block(self.block);
+        }
+    }
+}
+
+fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Result<Rc<Thread>> {
+    check_room(&parent.process)?;
+    if let Some(pid) = request.chosen_id {
+        parent.server().tree.borrow().check_chosen_pid(pid)?;
+    }
+    let account = Account::for_process(parent.server().process_frames)?;
+    let home = Home::new(parent, request, &account)?;
+    let made = make_process(parent, request, account, &home);
+    let (process, machine, events) = made.map_err(|error| {
+        home.give_up();
+        if error == Errno::ENOMEM { Errno::ENOMEM } else { Errno::EAGAIN }
+    })?;
+    let pid = process.pid;
+    let thread = new_thread(&process, pid, machine, home.block, parent.signals.borrow().for_child());
+    thread.schedule.set(parent.schedule.get());
+    thread.set_schedule(parent.schedule.get().for_child());
+    if let Err(error) = start(parent, &thread, request, context, events) {
+        let server = parent.server();
+        server.tree.borrow_mut().remove_unborn(pid);
+        server.forget_process(pid);
+        server.forget_thread(pid);
+        process.remove_thread(&thread);
+        home.give_up();
+        return Err(error);
+    }
+    Ok(thread)
+}
+
+fn make_process(
+    parent: &Rc<Thread>,
+    request: &CloneRequest,
+    account: Account,
+    home: &Home,
+) -> Result<(Rc<Process>, UserThread, ThreadEvents)> {
+    let server = parent.server();
+    let table = Table::create(&account)?;
+    let (machine, events) = UserThread::create(&server.executor, &account, home.vm.space(), &table)?;
+    let files = {
+        let files = parent.process.files.borrow();
+        if request.has(linux::CLONE_FILES) { files.share() } else { files.try_clone()? }
+    };
+    let pid = match request.chosen_id {
+        Some(pid) => pid,
+        None => server.tree.borrow_mut().allocate_pid()?,
+    };
+    let directories = directories(parent, request, pid)?;
+    let birth = birth(parent, request, pid);
+    server.tree.borrow_mut().insert_child(birth)?;
+    let resources = Resources { account, table, files, directories };
+    let process = child_process(parent, request, pid, resources, home.vm.clone());
+    process.is_borrowing.set(home.is_borrowed);
+    process.holds_parent.set(request.has(linux::CLONE_VFORK));
+    Ok((process, machine, events))
+}
+
+fn birth(parent: &Rc<Thread>, request: &CloneRequest, pid: Pid) -> Birth {
+    let own = &parent.process;
+    let grandparent = own.parent();
+    if request.has(linux::CLONE_PARENT) && grandparent != 0 {
+        let exit_signal = own.server.tree.borrow().exit_signal(own.pid);
+        return Birth { parent: grandparent, creator: grandparent, pid, exit_signal };
+    }
+    Birth { parent: own.pid, creator: parent.tid, pid, exit_signal: request.exit_signal }
+}
+
+fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Result<Rc<Thread>> {
+    let process = &parent.process;
+    let server = parent.server();
+    if let Some(tid) = request.chosen_id {
+        server.tree.borrow().check_chosen_pid(tid)?;
+    }
+    let vm = process.vm();
+    let block = vm.allocate_block().map_err(|_| Errno::EAGAIN)?;
+    let made = (|| {
+        let (machine, events) = UserThread::create(&server.executor, &process.account, vm.space(), &process.table)?;
+        let tid = match request.chosen_id {
+            Some(tid) => {
+                server.tree.borrow_mut().take_thread_id(tid);
+                tid
+            }
+            None => server.tree.borrow_mut().allocate_thread_id()?,
+        };
+        Ok::<_, Errno>((tid, machine, events))
+    })();
+    let (tid, machine, events) = made.map_err(|_| {
+        vm.free_block(block);
+        Errno::EAGAIN
+    })?;
+    let signals = ThreadSignals { mask: parent.mask(), ..ThreadSignals::default() };
+    let thread = new_thread(process, tid, machine, block, signals);
+    thread.set_schedule(parent.schedule.get().for_child());
+    if let Err(error) = start(parent, &thread, request, context, events) {
+        server.tree.borrow_mut().release_thread_id(tid);
+        server.forget_thread(tid);
+        process.remove_thread(&thread);
+        vm.free_block(block);
+        return Err(error);
+    }
+    Ok(thread)
+}
+
+/// The root, directory and umask of a child. `EPERM`, `ENOSPC`.
+fn directories(parent: &Rc<Thread>, request: &CloneRequest, pid: Pid) -> Result<FsContext> {
+    let copy = parent.process.fs.borrow().for_process(pid);
+    if request.has(linux::CLONE_NEWNS) { copy.with_own_namespace() } else { Ok(copy) }
+}
+
+/// What a new process has of its own.
+struct Resources {
+    account: Account,
+    table: Table,
+    files: FdTable,
+    directories: FsContext,
+}
+
+fn child_process(
+    parent: &Rc<Thread>,
+    request: &CloneRequest,
+    pid: Pid,
+    resources: Resources,
+    vm: Rc<Vm>,
+) -> Rc<Process> {
+    let old = &parent.process;
+    let Resources { account, table, files, directories: fs } = resources;
+    let signals = {
+        let signals = old.signals.borrow();
+        if request.has(linux::CLONE_SIGHAND) {
+            signals.for_sharer()
+        } else if request.clears_handlers() {
+            signals.for_child().without_handlers()
+        } else {
+            signals.for_child()
+        }
+    };
+    let directories = if request.has(linux::CLONE_FS) { old.share_directories(pid) } else { None };
+    Rc::new(Process {
+        server: old.server.clone(),
+        pid,
+        account,
+        table,
+        files: RefCell::new(files),
+        fs: RefCell::new(fs),
+        directories: RefCell::new(directories),
+        limits: Cell::new(old.limits.get()),
+        signals: RefCell::new(signals),
+        program: RefCell::new(old.program.borrow().clone()),
+        start_ns: platform::now_ns(),
+        ended_usage: Cell::new(Usage::default()),
+        children_usage: Cell::new(Usage::default()),
+        phase: Cell::new(Phase::Running),
+        child_news: WaitQueue::new(),
+        resumed: WaitQueue::new(),
+        released: WaitQueue::new(),
+        is_borrowing: Cell::new(false),
+        holds_parent: Cell::new(false),
+        alarm: Cell::new((0, 0)),
+        alarm_generation: Cell::new(0),
+        badness_adjustment: old.badness_adjustment.clone(),
+        is_dumpable: old.is_dumpable.clone(),
+        attributes: Cell::new(old.attributes.get()),
+        parent_death_signal: Cell::new(0),
+        vm: RefCell::new(vm),
+        credentials: RefCell::new(old.credentials()),
+        threads: RefCell::new(Vec::new()),
+    })
+}
+
+/// A thread that is not yet started, entered in its process.
+pub(super) fn new_thread(
+    process: &Rc<Process>,
+    tid: Pid,
+    machine: UserThread,
+    block: u64,
+    signals: ThreadSignals,
+) -> Rc<Thread> {
+    let thread = Rc::new(Thread {
+        process: process.clone(),
+        tid,
+        machine,
+        name: RefCell::new(process.program.borrow().name.clone()),
+        block: Cell::new(block),
+        signals: RefCell::new(signals),
+        signal_arrived: WaitQueue::new(),
+        attention: Cell::new(Attention::None),
+        whereabouts: Cell::new(Whereabouts::Outside),
+        reply: RefCell::new(None),
+        call_number: Cell::new(0),
+        clear_tid: Cell::new(0),
+        robust_list: Cell::new((0, 0)),
+        restart: RefCell::new(None),
+        is_waiting: Cell::new(false),
+        schedule: Cell::new(Schedule::default()),
+        system_ns: Cell::new(0),
+        waits: Cell::new(0),
+        is_pending_set: Cell::new(false),
+        is_suspended: Cell::new(false),
+    });
+    process.add_thread(&thread);
+    thread
+}
+
+/// Gives a new thread its block and registers, and starts it.
+fn start(
+    parent: &Rc<Thread>,
+    thread: &Rc<Thread>,
+    request: &CloneRequest,
+    context: &Context,
+    events: ThreadEvents,
+) -> Result<()> {
+    let process = &thread.process;
+    let server = &process.server;
+    thread.initial_block(context, &process.local_answers(thread.tid)).map_err(|_| Errno::EAGAIN)?;
+    let tid = (thread.tid as u32).to_le_bytes();
+    if request.has(linux::CLONE_PARENT_SETTID) {
+        // Linux ignores a bad address here.
+        parent.space().write(request.parent_tid, &tid);
+    }
+    if request.has(linux::CLONE_CHILD_SETTID) {
+        thread.space().write(request.child_tid, &tid);
+    }
+    if request.has(linux::CLONE_CHILD_CLEARTID) {
+        thread.clear_tid.set(request.child_tid);
+    }
+    let old = parent.machine.registers()?;
+    let registers = Registers {
+        rip: server.shim.restore(),
+        rsp: thread.block.get() + PAGE_SIZE,
+        rflags: 0x202,
+        fs_base: if request.has(linux::CLONE_SETTLS) { request.tls } else { old.fs_base },
+        gs_base: thread.block.get(),
+        ..Registers::default()
+    };
+    let mut vector = vec![0; platform::vector_state_bytes()];
+    parent.machine.read_vector_state(&mut vector)?;
+    thread.machine.write_vector_state(&vector)?;
+    thread.name.replace(parent.name.borrow().clone());
+    launch(thread, &registers, events)
+}
+
+/// Routes a new thread's calls, starts it and serves it.
+pub(crate) fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadEvents) -> Result<()> {
+    let process = &thread.process;
+    let server = &process.server;
+    let (entry, native_start, native_end) = server.shim.reflection();
+    thread.machine.set_shim(entry, native_start, native_end)?;
+    thread.machine.set_name(&thread.name.borrow());
+    server.enter_thread(thread);
+    if server.process(process.pid).is_none() {
+        server.enter_process(process);
+    }
+    serve(thread, events)?;
+    thread.machine.start(registers)
+}
+
+/// A thread that takes the number of its process, in the place of the one that calls `execve`. It is not yet started.
+pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: u64) -> Result<(Rc<Thread>, ThreadEvents)> {
+    let process = &old.process;
+    let (machine, events) = UserThread::create(&process.server.executor, &process.account, vm.space(), &process.table)?;
+    let signals = old.signals.borrow().clone();
+    let thread = new_thread(process, process.pid, machine, block, signals);
+    thread.set_schedule(old.schedule.get());
+    Ok((thread, events))
+}

@@ -76,12 +76,13 @@ fn boot_up(end: &mut End, host: Option<Line>) -> Result<Rc<Server>, String> {
     let (archive_memory, bytes) = rt::archive().map_err(|error| format!("the boot archive: {}", error.describe()))?;
     let archive = Archive::parse(bytes).map_err(|error| format!("the boot archive: {error}"))?;
     let view = Rc::new(move |offset, length| Memory::view(archive_memory, offset, length));
-    let shim = file(&archive, SHIM_PATH)
-        .and_then(|(offset, bytes)| {
-            let memory = view(offset, bytes.len() as u64).map_err(|error| error.to_string())?;
-            ShimImage::new(memory).map_err(|error| error.to_string())
-        })
-        .map_err(|error| format!("boot/mlibc-shim: {error}"))?;
+    let part = |path| {
+        file(&archive, path)
+            .and_then(|(offset, bytes)| view(offset, bytes.len() as u64).map_err(|error| error.to_string()))
+            .map_err(|error| format!("{}: {error}", String::from_utf8_lossy(path)))
+    };
+    let shim = ShimImage::new(&part(SHIM_PATH)?, &part(VDSO_PATH)?)
+        .map_err(|error| format!("the shim and the vDSO: {error}"))?;
     let (_, record) = file(&archive, INIT_PATH).map_err(|error| format!("boot/init: {error}"))?;
     let init = Init::decode(record).map_err(|error| format!("boot/init: {error}"))?;
     let namespace = boot::root(&archive, &(view as boot::ArchiveMemory)).map_err(|error| error.to_string())?;

@@ -25,10 +25,18 @@ pub(crate) enum ProgramSet {
 }
 
 impl ProgramSet {
+    /// The packages that they come from.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Posix => &["posix-server", "serial", "mlibc-shim"],
+            Self::NativeTests => &["object-tests", "serial"],
+        }
+    }
+
     /// Their names.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "mlibc-shim"],
+            Self::Posix => &["posix-server", "serial", "mlibc-shim", "mlibc-vdso"],
             Self::NativeTests => &["object-tests", "serial"],
         }
     }
@@ -94,7 +102,7 @@ pub(crate) fn metadata() -> Result<Value> {
 pub(crate) fn guest_programs(set: ProgramSet) -> Result<Artifacts> {
     let step = Step::begin("building the kernel and the servers");
     let mut command = build_for(BARE_METAL);
-    for package in [KERNEL, FIRST_PROGRAM].iter().chain(set.names()) {
+    for package in [KERNEL, FIRST_PROGRAM].iter().chain(set.packages()) {
         command.args(["--package", package]);
     }
     process::run(&mut command)?;

@@ -101,6 +101,27 @@ pub struct LocalAnswers {
     pub boot_unix_ns: u64,
 }
 
+/// The resolution of the coarse clocks in ns: what Linux with 250 ticks a second says.
+pub const COARSE_CLOCK_NS: u32 = 4_000_000;
+
+/// What the vDSO tells the time from: the page before its image, the same for all processes, which only the server writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ClockPage {
+    /// As [`LocalAnswers::tsc_base`].
+    pub tsc_base: u64,
+    /// As [`LocalAnswers::tsc_multiplier`].
+    pub tsc_multiplier: u64,
+    /// As [`LocalAnswers::tsc_shift`]; below 64.
+    pub tsc_shift: u64,
+    /// As [`LocalAnswers::boot_unix_ns`].
+    pub boot_unix_ns: u64,
+    /// How many processors programs run on.
+    pub processors: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// The page at a thread's `gs` base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

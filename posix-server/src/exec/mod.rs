@@ -313,7 +313,7 @@ pub fn prepare(
     let ignored = if executable.place.mount.flags().contains(MountFlags::NO_SET_ID) { set_id } else { 0 };
     let mode = metadata.mode() & !ignored;
     let credentials = executor.credentials.after_exec(mode, metadata.uid(), metadata.gid());
-    let first = first_stack(stack_end, &program, &main, loader.as_ref(), &credentials);
+    let first = first_stack(stack_end, &program, &main, loader.as_ref(), &credentials, shim.vdso());
     let space = builder.commit(account, shim)?;
     write_all(&space, first.pointer, &first.bytes).map_err(|_| Errno::ENOMEM)?;
 
@@ -342,6 +342,7 @@ fn first_stack(
     main: &Loaded,
     loader: Option<&Loaded>,
     credentials: &Credentials,
+    vdso: u64,
 ) -> FirstStack {
     let mut random = [0; 16];
     platform::random(&mut random);
@@ -358,6 +359,7 @@ fn first_stack(
         secure: u64::from(credentials.is_secure_execution()),
         path: program.asked_for.clone(),
         random,
+        vdso,
     };
     stack::build(end, &program.strings, &auxiliary)
 }

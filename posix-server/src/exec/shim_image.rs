@@ -1,10 +1,12 @@
-//! The shim's image: found once in its ELF file, mapped into every program.
+//! What is mapped into every program besides its own: the shim, and after it the vDSO with its page of data. All three are one
+//! memory, made once, so that they cost each program one mapping.
 
 use super::elf::{Image, plan};
 use crate::errno::{Errno, Result};
-use crate::platform::{Backing, Change, Inherit, Memory, PAGE_SIZE, Protection, Sharing};
+use crate::platform::{self, Backing, Change, Inherit, Memory, PAGE_SIZE, Protection, Sharing};
 use crate::vm::SHIM_BASE;
-use posix_protocol::shim::{ImageHeader, MAGIC};
+use alloc::vec;
+use posix_protocol::shim::{ClockPage, ImageHeader, MAGIC};
 use zerocopy::{FromZeros, IntoBytes};
 
 impl Image for Memory {
@@ -17,10 +19,15 @@ impl Image for Memory {
     }
 }
 
-/// The shim, ready to be mapped.
+/// How many processors a program sees: the server does not tell them apart yet.
+const VISIBLE_PROCESSORS: u32 = 1;
+/// The shim and the vDSO are smaller; a file that is not is none of ours.
+const MAX_IMAGE_BYTES: u64 = 1 << 20;
+
+/// The shim and the vDSO, ready to be mapped.
 pub struct ShimImage {
     memory: Memory,
-    offset: u64,
+    /// Bytes of the shim: whole pages.
     length: u64,
     header: ImageHeader,
 }
@@ -38,42 +45,82 @@ pub enum Place {
     Store,
 }
 
+/// The only segment of an ELF file, in whole pages. `ENOEXEC` if there are several, or it can be written.
+fn only_segment(file: &Memory) -> Result<vec::Vec<u8>> {
+    let plan = plan(file)?;
+    let [segment] = plan.segments.as_slice() else { return Err(Errno::ENOEXEC) };
+    let length = segment.file_end - segment.start;
+    if segment.protection.contains(Protection::WRITE) || length == 0 || length > MAX_IMAGE_BYTES {
+        return Err(Errno::ENOEXEC);
+    }
+    let mut bytes = vec![0; length.next_multiple_of(PAGE_SIZE) as usize];
+    // A file that ends within its last page has zeroes there.
+    file.read(segment.offset, &mut bytes);
+    Ok(bytes)
+}
+
+fn clock_page() -> ClockPage {
+    let (tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns) = platform::clock_parameters();
+    ClockPage { tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns, processors: VISIBLE_PROCESSORS, reserved: 0 }
+}
+
 impl ShimImage {
-    /// Finds the shim in its file: one segment that begins with an [`ImageHeader`]. `ENOEXEC`.
-    pub fn new(memory: Memory) -> Result<Self> {
-        let plan = plan(&memory)?;
-        let [segment] = plan.segments.as_slice() else { return Err(Errno::ENOEXEC) };
+    /// Makes the memory of both from their files; each has one segment, and the shim's begins with an [`ImageHeader`].
+    /// `ENOEXEC`, `ENOMEM`.
+    pub fn new(shim: &Memory, vdso: &Memory) -> Result<Self> {
+        let (shim, vdso) = (only_segment(shim)?, only_segment(vdso)?);
         let mut header = ImageHeader::new_zeroed();
-        let bytes = header.as_mut_bytes();
-        let length = segment.file_end - segment.start;
-        let ranges_are_good = memory.read(segment.offset, bytes) == size_of::<ImageHeader>();
-        if !ranges_are_good || header.magic != MAGIC || length == 0 || segment.protection.contains(Protection::WRITE) {
+        header.as_mut_bytes().iter_mut().zip(&shim).for_each(|(to, from)| *to = *from);
+        if header.magic != MAGIC {
             return Err(Errno::ENOEXEC);
         }
-        Ok(Self { memory, offset: segment.offset, length, header })
+        let length = shim.len() as u64;
+        let memory = Memory::create(length + PAGE_SIZE + vdso.len() as u64)?;
+        let clock = clock_page();
+        let parts = [(0, shim.as_slice()), (length, clock.as_bytes()), (length + PAGE_SIZE, vdso.as_slice())];
+        for (offset, bytes) in parts {
+            if memory.write(offset, bytes) != bytes.len() {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        Ok(Self { memory, length, header })
     }
 
     /// A shim of nothing, for tests.
     #[cfg(any(test, not(target_os = "none")))]
     pub fn empty() -> Result<Self> {
-        Ok(Self { memory: Memory::create(PAGE_SIZE)?, offset: 0, length: PAGE_SIZE, header: ImageHeader::default() })
+        Ok(Self { memory: Memory::create(3 * PAGE_SIZE)?, length: PAGE_SIZE, header: ImageHeader::default() })
     }
 
-    /// The change that maps it.
+    /// The change that maps them.
     pub fn mapping(&self) -> Change<'_> {
         Change::Map {
             address: SHIM_BASE,
-            length: self.length,
-            backing: Backing::Memory(&self.memory, self.offset),
+            length: self.memory.len_bytes(),
+            backing: Backing::Memory(&self.memory, 0),
             sharing: Sharing::Private,
             protection: Protection::READ | Protection::EXECUTE,
             inherit: Inherit::Clone,
         }
     }
 
+    /// Where the ELF header of the vDSO is (`AT_SYSINFO_EHDR`).
+    pub fn vdso(&self) -> u64 {
+        SHIM_BASE + self.length + PAGE_SIZE
+    }
+
+    /// The ranges that `/proc/PID/maps` shows of all this, with their names: the page of data, and the vDSO.
+    pub fn shown_areas(&self) -> [(core::ops::Range<u64>, Protection, &'static str); 2] {
+        let end = SHIM_BASE + self.memory.len_bytes();
+        [
+            (self.vdso() - PAGE_SIZE..self.vdso(), Protection::READ, "[vvar]"),
+            (self.vdso()..end, Protection::READ | Protection::EXECUTE, "[vdso]"),
+        ]
+    }
+
     /// Where reflected system calls enter, and the range of native ones.
     pub fn reflection(&self) -> (u64, u64, u64) {
-        (SHIM_BASE + u64::from(self.header.entry), SHIM_BASE, SHIM_BASE + self.length.max(PAGE_SIZE))
+        (SHIM_BASE + u64::from(self.header.entry), SHIM_BASE, SHIM_BASE + self.length)
     }
 
     /// Where a thread starts that loads its registers from its block.

@@ -62,6 +62,8 @@ pub struct Auxiliary {
     pub path: Vec<u8>,
     /// Sixteen unpredictable bytes.
     pub random: [u8; 16],
+    /// Where the vDSO is.
+    pub vdso: u64,
 }
 
 /// A stack that is to be written.
@@ -134,9 +136,10 @@ pub fn build(end: u64, strings: &Strings, auxiliary: &Auxiliary) -> FirstStack {
     FirstStack { pointer, bytes, strings }
 }
 
-fn vector(auxiliary: &Auxiliary, path: u64, platform: u64, random: u64) -> [(u32, u64); 20] {
+fn vector(auxiliary: &Auxiliary, path: u64, platform: u64, random: u64) -> [(u32, u64); 21] {
     let [uid, euid, gid, egid] = auxiliary.ids.map(u64::from);
     [
+        (auxvec::AT_SYSINFO_EHDR, auxiliary.vdso),
         (auxvec::AT_HWCAP, HARDWARE),
         (auxvec::AT_PAGESZ, crate::platform::PAGE_SIZE),
         (auxvec::AT_CLKTCK, TICKS_PER_SECOND),
@@ -190,7 +193,7 @@ mod tests {
         assert_eq!(word(&stack, 4), 0);
         assert_eq!(string_at(&stack, word(&stack, 5)), b"A=b");
         assert_eq!(word(&stack, 6), 0);
-        let vector: Vec<_> = (7..).step_by(2).map(|at| (word(&stack, at), word(&stack, at + 1))).take(20).collect();
+        let vector: Vec<_> = (7..).step_by(2).map(|at| (word(&stack, at), word(&stack, at + 1))).take(21).collect();
         let value = |kind: u32| vector.iter().find(|pair| pair.0 == u64::from(kind)).unwrap().1;
         assert_eq!(value(auxvec::AT_ENTRY), 99);
         assert_eq!(string_at(&stack, value(auxvec::AT_EXECFN)), b"/bin/x");

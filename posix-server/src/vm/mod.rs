@@ -21,8 +21,8 @@ use core::cell::{Cell, RefCell};
 pub const USER_START: u64 = 0x1_0000;
 /// Where the shim is mapped.
 pub const SHIM_BASE: u64 = 0x7fff_f000_0000;
-/// Where the blocks of the threads are, one page each.
-const BLOCKS_BASE: u64 = 0x7fff_f100_0000;
+/// Where the blocks of the threads are, one page each: so near that the first ones share a page table with the shim.
+const BLOCKS_BASE: u64 = SHIM_BASE + 0x10_0000;
 /// How many threads can share a space.
 const MAX_BLOCKS: usize = 4096;
 /// How many areas a space can have (`vm.max_map_count`).

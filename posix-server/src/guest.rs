@@ -27,8 +27,9 @@ use quire_api::abi::startup::Purpose;
 use quire_api::rt::{self, Startup};
 use quire_api::{ChannelEndpoint, Error};
 
-/// The shim's path in the archive.
+/// The paths of the shim and the vDSO in the archive.
 const SHIM_PATH: &[u8] = b"boot/mlibc-shim";
+const VDSO_PATH: &[u8] = b"boot/mlibc-vdso";
 /// The most frames that one process may use: all but a fourth of what there is, so that others go on working beside it.
 const PROCESS_SHARE: (u64, u64) = (3, 4);
 /// How many processes there may be, for each MiB of memory, and at most.

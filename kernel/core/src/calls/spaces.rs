@@ -27,6 +27,14 @@ impl<M: Hardware> Caller<'_, M> {
         let address = self.value(1);
         let count = usize::try_from(self.value(2)).ok().filter(|count| *count <= MAX_COMMIT_OPS);
         let count = count.ok_or(Error::BadArgument)?;
+        if count == 1 {
+            // The common case needs no list.
+            let record: Record = self.read_at(address)?;
+            return match self.decode_op(space, &record, count) {
+                Ok((op, found)) => Ok(self.commit(space, &[op], found)),
+                Err(error) => Ok(Outcome::Failed(error, 0)),
+            };
+        }
         let mut ops = Vec::new();
         ops.try_reserve_exact(count).map_err(|_| Error::NoMemory)?;
         let mut found = 0;
@@ -41,9 +49,14 @@ impl<M: Hardware> Caller<'_, M> {
                 Err(error) => return Ok(Outcome::Failed(error, index as u64)),
             }
         }
-        match self.kernel.memory.commit(self.m, space, &ops) {
-            Ok(()) => Ok(Outcome::Values(count as u64, found)),
-            Err(CommitError { index, error }) => Ok(Outcome::Failed(refusal(error), index as u64)),
+        Ok(self.commit(space, &ops, found))
+    }
+
+    /// Carries the operations out; `found` is the address that the last one works on.
+    fn commit(&mut self, space: Id<Space>, ops: &[SpaceOp], found: u64) -> Outcome {
+        match self.kernel.memory.commit(self.m, space, ops) {
+            Ok(()) => Outcome::Values(ops.len() as u64, found),
+            Err(CommitError { index, error }) => Outcome::Failed(refusal(error), index as u64),
         }
     }
 

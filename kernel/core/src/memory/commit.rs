@@ -138,10 +138,21 @@ struct Plan {
     regions_paid: usize,
     /// Memories held until the end.
     kept: Vec<Id<Memory>>,
+    /// The operation that is being staged or applied.
+    index: usize,
+    /// A bit for each `Map` whose range was free: nothing is shown there and no page is private.
+    free_ranges: u64,
     undo: UndoLog,
     /// Whether the apply phase will bring pages to places where the overlay has none now, so that the cost of later
     /// operations can't be read off it.
     rearranged: bool,
+}
+
+impl Plan {
+    /// Whether the operation maps where nothing was.
+    fn is_free_range(&self) -> bool {
+        self.free_ranges.checked_shr(self.index as u32).unwrap_or(0) & 1 != 0
+    }
 }
 
 impl MemorySystem {
@@ -158,11 +169,14 @@ impl MemorySystem {
             regions_before: self.spaces[space].regions.len(),
             regions_paid: 0,
             kept: Vec::new(),
+            index: 0,
+            free_ranges: 0,
             undo: UndoLog::new(ops.len()),
             rearranged: false,
         };
         let mut staged = Ok(());
         for (index, op) in ops.iter().enumerate() {
+            plan.index = index;
             if let Err(error) = self.stage(&mut plan, op) {
                 self.roll_back(space, &mut plan.undo);
                 staged = Err(CommitError { index, error });
@@ -170,7 +184,8 @@ impl MemorySystem {
             }
         }
         if staged.is_ok() {
-            for op in ops {
+            for (index, op) in ops.iter().enumerate() {
+                plan.index = index;
                 self.apply(m, &mut plan, op);
             }
         }
@@ -188,7 +203,7 @@ impl MemorySystem {
             }
             SpaceOp::Unmap { addr, len } => {
                 let pages = page_range(addr, len)?;
-                self.pay_for_regions(plan, 2)?;
+                self.pay_for_cut(plan, pages, 0)?;
                 self.pay_for_removal(plan, pages)?;
                 self.keep_and_log(plan, pages)?;
                 self.clear_range(plan.space, pages);
@@ -246,18 +261,19 @@ impl MemorySystem {
         region: Region,
         replace: Replace,
     ) -> Result<(), MemoryError> {
-        match replace {
-            Replace::Nothing if self.spaces[plan.space].regions.first_in(start, end).is_some() => {
-                return Err(MemoryError::Overlap);
-            }
-            Replace::Nothing => self.pay_for_regions(plan, 1)?,
-            Replace::Existing => {
-                self.pay_for_regions(plan, 3)?;
-                self.pay_for_removal(plan, (start, end))?;
-            }
+        if self.spaces[plan.space].regions.first_in(start, end).is_none() {
+            // No region goes, but for one that becomes part of a neighbour, which then keeps the same memory alive.
+            self.pay_for_regions(plan, 1)?;
+            self.log(plan, (start, end))?;
+            plan.free_ranges |= 1u64.checked_shl(plan.index as u32).unwrap_or(0);
+        } else if replace == Replace::Nothing {
+            return Err(MemoryError::Overlap);
+        } else {
+            self.pay_for_cut(plan, (start, end), 1)?;
+            self.pay_for_removal(plan, (start, end))?;
+            self.keep_and_log(plan, (start, end))?;
+            self.clear_range(plan.space, (start, end));
         }
-        self.keep_and_log(plan, (start, end))?;
-        self.clear_range(plan.space, (start, end));
         self.add_region(plan.space, region);
         Ok(())
     }
@@ -363,7 +379,20 @@ impl MemorySystem {
         if cursor < end { Err(MemoryError::NOT_MAPPED) } else { Ok(()) }
     }
 
+    /// Pays for `more` new regions and for what is left of those that a range is cut out of: one region more if it lies
+    /// within a single one. Until the range is cleared there may be two more.
+    fn pay_for_cut(&mut self, plan: &mut Plan, (start, end): Pages, more: usize) -> Result<(), MemoryError> {
+        let regions = &mut self.spaces[plan.space].regions;
+        regions.reserve(2 + more)?;
+        let first = regions.find(start).map(|slot| regions.region(slot));
+        let splits = first.is_some_and(|region| region.start < start && region.end > end);
+        self.pay_for_regions(plan, usize::from(splits) + more)
+    }
+
     fn pay_for_regions(&mut self, plan: &mut Plan, count: usize) -> Result<(), MemoryError> {
+        if count == 0 {
+            return Ok(());
+        }
         let regions = &mut self.spaces[plan.space].regions;
         if regions.len().saturating_add(count) > MAX_REGIONS {
             return Err(MemoryError::TooManyRegions);
@@ -392,23 +421,31 @@ impl MemorySystem {
     /// Keeps the memories of the regions in a range, and of those that touch it, alive, and remembers these regions.
     fn keep_and_log(&mut self, plan: &mut Plan, (start, end): Pages) -> Result<(), MemoryError> {
         let regions = &self.spaces[plan.space].regions;
-        let near = || regions.range(start.saturating_sub(1), end.saturating_add(1));
-        for (_, region) in near() {
+        for (_, region) in regions.range(start.saturating_sub(1), end.saturating_add(1)) {
             let Some(id) = region.backing.memory() else { continue };
             plan.kept.try_reserve(1).map_err(Exhausted::from)?;
             plan.kept.push(id);
             let memory = &mut self.memories[id];
             memory.references = memory.references.saturating_add(1);
         }
-        plan.undo.log_range((start, end), near().map(|(_, region)| *region))?;
-        Ok(())
+        self.log(plan, (start, end))
+    }
+
+    /// Remembers the regions in a range and those that touch it.
+    fn log(&self, plan: &mut Plan, (start, end): Pages) -> Result<(), MemoryError> {
+        if plan.undo.is_complete() {
+            return Ok(());
+        }
+        let regions = &self.spaces[plan.space].regions;
+        let near = regions.range(start.saturating_sub(1), end.saturating_add(1));
+        Ok(plan.undo.log_range((start, end), near.map(|(_, region)| *region))?)
     }
 
     /// Makes page tables and private pages follow the regions. Does not fail.
     fn apply(&mut self, m: &mut impl Machine, plan: &mut Plan, op: &SpaceOp) {
         match *op {
-            SpaceOp::Map { replace: Replace::Nothing, .. } => {}
-            SpaceOp::Map { addr, len, replace: Replace::Existing, .. } | SpaceOp::Discard { addr, len } => {
+            SpaceOp::Map { .. } if plan.is_free_range() => {}
+            SpaceOp::Map { addr, len, .. } | SpaceOp::Discard { addr, len } => {
                 let (start, end) = (page_of(addr), page_of(addr) + page_of(len));
                 self.change_tables(m, plan.space, (start, end), Change::Break { floor: start, ceiling: end });
                 self.remove_private(plan, (start, end));

@@ -229,12 +229,7 @@ impl Overlay {
 
     /// How many nodes [`Overlay::remove`] would make: those at the edges of the range that are shared.
     pub(super) fn removal_nodes(&self, nodes: &Nodes, start: u64, end: u64) -> usize {
-        match self.root {
-            Some(root) if occupied_in(nodes, root, self.height, start, end) => {
-                removal_nodes_below(nodes, root, self.height, false, start, end)
-            }
-            Some(_) | None => 0,
-        }
+        self.root.map_or(0, |root| removal_nodes_below(nodes, root, self.height, false, start, end))
     }
 
     /// Takes out the pages from `start` to before `end`, releasing their frames. No mapping may show them any more.
@@ -243,15 +238,20 @@ impl Overlay {
         let Some(root) = self.root else { return };
         self.last = None;
         let end = end.min(span(self.height));
-        if start >= end || !occupied_in(stores.nodes, root, self.height, start, end) {
+        if start >= end {
             return;
         }
         if start == 0 && end == span(self.height) {
             return self.clear(stores);
         }
-        self.pages = None;
+        let is_shared = stores.nodes[root].references > 1;
+        if is_shared && !occupied_in(stores.nodes, root, self.height, start, end) {
+            return;
+        }
         let root = self.own_root(stores, prepaid);
-        remove_below(stores, prepaid, root, self.height, start, end);
+        if remove_below(stores, prepaid, root, self.height, (start, end)) {
+            self.pages = None;
+        }
         if stores.nodes[root].occupied == 0 {
             self.clear(stores);
         }
@@ -515,36 +515,52 @@ fn occupied_in(nodes: &Nodes, node: NodeId, height: u32, start: u64, end: u64) -
     })
 }
 
+/// How many shared nodes lead to pages of a range; `above`: the path to this one is shared.
 fn removal_nodes_below(nodes: &Nodes, node: NodeId, height: u32, above: bool, start: u64, end: u64) -> usize {
     let shared = above || nodes[node].references > 1;
+    if shared && !occupied_in(nodes, node, height, start, end) {
+        return 0;
+    }
     let edges = parts(nodes[node].occupied, height, start, end).filter(|part| !part.whole);
     let below: usize = edges
         .filter_map(|part| {
             let child = nodes[node].child(part.slot)?;
-            occupied_in(nodes, child, height - 1, part.start, part.end)
-                .then(|| removal_nodes_below(nodes, child, height - 1, shared, part.start, part.end))
+            Some(removal_nodes_below(nodes, child, height - 1, shared, part.start, part.end))
         })
         .sum();
     below + usize::from(shared)
 }
 
-/// Removes a range below an owned node. Leaves no empty node below, but the node itself may be empty afterwards.
-fn remove_below(stores: &mut Stores<'_>, prepaid: &mut Prepaid, node: NodeId, height: u32, start: u64, end: u64) {
+/// Removes a range below an owned node. Leaves no empty node below, but the node itself may be empty afterwards. Tells whether
+/// there was anything to remove.
+fn remove_below(
+    stores: &mut Stores<'_>,
+    prepaid: &mut Prepaid,
+    node: NodeId,
+    height: u32,
+    (start, end): (u64, u64),
+) -> bool {
+    let mut removed = false;
     for part in parts(stores.nodes[node].occupied, height, start, end) {
         if !part.whole {
-            let below = stores.nodes[node].child(part.slot);
-            if below.is_none_or(|child| !occupied_in(stores.nodes, child, height - 1, part.start, part.end)) {
+            let range = (part.start, part.end);
+            let Some(below) = stores.nodes[node].child(part.slot) else { continue };
+            // What is shared is copied only if there is a reason to.
+            let is_shared = stores.nodes[below].references > 1;
+            if is_shared && !occupied_in(stores.nodes, below, height - 1, range.0, range.1) {
                 continue;
             }
             let child = own_child(stores, prepaid, node, part.slot, height);
-            remove_below(stores, prepaid, child, height - 1, part.start, part.end);
+            removed |= remove_below(stores, prepaid, child, height - 1, range);
             if stores.nodes[child].occupied != 0 {
                 continue;
             }
         }
         release_slot(stores, node, part.slot, height);
         stores.nodes.set(node, part.slot, 0);
+        removed = true;
     }
+    removed
 }
 
 fn next_below(nodes: &Nodes, node: NodeId, height: u32, start: u64, end: u64) -> Option<(u64, Frame)> {

@@ -32,15 +32,17 @@ impl UndoLog {
         Self { marks: Vec::new(), regions: Vec::new(), pending: ops }
     }
 
+    /// Whether it need not remember what the operation at hand changes, because that is the last.
+    pub(super) fn is_complete(&self) -> bool {
+        self.pending <= 1
+    }
+
     /// Remembers the regions in a range and those that touch it, before the range is changed.
     pub(super) fn log_range(
         &mut self,
         (start, end): (u64, u64),
         near: impl Iterator<Item = Region>,
     ) -> Result<(), Exhausted> {
-        if self.pending <= 1 {
-            return Ok(());
-        }
         let first = self.regions.len();
         let (mut low, mut high) = (start, end);
         for region in near {

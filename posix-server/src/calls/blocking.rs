@@ -41,6 +41,11 @@ pub fn listen(file: &OpenFile) -> Listener {
     file.ops().wait_queue().map(crate::wait::WaitQueue::listen).unwrap_or_default()
 }
 
+/// The same for a thread, where the queue depends on that.
+pub fn listen_for(thread: &Thread, file: &OpenFile) -> Listener {
+    file.ops().wait_queue_for(thread).map(crate::wait::WaitQueue::listen).unwrap_or_default()
+}
+
 /// The file that a descriptor names, or `EBADF`.
 pub fn file(thread: &Rc<Thread>, fd: u64) -> Result<Rc<OpenFile>> {
     thread.process.files.borrow().get(fd as i32)

@@ -26,23 +26,28 @@ mod mounts;
 mod mqueue;
 mod names;
 mod open;
+pub mod pidfd;
 mod poll;
 mod prctl;
 mod process;
 mod residence;
 mod schedule;
 mod signal;
+mod signalfd;
 mod socket;
 mod splice;
 mod sync;
 mod table;
 mod time;
+mod timerfd;
+mod timers;
 mod transfer;
 mod tty;
 mod usage;
 mod wait;
 
 mod wait_arguments;
+
 use crate::errno::{Errno, Result};
 use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, now_ns};
 use crate::process::end::thread_vanished;
@@ -57,8 +62,8 @@ pub use futex::FutexWait;
 use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
 pub use table::{Handler, State, SystemCall};
-
 pub use wait_arguments::Until;
+
 /// What becomes of a system call.
 pub enum Outcome {
     /// It is done.
@@ -110,8 +115,8 @@ const TABLE_SIZE: usize = 512;
 const ALL: &[&[SystemCall]] = &[
     allocate::CALLS,
     attributes::CALLS,
-    events::CALLS,
     epoll::CALLS,
+    events::CALLS,
     exec::CALLS,
     fcntl::CALLS,
     files::CALLS,
@@ -126,6 +131,7 @@ const ALL: &[&[SystemCall]] = &[
     mounts::CALLS,
     names::CALLS,
     open::CALLS,
+    pidfd::CALLS,
     poll::CALLS,
     prctl::CALLS,
     process::CALLS,
@@ -135,7 +141,10 @@ const ALL: &[&[SystemCall]] = &[
     socket::CALLS,
     splice::CALLS,
     sync::CALLS,
+    signalfd::CALLS,
     time::CALLS,
+    timerfd::CALLS,
+    timers::CALLS,
     transfer::CALLS,
     tty::CALLS,
     usage::CALLS,

@@ -2,6 +2,7 @@
 
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
+use crate::event::posix_timers;
 use crate::platform::{now_ns, vector_state_bytes};
 use crate::process::{Pid, Process, Thread};
 use crate::signal::deliver::{recheck, send, send_to_thread};
@@ -120,8 +121,10 @@ fn read_timeout(thread: &Rc<Thread>, address: u64) -> Result<Option<u64>> {
     if address == 0 { Ok(None) } else { super::time::read_timespec(thread, address).map(Some) }
 }
 
-fn take_signal(thread: &Rc<Thread>, wanted: SignalSet) -> Option<SignalInfo> {
-    thread.signals.borrow_mut().take_any(&mut thread.process.signals.borrow_mut(), wanted)
+/// Takes one of the signals that wait for a thread.
+pub(super) fn take_signal(thread: &Rc<Thread>, wanted: SignalSet) -> Option<SignalInfo> {
+    let taken = thread.signals.borrow_mut().take_any(&mut thread.process.signals.borrow_mut(), wanted);
+    taken.map(|info| posix_timers::taken(&thread.process, info))
 }
 
 fn rt_sigtimedwait(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
@@ -235,13 +238,13 @@ fn sigaltstack(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 }
 
 /// Signal 0 only asks whether one could be sent.
-fn optional_signal(number: u64) -> Result<Option<Signal>> {
+pub(super) fn optional_signal(number: u64) -> Result<Option<Signal>> {
     let number = number & u64::from(u32::MAX);
     if number == 0 { Ok(None) } else { Signal::from_number(number).map(Some) }
 }
 
 /// `EPERM` unless the caller may send the signal to the process.
-fn check_permission(thread: &Thread, target: &Process, signal: Option<Signal>) -> Result<()> {
+pub(super) fn check_permission(thread: &Thread, target: &Process, signal: Option<Signal>) -> Result<()> {
     let own = &thread.process;
     let continues_session = signal == Some(Signal::CONT) && own.session() == target.session();
     if own.pid == target.pid || continues_session || own.credentials().may_signal(&target.credentials()) {

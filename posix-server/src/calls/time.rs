@@ -1,31 +1,33 @@
 //! Calls on clocks, sleeping and used time.
 
+use super::timerfd::timer_clock;
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
+use crate::event::clock::{self, Clock, Use, Worker};
 use crate::platform::{now_ns, realtime_ns};
+use crate::process::Thread;
 use crate::process::thread::Restart;
-use crate::process::{Phase, Process, Thread};
-use crate::signal::deliver::send;
-use crate::signal::{Signal, SignalInfo};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use futures_util::future::select;
 use linux_raw_sys::general as linux;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_clock_gettime, |t, a| clock_gettime(t, a).into()),
     SystemCall::new(linux::__NR_clock_getres, |t, a| clock_getres(t, a).into()),
-    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()),
+    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()).partly("the clock is not set: EPERM"),
+    SystemCall::new(linux::__NR_adjtimex, |t, a| clock_adjtime(t, linux::CLOCK_REALTIME.into(), a[0]).into())
+        .partly("the clock is not changed: EPERM"),
+    SystemCall::new(linux::__NR_clock_adjtime, |t, a| clock_adjtime(t, a[0], a[1]).into())
+        .partly("the clock is not changed: EPERM"),
     SystemCall::new(linux::__NR_clock_nanosleep, clock_nanosleep),
     SystemCall::new(linux::__NR_nanosleep, nanosleep),
     SystemCall::new(linux::__NR_restart_syscall, |t, _| restart(t)),
     SystemCall::new(linux::__NR_gettimeofday, |t, a| gettimeofday(t, a).into()),
-    SystemCall::new(linux::__NR_settimeofday, |t, _| settimeofday(t).into()),
+    SystemCall::new(linux::__NR_settimeofday, |t, a| settimeofday(t, a).into()).partly("the clock is not set: EPERM"),
     SystemCall::new(linux::__NR_time, |t, a| time(t, a[0]).into()),
-    SystemCall::new(linux::__NR_alarm, |t, a| Outcome::Return(Ok(alarm(t, a[0])))),
-    SystemCall::new(linux::__NR_setitimer, |t, a| setitimer(t, a).into()),
-    SystemCall::new(linux::__NR_getitimer, |t, a| getitimer(t, a).into()),
 ];
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -51,65 +53,105 @@ pub(super) fn read_timespec(thread: &Rc<Thread>, address: u64) -> Result<u64> {
     Ok((seconds as u64).saturating_mul(NS_PER_SECOND).saturating_add(nanoseconds as u64))
 }
 
-/// The clocks that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clock {
-    Realtime,
-    Monotonic,
-    Process,
-    Thread,
-}
-
-fn clock(id: u64) -> Result<Clock> {
-    match id as u32 {
-        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE | linux::CLOCK_TAI | linux::CLOCK_REALTIME_ALARM => {
-            Ok(Clock::Realtime)
-        }
-        linux::CLOCK_MONOTONIC
-        | linux::CLOCK_MONOTONIC_RAW
-        | linux::CLOCK_MONOTONIC_COARSE
-        | linux::CLOCK_BOOTTIME
-        | linux::CLOCK_BOOTTIME_ALARM => Ok(Clock::Monotonic),
-        linux::CLOCK_PROCESS_CPUTIME_ID => Ok(Clock::Process),
-        linux::CLOCK_THREAD_CPUTIME_ID => Ok(Clock::Thread),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn clock_ns(thread: &Thread, clock: Clock) -> u64 {
-    match clock {
-        Clock::Realtime => realtime_ns(),
-        Clock::Monotonic => now_ns(),
-        Clock::Process => thread.process.run_time_ns(),
-        Clock::Thread => thread.usage().total_ns(),
-    }
-}
-
 fn clock_gettime(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    let [id, address, ..] = *arguments;
-    let clock = clock(id)?;
-    pointer(thread, address).write(&split(clock_ns(thread, clock)))
+    let [number, address, ..] = *arguments;
+    let (clock, _) = clock::by_number(thread, number)?;
+    pointer(thread, address).write(&split(clock.now_ns().ok_or(Errno::EINVAL)?))
 }
 
 fn clock_getres(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    let [id, address, ..] = *arguments;
-    clock(id)?;
-    let coarse = matches!(id as u32, linux::CLOCK_REALTIME_COARSE | linux::CLOCK_MONOTONIC_COARSE);
-    let resolution: [u64; 2] = if coarse { [0, 4_000_000] } else { [0, 1] };
+    let [number, address, ..] = *arguments;
+    let resolution: [u64; 2] = match clock::by_number(thread, number)? {
+        (_, Use::CoarseReading) => [0, COARSE_NS],
+        (_, Use::Reading | Use::Timers | Use::Alarms) => [0, 1],
+    };
     pointer(thread, address).write_if_given(&resolution)
 }
 
 /// The clock is the machine's, and nobody sets it.
 fn clock_settime(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    let [id, address, ..] = *arguments;
-    if clock(id)? != Clock::Realtime {
+    let [number, address, ..] = *arguments;
+    let is_used_time = (number as i32) < 0;
+    clock::by_number(thread, number)?;
+    if !is_used_time && number as u32 != linux::CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
-    read_timespec(thread, address)?;
+    let time: [i64; 2] = pointer(thread, address).read()?;
+    if !is_used_time && (time[0] < 0 || !(0..NS_PER_SECOND as i64).contains(&time[1])) {
+        return Err(Errno::EINVAL);
+    }
     Err(Errno::EPERM)
 }
 
-fn settimeofday(_thread: &Thread) -> Result<()> {
+/// Nor does anybody change its pace: `struct timex` can be read, and tells of a clock that nothing synchronizes.
+fn clock_adjtime(thread: &Rc<Thread>, number: u64, address: u64) -> Result<u64> {
+    match number as i32 as u32 {
+        linux::CLOCK_REALTIME => {}
+        _ => {
+            clock::by_number(thread, number)?;
+            return Err(Errno::EOPNOTSUPP);
+        }
+    }
+    let pointer = pointer(thread, address);
+    let mut record: TimeAdjustment = pointer.read()?;
+    if record.modes != 0 && record.modes != ADJ_OFFSET_READ {
+        return Err(Errno::EPERM);
+    }
+    let [seconds, microseconds] = split_micro(realtime_ns());
+    record = TimeAdjustment { modes: record.modes, ..TimeAdjustment::new_zeroed() };
+    record.fields[TIMEX_MAX_ERROR] = UNSYNCHRONIZED_ERROR;
+    record.fields[TIMEX_ESTIMATED_ERROR] = UNSYNCHRONIZED_ERROR;
+    record.fields[TIMEX_STATUS] = STA_UNSYNC;
+    record.fields[TIMEX_CONSTANT] = 2;
+    record.fields[TIMEX_PRECISION] = 1;
+    record.fields[TIMEX_TOLERANCE] = 500 << 16;
+    record.fields[TIMEX_SECONDS] = seconds;
+    record.fields[TIMEX_MICROSECONDS] = microseconds;
+    record.fields[TIMEX_TICK] = NS_PER_SECOND / NS_PER_MICROSECOND / 100;
+    pointer.write(&record)?;
+    Ok(TIME_ERROR)
+}
+
+/// `struct timex`: words, most of which are but told.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct TimeAdjustment {
+    modes: u64,
+    fields: [u64; 25],
+}
+
+/// The resolution of the clocks that are only as exact as Linux's tick, of which there are 250 in a second.
+const COARSE_NS: u64 = 4_000_000;
+/// Places in [`TimeAdjustment::fields`].
+const TIMEX_MAX_ERROR: usize = 2;
+const TIMEX_ESTIMATED_ERROR: usize = 3;
+const TIMEX_STATUS: usize = 4;
+const TIMEX_CONSTANT: usize = 5;
+const TIMEX_PRECISION: usize = 6;
+const TIMEX_TOLERANCE: usize = 7;
+const TIMEX_SECONDS: usize = 8;
+const TIMEX_MICROSECONDS: usize = 9;
+const TIMEX_TICK: usize = 10;
+/// `ADJ_OFFSET_SS_READ`: changes nothing.
+const ADJ_OFFSET_READ: u64 = 0xa001;
+/// The error of a clock that nothing synchronizes, in us.
+const UNSYNCHRONIZED_ERROR: u64 = 16_000_000;
+/// Nothing synchronizes it.
+const STA_UNSYNC: u64 = 0x40;
+/// The state of such a clock.
+const TIME_ERROR: u64 = 5;
+
+fn settimeofday(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [time, zone, ..] = *arguments;
+    if time != 0 {
+        let [seconds, microseconds]: [i64; 2] = pointer(thread, time).read()?;
+        if seconds < 0 || !(0..=MICROSECONDS_PER_SECOND as i64).contains(&microseconds) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    if zone != 0 {
+        pointer(thread, zone).read::<[i32; 2]>()?;
+    }
     Err(Errno::EPERM)
 }
 
@@ -136,18 +178,20 @@ fn nanosleep(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
 }
 
 fn clock_nanosleep(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
-    let [id, flags, request, remaining, ..] = *arguments;
-    let read = clock(id).and_then(|clock| Ok((clock, read_timespec(thread, request)?)));
+    let [number, flags, request, remaining, ..] = *arguments;
+    let is_absolute = flags as u32 & linux::TIMER_ABSTIME != 0;
+    let read = sleeping_clock(thread, number).and_then(|clock| Ok((clock, read_timespec(thread, request)?)));
     let (clock, time) = match read {
-        Ok((Clock::Thread | Clock::Process, _)) => return Errno::EOPNOTSUPP.into(),
         Ok(read) => read,
         Err(error) => return error.into(),
     };
-    if flags as u32 & linux::TIMER_ABSTIME == 0 {
+    if let Clock::Used(worker) = clock {
+        return sleep_while_used(thread, worker, time, is_absolute);
+    }
+    if !is_absolute {
         return sleep_until(thread, now_ns().saturating_add(time), remaining);
     }
-    let deadline_ns =
-        if clock == Clock::Realtime { time.saturating_sub(realtime_ns().saturating_sub(now_ns())) } else { time };
+    let deadline_ns = clock.deadline_ns(time);
     let thread = thread.clone();
     Outcome::block(async move {
         match sleep(&thread, deadline_ns).await {
@@ -155,6 +199,38 @@ fn clock_nanosleep(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
             // An absolute time stays what it is: just do it again.
             Slept::Interrupted => Err(Errno::RESTART_NO_HANDLER),
         }
+    })
+}
+
+/// A clock that can be slept on. `EINVAL`, `EPERM`; `EOPNOTSUPP` for those of one thread, and those that only show the time.
+fn sleeping_clock(thread: &Rc<Thread>, number: u64) -> Result<Clock> {
+    if number as u32 == linux::CLOCK_THREAD_CPUTIME_ID {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    match timer_clock(thread, number)? {
+        Clock::Used(Worker::Thread(used)) if used.ptr_eq(&Rc::downgrade(thread)) => Err(Errno::EINVAL),
+        clock @ (Clock::Realtime | Clock::Monotonic | Clock::Used(_)) => Ok(clock),
+    }
+}
+
+/// How exact a sleep on used time is.
+const USED_TIME_STEP_NS: u64 = 4_000_000;
+
+/// Sleeps until others have used so much time.
+fn sleep_while_used(thread: &Rc<Thread>, worker: Worker, time: u64, is_absolute: bool) -> Outcome {
+    let Some(start_ns) = worker.used_ns() else { return Errno::EINVAL.into() };
+    let end_ns = if is_absolute { time } else { start_ns.saturating_add(time) };
+    let thread = thread.clone();
+    Outcome::block(async move {
+        while let Some(left_ns) =
+            worker.used_ns().and_then(|used_ns| end_ns.checked_sub(used_ns)).filter(|left| *left > 0)
+        {
+            let pause_ns = (left_ns / worker.threads().max(1)).max(USED_TIME_STEP_NS);
+            if let Slept::Interrupted = sleep(&thread, now_ns().saturating_add(pause_ns)).await {
+                return Err(Errno::RESTART_NO_HANDLER);
+            }
+        }
+        Ok(0)
     })
 }
 
@@ -195,119 +271,13 @@ fn restart(thread: &Rc<Thread>) -> Outcome {
     }
 }
 
-// ---- the alarm ---------------------------------------------------------------------------------------------------
-
-/// Sets the alarm of a process; returns what was left, and the interval.
-fn set_alarm(process: &Rc<Process>, value_ns: u64, interval_ns: u64) -> (u64, u64) {
-    let (before, old_interval) = process.alarm.get();
-    let left = if before == 0 { 0 } else { before.saturating_sub(now_ns()).max(1) };
-    let deadline_ns = if value_ns == 0 { 0 } else { now_ns().saturating_add(value_ns) };
-    process.alarm.set((deadline_ns, interval_ns));
-    let generation = process.alarm_generation.get() + 1;
-    process.alarm_generation.set(generation);
-    if deadline_ns != 0 {
-        process.server.executor.spawn(ring(process.clone(), generation));
-    }
-    (left, old_interval)
-}
-
-/// Sends `SIGALRM` whenever the alarm is due, until it is set anew.
-async fn ring(process: Rc<Process>, generation: u64) {
-    loop {
-        let (deadline_ns, interval_ns) = process.alarm.get();
-        let sleep = Box::pin(process.server.executor.sleep_until(deadline_ns));
-        let ended = Box::pin(ended_or_changed(process.clone(), generation));
-        select(sleep, ended).await;
-        if process.phase.get() == Phase::Ended || process.alarm_generation.get() != generation {
-            return;
-        }
-        let next = if interval_ns == 0 { 0 } else { next_ring(deadline_ns, interval_ns, now_ns()) };
-        process.alarm.set((next, interval_ns));
-        // A standard signal always fits.
-        let _ = send(&process, SignalInfo::from_kernel(Signal::ALRM));
-        if next == 0 {
-            return;
-        }
-    }
-}
-
-/// The first time of the series after `now`.
-fn next_ring(deadline_ns: u64, interval_ns: u64, now: u64) -> u64 {
-    let missed = now.saturating_sub(deadline_ns) / interval_ns;
-    deadline_ns.saturating_add((missed + 1).saturating_mul(interval_ns))
-}
-
-async fn ended_or_changed(process: Rc<Process>, generation: u64) {
-    loop {
-        // Woken at the end of the process; an alarm that was set anew is noticed at the old deadline at the latest.
-        let listener = process.resumed.listen();
-        if process.phase.get() == Phase::Ended || process.alarm_generation.get() != generation {
-            return;
-        }
-        listener.await;
-    }
-}
-
-fn alarm(thread: &Rc<Thread>, seconds: u64) -> u64 {
-    let seconds = seconds & u64::from(u32::MAX);
-    let (left, _) = set_alarm(&thread.process, seconds * NS_PER_SECOND, 0);
-    // Rounded, but never to 0 while it is set.
-    if left == 0 { 0 } else { ((left + NS_PER_SECOND / 2) / NS_PER_SECOND).max(1) }
-}
-
-fn micro_ns([seconds, microseconds]: [i64; 2]) -> Result<u64> {
-    if seconds < 0 || !(0..MICROSECONDS_PER_SECOND as i64).contains(&microseconds) {
-        return Err(Errno::EINVAL);
-    }
-    let ns = (seconds as u64).saturating_mul(NS_PER_SECOND);
-    Ok(ns.saturating_add(microseconds as u64 * NS_PER_MICROSECOND))
-}
-
-fn check_timer(which: u64) -> Result<()> {
-    match which as u32 {
-        linux::ITIMER_REAL => Ok(()),
-        // Timers on used time are not there.
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-fn timer_record(value_ns: u64, interval_ns: u64) -> [[u64; 2]; 2] {
-    [split_micro(interval_ns), split_micro(value_ns)]
-}
-
-fn setitimer(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    let [which, new, old, ..] = *arguments;
-    check_timer(which)?;
-    let [interval, value]: [[i64; 2]; 2] = if new == 0 { [[0; 2]; 2] } else { pointer(thread, new).read()? };
-    let (interval, value) = (micro_ns(interval)?, micro_ns(value)?);
-    let (left, old_interval) = set_alarm(&thread.process, value, interval);
-    pointer(thread, old).write_if_given(&timer_record(left, old_interval))
-}
-
-fn getitimer(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
-    let [which, address, ..] = *arguments;
-    check_timer(which)?;
-    let (deadline, interval) = thread.process.alarm.get();
-    let left = if deadline == 0 { 0 } else { deadline.saturating_sub(now_ns()).max(NS_PER_MICROSECOND) };
-    pointer(thread, address).write(&timer_record(left, interval))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_late_alarm_skips_what_it_has_missed() {
-        assert_eq!(next_ring(100, 10, 100), 110);
-        assert_eq!(next_ring(100, 10, 135), 140);
-    }
-
-    #[test]
-    fn times_are_split_and_checked() {
+    fn times_are_split() {
         assert_eq!(split(1_500_000_001), [1, 500_000_001]);
         assert_eq!(split_micro(1_500_001_000), [1, 500_001]);
-        assert_eq!(micro_ns([0, 1_000_000]), Err(Errno::EINVAL));
-        assert_eq!(micro_ns([-1, 0]), Err(Errno::EINVAL));
-        assert_eq!(micro_ns([i64::MAX, 0]), Ok(u64::MAX));
     }
 }

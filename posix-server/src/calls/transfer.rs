@@ -6,6 +6,7 @@
 use super::blocking::{self, Woken, file, usable_file};
 use super::{Outcome, SystemCall, socket, tty};
 use crate::errno::{Errno, Result};
+use crate::event::EventFile;
 use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
 use crate::file::{Destination, OpenFile, Positioning, Source};
 use crate::process::Thread;
@@ -92,6 +93,10 @@ impl Transfer {
             Direction::Read => {
                 tty::check_read(thread, &self.file)?;
                 let count = match self.place {
+                    // What signals there are depends on who asks.
+                    Place::Current if matches!(self.file.ops().event_file(), Some(EventFile::Signals(_))) => {
+                        self.file.ops().read_for(thread, 0, &mut self.buffer)?
+                    }
                     Place::Current => self.file.read(&mut self.buffer)?,
                     Place::At(position) => self.file.ops().read(position, &mut self.buffer)?,
                 };
@@ -195,7 +200,7 @@ impl Transfer {
     async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
         let began_ns = crate::platform::now_ns();
         loop {
-            let listener = blocking::listen(&self.file);
+            let listener = blocking::listen_for(&thread, &self.file);
             match self.attempt(&thread) {
                 Err(Errno::EAGAIN) => {}
                 result => return result,
@@ -459,7 +464,7 @@ impl Copy {
 
     async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
         loop {
-            let listener = blocking::listen(&self.to);
+            let listener = blocking::listen_for(&thread, &self.to);
             match self.attempt(&thread) {
                 Err(Errno::EAGAIN) => {}
                 result => return self.finish(result),

@@ -123,12 +123,14 @@ fn wait4(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
 }
 
 /// Whom a `waitid` is for. `EINVAL`, `EBADF`.
-fn named(thread: &Thread, kind: u64, id: u64) -> Result<WaitFor> {
+fn named(thread: &Rc<Thread>, kind: u64, id: u64) -> Result<WaitFor> {
     let id = id as Pid;
     match kind as u32 {
         linux::P_ALL => Ok(WaitFor::Any),
         linux::P_PID if id > 0 => Ok(WaitFor::Process(id)),
         linux::P_PGID if id > 0 => Ok(WaitFor::Group(id)),
+        linux::P_PIDFD if id < 0 => Err(Errno::EINVAL),
+        linux::P_PIDFD => super::pidfd::named(thread, id as u64).map(|(pid, _)| WaitFor::Process(pid)),
         linux::P_PGID if id == 0 => Ok(WaitFor::Group(thread.process.group())),
         _ => Err(Errno::EINVAL),
     }
@@ -166,7 +168,13 @@ fn wait_for_info(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     let take = if options & linux::WNOWAIT != 0 { Take::Peek } else { Take::Yes };
     let (kin, creator) = (kin_of(options), creator_of(thread, options));
     let request = WaitRequest { which, kin, creator, events: wanted, take };
-    wait(thread, Wait { request, hang: options & linux::WNOHANG == 0 }, move |thread, news| {
+    // A file that does not wait makes the call not wait, and then it fails.
+    let is_nonblocking = kind as u32 == linux::P_PIDFD && super::pidfd::named(thread, id).is_ok_and(|(_, now)| now);
+    let hangs = options & linux::WNOHANG == 0;
+    wait(thread, Wait { request, hang: hangs && !is_nonblocking }, move |thread, news| {
+        if news.is_none() && hangs {
+            return Err(Errno::EAGAIN);
+        }
         if let Some(news) = &news {
             pointer(thread, usage).write_if_given(&news.usage.to_rusage())?;
         }

@@ -420,6 +420,7 @@ pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
 
 /// What `execve` changes for a process (`execve(2)`, "Effect on process attributes").
 fn change_process(process: &Rc<Process>, prepared: &Prepared, old_block: u64) {
+    process.timers.posix.clear();
     let old_vm = process.set_vm(prepared.vm.clone());
     if Rc::strong_count(&old_vm) > 1 {
         // Somebody goes on using the old space: the parent of a `vfork`.

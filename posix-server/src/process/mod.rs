@@ -21,6 +21,7 @@ pub use server::{Server, Snapshot};
 pub use thread::{Attention, Thread, Whereabouts};
 
 use crate::cred::Credentials;
+use crate::event::interval_timers::ProcessTimers;
 use crate::file::FdTable;
 use crate::fs::{FsContext, Inode, Location};
 use crate::platform::{self, Account, Space, Table};
@@ -104,10 +105,10 @@ pub struct Process {
     pub is_borrowing: Cell<bool>,
     /// Whether its parent waits for that to end, or for it to execute (`CLONE_VFORK`).
     pub holds_parent: Cell<bool>,
-    /// `ITIMER_REAL`: when it fires next and the interval, in ns; 0 for never.
-    pub alarm: Cell<(u64, u64)>,
-    /// Distinguishes one setting of the alarm from the next.
-    pub alarm_generation: Cell<u64>,
+    /// Its timers.
+    pub timers: ProcessTimers,
+    /// Woken when a signal was sent to it or one of its threads, blocked or not.
+    pub signal_sent: WaitQueue,
     /// `oom_score_adj`: kept.
     pub badness_adjustment: Cell<i16>,
     /// Whether others of the same user may look into it (`PR_SET_DUMPABLE`).

@@ -20,6 +20,8 @@ use core::cell::{Cell, OnceCell, RefCell};
 pub struct Server {
     /// Tasks and deadlines.
     pub executor: Executor,
+    /// The deadlines of programs' timers.
+    pub alarms: Rc<crate::event::alarms::Alarms>,
     /// The name space.
     pub namespace: Rc<Namespace>,
     /// The in-process half.
@@ -104,6 +106,7 @@ impl Server {
     /// A server without processes.
     pub fn new(parts: Parts) -> Rc<Self> {
         Rc::new(Self {
+            alarms: crate::event::alarms::Alarms::new(&parts.executor),
             executor: parts.executor,
             namespace: parts.namespace,
             shim: parts.shim,

@@ -8,6 +8,7 @@ use super::frame::{self, Trap};
 use super::state::Delivery;
 use super::{DefaultAction, Details, Disposition, Signal, SignalAction, SignalInfo, SignalSet};
 use crate::errno::{Errno, Result};
+use crate::event::posix_timers;
 use crate::exec::shim_image::Place;
 use crate::platform::{Registers, vector_state_bytes};
 use crate::process::end;
@@ -38,6 +39,7 @@ pub fn send(process: &Rc<Process>, info: SignalInfo) -> Result<()> {
         return Ok(());
     }
     process.signals.borrow_mut().pending.add(info)?;
+    process.signal_sent.wake();
     // Any thread that does not block it will do; the first is preferred, as on Linux.
     if let Some(thread) = threads.iter().find(|thread| !thread.mask().contains(info.signal)) {
         attend(thread);
@@ -59,6 +61,7 @@ pub fn send_to_thread(thread: &Rc<Thread>, info: SignalInfo) -> Result<()> {
         return Ok(());
     }
     thread.signals.borrow_mut().pending.add(info)?;
+    process.signal_sent.wake();
     attend(thread);
     Ok(())
 }
@@ -238,6 +241,7 @@ fn run(thread: &Rc<Thread>, state: &mut Leaving) -> Progress {
             return Progress::Stopped;
         }
         let next = thread.signals.borrow_mut().next_delivery(&mut process.signals.borrow_mut());
+        let next = next.map(|delivery| delivery.map_info(|info| posix_timers::taken(&process, info)));
         if let Some((trace, delivery)) = process.server.trace.get().zip(next.as_ref()) {
             trace.signal(thread.tid, delivery.signal());
         }

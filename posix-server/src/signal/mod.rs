@@ -50,6 +50,8 @@ signals! {
     URG = SIGURG: "urgent data",
     XFSZ = SIGXFSZ: "the file grows beyond the limit",
     IO = SIGIO: "a file became ready",
+    VTALRM = SIGVTALRM: "the timer of time that the program uses",
+    PROF = SIGPROF: "the timer of time that is used for the program",
     WINCH = SIGWINCH: "the window's size changed",
     SYS = SIGSYS: "bad system call",
 }
@@ -223,6 +225,15 @@ pub enum Details {
         /// Its descriptor.
         fd: i32,
     },
+    /// A timer expired.
+    Timer {
+        /// The timer.
+        id: i32,
+        /// How often it did besides.
+        overrun: i32,
+        /// The value that it was made with.
+        value: u64,
+    },
     /// An address that faulted.
     Fault {
         /// The address.
@@ -247,6 +258,8 @@ pub const SI_USER: i32 = linux::SI_USER as i32;
 pub const SI_KERNEL: i32 = linux::SI_KERNEL as i32;
 /// `si_code` of a message that has come to a queue.
 pub const SI_MESGQ: i32 = linux::SI_MESGQ;
+/// `si_code` of timers.
+pub const SI_TIMER: i32 = linux::SI_TIMER;
 /// `si_code` of `tkill` and `tgkill`.
 pub const SI_TKILL: i32 = linux::SI_TKILL;
 
@@ -285,6 +298,10 @@ impl SignalInfo {
                 [raw.fields[2], raw.fields[3]] = times;
             }
             Details::Readiness { band, fd } => [raw.fields[0], raw.fields[1]] = [band, u64::from(fd as u32)],
+            Details::Timer { id, overrun, value } => {
+                raw.fields[0] = pair(id, overrun as u32);
+                raw.fields[1] = value;
+            }
             Details::Fault { address } => raw.fields[0] = address,
         }
         let mut bytes = [0; 128];

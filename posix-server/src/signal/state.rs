@@ -1,6 +1,6 @@
 //! What is pending for whom, and what comes next. Pure: who is told, stopped or ended is the caller's business.
 
-use super::{DefaultAction, Disposition, Signal, SignalAction, SignalInfo, SignalSet};
+use super::{DefaultAction, Details, Disposition, Signal, SignalAction, SignalInfo, SignalSet};
 use crate::errno::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -25,7 +25,9 @@ impl Pending {
 
     /// Adds one. A standard signal that is pending already is not added again. `EAGAIN` if the queue is full.
     pub fn add(&mut self, info: SignalInfo) -> Result<()> {
-        if self.set.contains(info.signal) && !info.signal.is_queued() {
+        // A timer has one signal on its way at most, which is never taken for another's.
+        let is_timer = matches!(info.details, Details::Timer { .. });
+        if self.set.contains(info.signal) && !info.signal.is_queued() && !is_timer {
             return Ok(());
         }
         if self.queue.len() >= MAX_QUEUED && info.signal.is_queued() {
@@ -191,6 +193,16 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// The same with what is known about the signal changed.
+    #[must_use]
+    pub fn map_info(self, change: impl FnOnce(SignalInfo) -> SignalInfo) -> Self {
+        match self {
+            Self::Terminate(info, how) => Self::Terminate(change(info), how),
+            Self::Stop(info) => Self::Stop(change(info)),
+            Self::Handle(info, action) => Self::Handle(change(info), action),
+        }
+    }
+
     /// The signal.
     pub fn signal(&self) -> Signal {
         match self {

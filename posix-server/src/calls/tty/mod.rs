@@ -5,6 +5,7 @@ mod master;
 mod modes;
 
 use super::blocking::usable_file;
+use super::timerfd::set_ticks;
 use super::{Outcome, SystemCall, socket};
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile, StatusFlags};
@@ -54,9 +55,13 @@ fn ioctl(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
         request::FIONBIO => Outcome::Return(set_nonblocking(&file, &pointer)),
         request::FIONREAD => Outcome::Return(readable_bytes(&file, &pointer)),
         number if file.ops().socket().is_some() => Outcome::Return(socket::ioctl(thread, &file, number, &pointer)),
+        TFD_IOC_SET_TICKS => set_ticks(&file, &pointer).unwrap_or(Err(Errno::ENOTTY)).into(),
         number => on_terminal(thread, &file, pointer, number, args[2]),
     }
 }
+
+/// `_IOW('T', 0, u64)` of `linux/timerfd.h`.
+const TFD_IOC_SET_TICKS: u32 = 0x4008_5400;
 
 fn set_on_exec(thread: &Rc<Thread>, fd: u64, on_exec: OnExec) -> Result<u64> {
     thread.process.files.borrow_mut().set_on_exec(fd as i32, on_exec).map(|()| 0)

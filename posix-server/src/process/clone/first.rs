@@ -3,6 +3,7 @@
 use super::{launch, new_thread};
 use crate::cred::Credentials;
 use crate::errno::Result;
+use crate::event::interval_timers::ProcessTimers;
 use crate::exec::{self, Prepared};
 use crate::file::FdTable;
 use crate::fs::FsContext;
@@ -63,8 +64,8 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
         released: WaitQueue::new(),
         is_borrowing: Cell::new(false),
         holds_parent: Cell::new(false),
-        alarm: Cell::new((0, 0)),
-        alarm_generation: Cell::new(0),
+        timers: ProcessTimers::default(),
+        signal_sent: WaitQueue::new(),
         badness_adjustment: Cell::new(0),
         is_dumpable: Cell::new(true),
         attributes: Cell::new(Attributes::default()),

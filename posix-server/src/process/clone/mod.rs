@@ -13,8 +13,9 @@ use super::schedule::Schedule;
 use super::tree::Birth;
 use super::usage::Usage;
 use super::{Attention, Phase, Pid, Process, Thread, Whereabouts};
-use crate::calls::{Outcome, serve};
+use crate::calls::{Outcome, pidfd, serve};
 use crate::errno::{Errno, Result};
+use crate::event::interval_timers::ProcessTimers;
 use crate::file::FdTable;
 use crate::fs::FsContext;
 use crate::platform::{self, Account, PAGE_SIZE, Registers, Table, ThreadEvents, UserThread};
@@ -106,6 +107,11 @@ impl Home {
     }
 }
 
+/// `CLONE_PIDFD`: the parent gets a descriptor of the child.
+fn give_file(parent: &Rc<Thread>, process: &Rc<Process>, request: &CloneRequest) -> Result<Option<u64>> {
+    if request.has(linux::CLONE_PIDFD) { pidfd::give(parent, process, request.pidfd).map(Some) } else { Ok(None) }
+}
+
 fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Result<Rc<Thread>> {
     check_room(&parent.process)?;
     if let Some(pid) = request.chosen_id {
@@ -122,7 +128,14 @@ fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Resul
     let thread = new_thread(&process, pid, machine, home.block, parent.signals.borrow().for_child());
     thread.schedule.set(parent.schedule.get());
     thread.set_schedule(parent.schedule.get().for_child());
-    if let Err(error) = start(parent, &thread, request, context, events) {
+    let started = give_file(parent, &process, request).and_then(|pidfd| {
+        start(parent, &thread, request, context, events).inspect_err(|_| {
+            if let Some(pidfd) = pidfd {
+                pidfd::take_back(parent, pidfd);
+            }
+        })
+    });
+    if let Err(error) = started {
         let server = parent.server();
         server.tree.borrow_mut().remove_unborn(pid);
         server.forget_process(pid);
@@ -261,8 +274,8 @@ fn child_process(
         released: WaitQueue::new(),
         is_borrowing: Cell::new(false),
         holds_parent: Cell::new(false),
-        alarm: Cell::new((0, 0)),
-        alarm_generation: Cell::new(0),
+        timers: ProcessTimers::default(),
+        signal_sent: WaitQueue::new(),
         badness_adjustment: old.badness_adjustment.clone(),
         is_dumpable: old.is_dumpable.clone(),
         attributes: Cell::new(old.attributes.get()),

@@ -79,7 +79,8 @@ impl CloneRequest {
             || is_thread && !self.has(linux::CLONE_SIGHAND)
             || self.has(linux::CLONE_SIGHAND) && !self.has(linux::CLONE_VM)
             || is_thread && self.has(linux::CLONE_NEWUSER | linux::CLONE_NEWPID)
-            || self.has(linux::CLONE_PIDFD) && (is_thread || self.has(linux::CLONE_DETACHED));
+            || self.has(linux::CLONE_PIDFD) && (is_thread || self.has(linux::CLONE_DETACHED))
+            || self.has_all(linux::CLONE_PIDFD | linux::CLONE_PARENT_SETTID) && self.pidfd == self.parent_tid;
         if contradicts { Err(Errno::EINVAL) } else { check_name_spaces(self.flags, credentials) }
     }
 

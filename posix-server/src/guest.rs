@@ -23,6 +23,7 @@ use posix_server::process::{FirstProcess, start_first};
 use posix_server::trace::Trace;
 use posix_server::tty::Terminal;
 use posix_server::tty::serial::{self, ByteStream};
+use posix_server::tty::settings::WindowSize;
 use quire_api::abi::startup::Purpose;
 use quire_api::rt::{self, Startup};
 use quire_api::{ChannelEndpoint, Error};
@@ -117,6 +118,9 @@ fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Ini
     let line: Rc<dyn ByteStream> = end.console.clone();
     serial::attach(&server.executor, &terminal, &line);
     end.terminal = Some(terminal.clone());
+    if let Some((rows, columns)) = init.console_size() {
+        terminal.set_window(WindowSize { rows, columns, ..WindowSize::default() });
+    }
     let context = boot::first_context(&server.namespace, init.directory).map_err(failed("the first directory"))?;
     let files = match init.stdio {
         Stdio::Console => boot::console_files(&server.namespace, &terminal).map_err(failed("/dev/console"))?,

@@ -7,9 +7,10 @@ use crate::options::Addition;
 use crate::root_files;
 use crate::strip::without_sections;
 use anyhow::{Context as _, Result};
-use boot_archive::init::{self, Stdio, Tracing};
+use boot_archive::init::{self, CONSOLE_SIZE, Stdio, Tracing};
 use boot_archive::{Builder, Metadata};
 use std::fs;
+use std::process::{self, Command};
 
 /// Mode of the programs under `boot/`.
 const PROGRAM_MODE: u32 = 0o755;
@@ -32,14 +33,25 @@ impl Init {
     /// A login shell on the console.
     pub(crate) fn shell() -> Self {
         let terminal = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
+        let mut environment = vec![format!("TERM={terminal}")];
+        environment.extend(terminal_size().map(|size| format!("{CONSOLE_SIZE}={size}")));
         Self {
             stdio: Stdio::Console,
             trace: Tracing::Off,
             directory: "/root".to_owned(),
             command: vec!["/bin/sh".to_owned(), "-l".to_owned()],
-            environment: vec![format!("TERM={terminal}")],
+            environment,
         }
     }
+}
+
+/// Lines and columns of the terminal that we run on, as `24x80`; `None` if we run on none.
+fn terminal_size() -> Option<String> {
+    let output = Command::new("stty").arg("size").stdin(process::Stdio::inherit()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (rows, columns) = text.trim().split_once(' ')?;
+    let (rows, columns): (u16, u16) = (rows.parse().ok()?, columns.parse().ok()?);
+    (rows > 0 && columns > 0).then(|| format!("{rows}x{columns}"))
 }
 
 /// The bytes of the boot archive of a POSIX system that runs `init` first.

@@ -12,6 +12,10 @@ pub const PATH: &[u8] = b"boot/init";
 /// The most arguments, and the most variables in the environment.
 pub const MAX_STRINGS: u32 = 1 << 16;
 
+/// The variable in the record's environment that tells the size of the console's window, as `24x80`: lines and columns. The
+/// program does not see it.
+pub const CONSOLE_SIZE: &str = "CONSOLE_SIZE";
+
 const MAGIC: [u8; 8] = *b"QUIREINI";
 const STDIO_CONSOLE: u32 = 1;
 const STDIO_HOST_LINK: u32 = 2;
@@ -126,7 +130,15 @@ impl<'a> Init<'a> {
 
     /// The environment, as `NAME=value`.
     pub fn environment(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
-        strings_in(self.environment)
+        strings_in(self.environment).filter(|variable| console_size_in(variable).is_none())
+    }
+
+    /// Lines and columns of the console's window, if the record tells them.
+    #[must_use]
+    pub fn console_size(&self) -> Option<(u16, u16)> {
+        let size = strings_in(self.environment).find_map(console_size_in)?;
+        let (lines, columns) = core::str::from_utf8(size).ok()?.split_once('x')?;
+        Some((lines.parse().ok()?, columns.parse().ok()?))
     }
 }
 
@@ -169,6 +181,11 @@ pub fn encode(
     }
     Init::decode(&bytes)?;
     Ok(bytes)
+}
+
+/// The value, if this is the variable with the size of the console's window.
+fn console_size_in(variable: &[u8]) -> Option<&[u8]> {
+    variable.strip_prefix(CONSOLE_SIZE.as_bytes())?.strip_prefix(b"=")
 }
 
 /// Splits off `count` strings that each end with a NUL.

@@ -205,6 +205,15 @@ fn some_path() -> impl Strategy<Value = String> {
     prop::collection::vec("[a-c]{1,3}", 1..4).prop_map(|parts| parts.join("/"))
 }
 
+#[test]
+fn the_size_of_the_console_is_told_to_the_system_and_not_to_the_program() {
+    let environment = [b"TERM=vt100".to_vec(), b"CONSOLE_SIZE=50x132".to_vec()];
+    let bytes = encode(Stdio::Console, Tracing::Off, b"/", &[b"/bin/sh".to_vec()], &environment).unwrap();
+    let init = Init::decode(&bytes).unwrap();
+    assert_eq!(init.console_size(), Some((50, 132)));
+    assert_eq!(init.environment().collect::<std::vec::Vec<_>>(), [b"TERM=vt100"]);
+}
+
 proptest! {
     #[test]
     fn all_files_come_back(files in prop::collection::btree_map(some_path(), prop::collection::vec(any::<u8>(), 0..9000), 0..12)) {

@@ -459,5 +459,6 @@ pub fn adopt(process: &Process, prepared: &Prepared) {
     program.name = prepared.name.clone();
     program.arguments = prepared.arguments.clone();
     program.strings = prepared.strings;
+    program.stack_start = prepared.stack_pointer;
     program.file = Some(prepared.file.clone());
 }

@@ -7,7 +7,7 @@ use super::content::{Content, MakeMemory};
 use super::walk::{Actor, LastLink, Walk};
 use super::{
     Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, Times, devpts, procfs,
-    tmpfs,
+    sysfs, tmpfs,
 };
 use crate::cred::Credentials;
 use crate::dev;
@@ -55,8 +55,8 @@ impl core::fmt::Display for BootError {
 impl core::error::Error for BootError {}
 
 /// Directories that are there whatever the archive has, with their permissions.
-const DIRECTORIES: [(&str, u32); 5] =
-    [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("root", 0o700), ("run", 0o755)];
+const DIRECTORIES: [(&str, u32); 6] =
+    [("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("tmp", 0o1777), ("root", 0o700), ("run", 0o755)];
 
 /// A name space whose root file system has the entries of the archive.
 pub fn root(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Result<Rc<Namespace>, BootError> {
@@ -122,7 +122,7 @@ fn directory(filesystem: &Rc<FileSystem>, parent: &Rc<Dentry>, name: &[u8], perm
     Ok(dentry)
 }
 
-/// Mounts `/dev`, `/dev/pts` and `/proc`, and makes the console's terminal, which is returned. It has no device yet.
+/// Mounts `/dev`, `/dev/pts`, `/proc` and `/sys`, and makes the console's terminal, which is returned. It has no device yet.
 pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let namespace = &server.namespace;
     let (devices, devices_root) = dev::tree::new()?;
@@ -133,8 +133,11 @@ pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     mount(namespace, b"/dev/pts", &ptys, ptys_root)?;
     let (queues, queues_root) = namespace.instance(&MQUEUE, &MountRequest { server, options: b"" })?;
     mount(namespace, b"/dev/mqueue", &queues, queues_root)?;
+    procfs::load::observe(server);
     let (processes, processes_root) = procfs::new(server);
     mount(namespace, b"/proc", &processes, processes_root)?;
+    let (system, system_root) = sysfs::new(server);
+    mount(namespace, b"/sys", &system, system_root)?;
     let terminal = Terminal::new(Kind::Serial, dev::SERIAL, control);
     namespace.devices().set_console(terminal.clone());
     Ok(terminal)

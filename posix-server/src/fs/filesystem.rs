@@ -4,7 +4,7 @@
 //! type is a [`FileSystemType`] in its own module and a row here.
 
 use super::mount_options::TmpfsOptions;
-use super::{Dentry, DeviceNumber, devpts, procfs, tmpfs};
+use super::{Dentry, DeviceNumber, devpts, procfs, sysfs, tmpfs};
 use crate::dev;
 use crate::errno::{Errno, Result};
 use crate::mqueue::MQUEUE;
@@ -109,7 +109,7 @@ pub(super) static ANONYMOUS: FileSystemType = FileSystemType {
 
 /// All types, for `/proc/filesystems` and `mount`.
 pub static TYPES: &[&FileSystemType] =
-    &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &PIPEFS, &ANONYMOUS];
+    &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &sysfs::SYSFS, &PIPEFS, &ANONYMOUS];
 
 /// The type of a name. `ENODEV`.
 pub fn type_named(name: &[u8]) -> Result<&'static FileSystemType> {

@@ -6,12 +6,15 @@
 use super::attributes::Attributes;
 use super::content::Content;
 use super::locks::Locks;
+use super::walk::Actor;
 use super::{Dentry, FileSystem, FsContext, Location, MountFlags};
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::{Access, Credentials, Gid, Uid};
 use crate::errno::{Errno, Result};
+use crate::file::{AccessMode, FileOps};
 use crate::pipe::Pipe;
 use crate::platform;
+use crate::process::Pid;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -154,6 +157,16 @@ pub trait Link {
 pub trait Generator {
     /// The content, for one opening of the file.
     fn generate(&self) -> Result<Vec<u8>>;
+
+    /// Checks an opening beyond the permissions. A file that is more than a text gives what does its work.
+    fn open(&self, _actor: Actor<'_>, _access: AccessMode) -> Result<Option<Rc<dyn FileOps>>> {
+        Ok(None)
+    }
+
+    /// Takes what a process writes, all of it. `EINVAL` if the file takes nothing.
+    fn store(&self, _writer: Pid, _bytes: &[u8]) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
 
     /// The message queue that it tells of, if it does: then opening the file opens that.
     fn queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {

@@ -15,7 +15,7 @@
 //! | `locks`, `lock_waits` | advisory locks, and who waits for them |
 //! | `attributes` | extended attributes |
 //! | `open` | from a place to an open file |
-//! | `tmpfs`, `procfs` | the file systems |
+//! | `tmpfs`, `procfs`, `sysfs`, `devpts` | the file systems |
 
 pub mod attributes;
 pub mod boot;
@@ -24,6 +24,7 @@ pub mod content;
 mod dentry;
 pub mod devpts;
 pub mod filesystem;
+mod generated;
 pub mod inode;
 pub mod lock_waits;
 pub mod locks;
@@ -34,6 +35,7 @@ pub mod namespace;
 pub mod open;
 pub mod procfs;
 pub mod propagation;
+pub mod sysfs;
 pub mod tmpfs;
 pub mod walk;
 

@@ -2,21 +2,19 @@
 
 use super::change::{self, New};
 use super::content::Content;
-use super::inode::{Generator, PERMISSION_BITS, Target};
+use super::generated::GeneratedFile;
+use super::inode::{PERMISSION_BITS, Target};
 use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
 use super::{Body, Dentry, Inode, Location, MountFlags};
-use crate::budget::{Charge, Kind as Budget};
 use crate::cred::Access;
 use crate::dev::{self, Devices};
 use crate::errno::{Errno, Result};
-use crate::file::io::put_text;
 use crate::file::{AccessMode, Destination, FileOps, OpenFile, PollEvents, Positioning, Source, StatusFlags};
 use crate::mqueue::QueueFile;
 use crate::pipe::{Pipe, PipeEnd};
 use crate::tty::Terminal;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use linux_raw_sys::general as linux;
 
 /// Who opens.
@@ -315,9 +313,10 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32,
             Rc::new(ops)
         }
         Body::Directory(_) => Rc::new(OpenDirectory),
-        Body::Generated(generator) => match generator.queue() {
-            Some(queue) => Rc::new(QueueFile::new(queue)),
-            None => Rc::new(GeneratedFile { inode: inode.clone(), text: RefCell::new(None) }),
+        Body::Generated(generator) => match (generator.queue(), generator.open(opener.actor, access)?) {
+            (Some(queue), _) => Rc::new(QueueFile::new(queue)),
+            (None, Some(ops)) => ops,
+            (None, None) => Rc::new(GeneratedFile::new(inode.clone(), opener.actor.context.pid)),
         },
         Body::CharacterDevice(device) => dev::open(opener, &place, *device)?,
         Body::BlockDevice(_) | Body::Socket | Body::Anonymous => return Err(Errno::ENXIO),
@@ -461,48 +460,5 @@ impl FileOps for PathOnly {
 
     fn readiness(&self) -> PollEvents {
         PollEvents::INVALID
-    }
-}
-
-/// A generated file: the text is made when it is read from the start, so that one pass sees one state.
-struct GeneratedFile {
-    inode: Rc<Inode>,
-    text: RefCell<Option<(Vec<u8>, Charge)>>,
-}
-
-impl GeneratedFile {
-    fn generator(&self) -> Option<&dyn Generator> {
-        match self.inode.body() {
-            Body::Generated(generator) => Some(generator.as_ref()),
-            Body::Regular(_)
-            | Body::Directory(_)
-            | Body::Link(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous => None,
-        }
-    }
-}
-
-impl FileOps for GeneratedFile {
-    fn read(&self, position: u64, to: &mut dyn Destination) -> Result<usize> {
-        let is_made = self.text.borrow().is_some();
-        if position == 0 || !is_made {
-            let text = self.generator().ok_or(Errno::EINVAL)?.generate()?;
-            let charge = Charge::new(Budget::Contents, text.len() as u64)?;
-            self.text.replace(Some((text, charge)));
-        }
-        let text = self.text.borrow();
-        put_text(text.as_ref().map(|(text, _)| text.as_slice()).unwrap_or_default(), position, to)
-    }
-
-    fn write(&self, _position: u64, _from: &mut dyn Source) -> Result<usize> {
-        Err(Errno::EINVAL)
-    }
-
-    fn positioning(&self) -> Positioning {
-        Positioning::Bytes
     }
 }

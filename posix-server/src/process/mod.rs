@@ -17,7 +17,7 @@ pub mod usage;
 pub use attributes::Attributes;
 pub use clone::{CloneRequest, FirstProcess, check_name_spaces, clone, start_first};
 pub(crate) use clone::{launch, successor};
-pub use server::{Server, Snapshot};
+pub use server::Server;
 pub use thread::{Attention, Thread, Whereabouts};
 
 use crate::cred::Credentials;
@@ -61,6 +61,8 @@ pub struct Program {
     pub arguments: Rc<[u8]>,
     /// Where the program can now be found in the process's memory: argument start and end, environment start and end.
     pub strings: [u64; 4],
+    /// The stack pointer with which it started.
+    pub stack_start: u64,
     /// The file, for `/proc/PID/exe`.
     pub file: Option<Location>,
 }

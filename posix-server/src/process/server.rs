@@ -1,15 +1,18 @@
 //! The server: everything that all processes share.
 
 use super::tree::Tree;
-use super::{Phase, Pid, Process, Thread};
+use super::usage::Usage;
+use super::{Pid, Process, Thread};
+use crate::cred::{Gid, Uid};
 use crate::exec::shim_image::ShimImage;
-use crate::fs::{Location, Namespace};
+use crate::fs::Namespace;
+use crate::fs::procfs::load::Load;
+use crate::fs::procfs::sysctl::{Values, random_bytes};
 use crate::platform::Executor;
 use crate::signal::{Signal, SignalInfo};
 use crate::trace::Trace;
 use crate::tty::Terminal;
 use crate::tty::sessions::Sessions;
-use crate::vm::Area;
 use crate::wait::WaitQueue;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -36,6 +39,12 @@ pub struct Server {
     pub futexes: crate::process::futex::Futexes,
     /// Which terminal controls which session.
     pub sessions: Sessions,
+    /// How many threads want to run, on average.
+    pub load: Load,
+    /// What was set in `/proc/sys`.
+    pub settings: Values,
+    /// Different at each start of the machine.
+    pub boot_id: [u8; 16],
     /// Sockets.
     pub net: Rc<crate::net::Net>,
     /// The host's name.
@@ -47,45 +56,26 @@ pub struct Server {
     processes: RefCell<BTreeMap<Pid, Rc<Process>>>,
     threads: RefCell<BTreeMap<Pid, Rc<Thread>>>,
     forks: Cell<u64>,
+    graves: RefCell<BTreeMap<Pid, Grave>>,
+    ended_ns: Cell<u64>,
 }
 
 /// What is called at the end of the first process.
 pub type EndCallback = alloc::boxed::Box<dyn FnOnce(super::tree::ExitStatus)>;
 
-/// What `/proc` tells of one process, at one moment.
-pub struct Snapshot {
-    /// Its number.
-    pub pid: Pid,
-    /// Its parent's.
-    pub parent: Pid,
-    /// Its group's.
-    pub group: Pid,
-    /// Its session's.
-    pub session: Pid,
+/// What `/proc` tells of a process that has ended, as long as nobody has waited for it.
+#[derive(Clone, Debug, Default)]
+pub struct Grave {
     /// Its name (`comm`).
     pub name: Vec<u8>,
-    /// Its arguments, each with a terminating zero.
-    pub arguments: Vec<u8>,
-    /// One of `R`, `S`, `T`, `Z`.
-    pub state: u8,
-    /// Number of threads.
-    pub threads: usize,
-    /// The ids of the threads.
-    pub tids: Vec<Pid>,
+    /// Whose it was.
+    pub uid: Uid,
+    /// Of which group.
+    pub gid: Gid,
     /// When it began, in ns since the machine's start.
     pub start_ns: u64,
-    /// Time that it has run, in ns.
-    pub run_time_ns: u64,
-    /// Its address space's size in bytes.
-    pub virtual_bytes: u64,
-    /// Frames charged to it.
-    pub resident_pages: u64,
-    /// The areas of its address space.
-    pub areas: Vec<Area>,
-    /// Its process, unless it has ended.
-    pub process: Option<Rc<Process>>,
-    /// What it runs.
-    pub executable: Option<Location>,
+    /// What it had used.
+    pub usage: Usage,
 }
 
 /// What a new server is made of.
@@ -122,6 +112,11 @@ impl Server {
             threads: RefCell::new(BTreeMap::new()),
             sessions: Sessions::default(),
             forks: Cell::new(0),
+            graves: RefCell::default(),
+            ended_ns: Cell::new(0),
+            load: Load::default(),
+            settings: Values::default(),
+            boot_id: random_bytes(),
         })
     }
 
@@ -150,6 +145,9 @@ impl Server {
     /// Forgets a process (its zombie stays in the tree).
     pub fn forget_process(&self, pid: Pid) {
         let forgotten = self.processes.borrow_mut().remove(&pid);
+        if let Some(process) = &forgotten {
+            self.bury(process);
+        }
         drop(forgotten);
     }
 
@@ -207,39 +205,31 @@ impl Server {
         self.tree.borrow().pids()
     }
 
-    /// What `/proc` tells of a process; `None` if there is none.
-    pub fn snapshot(&self, pid: Pid) -> Option<Snapshot> {
-        let process = self.process(pid);
+    /// What is left of a process that has ended.
+    pub fn grave(&self, pid: Pid) -> Grave {
+        self.graves.borrow().get(&pid).cloned().unwrap_or_default()
+    }
+
+    /// Notes what `/proc` tells of a process that ends. Graves whose zombies are gone are cleared when there are many.
+    fn bury(&self, process: &Process) {
+        /// How many graves there may be besides those of zombies.
+        const OLD: usize = 64;
+        let credentials = process.credentials();
+        // Its threads have ended.
+        let usage = process.ended_usage.get();
+        self.ended_ns.set(self.ended_ns.get().saturating_add(usage.total_ns()));
+        let name = process.program.borrow().name.clone();
+        let grave = Grave { name, uid: credentials.uid, gid: credentials.gid, start_ns: process.start_ns, usage };
         let tree = self.tree.borrow();
-        let (group, session) = (tree.group(pid).ok()?, tree.session(pid).ok()?);
-        let parent = tree.parent(pid);
-        let threads = process.as_ref().map(|process| process.threads()).unwrap_or_default();
-        let state = match process.as_ref().map(|process| process.phase.get()) {
-            None | Some(Phase::Ended) => b'Z',
-            Some(Phase::Stopped) => b'T',
-            Some(Phase::Running) if threads.iter().all(|thread| thread.is_waiting.get()) => b'S',
-            Some(Phase::Running) => b'R',
-        };
-        drop(tree);
-        let program = process.as_ref().map(|process| process.program.borrow().clone()).unwrap_or_default();
-        let vm = process.as_ref().map(|process| process.vm());
-        Some(Snapshot {
-            pid,
-            parent,
-            group,
-            session,
-            name: program.name,
-            arguments: program.arguments.to_vec(),
-            state,
-            threads: threads.len(),
-            tids: threads.iter().map(|thread| thread.tid).collect(),
-            start_ns: process.as_ref().map_or(0, |process| process.start_ns),
-            run_time_ns: process.as_ref().map_or(0, |process| process.run_time_ns()),
-            virtual_bytes: vm.as_ref().map_or(0, |vm| vm.virtual_bytes()),
-            resident_pages: process.as_ref().map_or(0, |process| process.account.used_frames()),
-            areas: vm.map(|vm| vm.areas()).unwrap_or_default(),
-            process,
-            executable: program.file,
-        })
+        let mut graves = self.graves.borrow_mut();
+        graves.insert(process.pid, grave);
+        if graves.len() > 2 * tree.len() + OLD {
+            graves.retain(|pid, _| tree.is_zombie(*pid));
+        }
+    }
+
+    /// The time that processes had run that have ended, in ns.
+    pub fn ended_ns(&self) -> u64 {
+        self.ended_ns.get()
     }
 }

@@ -12,6 +12,7 @@ use crate::file::{Destination, FileOps, PollEvents, Positioning, Source};
 use crate::fs::{DeviceNumber, Location};
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
+use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general as linux;
 
 /// The driver of the slaves.
@@ -43,6 +44,14 @@ pub fn new_slave(number: u32, control: Rc<dyn JobControl>) -> Rc<Terminal> {
     Terminal::new(Kind::Pty, DeviceNumber { major: SLAVE_MAJOR, minor: number }, control)
 }
 
+/// How many pseudo-terminals there are.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// How many pseudo-terminals there are (`/proc/sys/kernel/pty/nr`).
+pub fn count() -> u32 {
+    COUNT.load(Ordering::Relaxed)
+}
+
 /// Pays for a new pseudo-terminal. `ENOMEM`.
 pub fn charge() -> Result<Charge> {
     Charge::new(Budget::Open, super::terminal::PTY_BYTES)
@@ -51,7 +60,7 @@ pub fn charge() -> Result<Charge> {
 impl Master {
     /// The master of a slave that has a name.
     pub fn new(number: u32, slave: Rc<Terminal>, place: Location, names: Rc<dyn Names>, charge: Charge) -> Self {
-        slave.packet().switch(false);
+        COUNT.fetch_add(1, Ordering::Relaxed);
         Self { number, slave, place, names, _charge: charge }
     }
 
@@ -109,6 +118,7 @@ impl Master {
 
 impl Drop for Master {
     fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
         self.names.remove(self.number);
         self.slave.end();
     }

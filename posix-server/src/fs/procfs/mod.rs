@@ -2,35 +2,64 @@
 //!
 //! Everything is made when it is looked at: a lookup makes the inode, a read makes the text. Nothing here keeps a process
 //! alive; a name whose process has ended leads to `ENOENT`, an open file of it to `ESRCH`.
+//!
+//! What is always there stands in tables: [`tables`] has the names, [`system`] and its neighbours the texts.
 
+mod cpu;
+pub mod load;
+mod memory_info;
+mod network;
 mod process;
+pub(in crate::fs) mod processors;
+pub mod sysctl;
 mod system;
+mod tables;
 
+use super::filesystem::Made;
 use super::inode::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing};
+use super::walk::Actor;
 use super::{Body, Dentry, FileSystem, FsContext, Inode, PROC};
 use crate::errno::{Errno, Result};
+use crate::file::{AccessMode, FileOps};
 use crate::process::{Pid, Server};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
+use sysctl::Setting;
+use tables::ROOT;
+
+/// The release that the server says it is compatible with.
+pub use system::RELEASE;
 
 /// The inode number of the root.
 const ROOT_INODE: u64 = 1;
-/// Inode numbers of static entries count from here.
-const STATIC_INODES: u64 = 0x1_0000;
 /// Inode numbers of a process's entries begin at its number times this.
 const INODES_PER_PROCESS: u64 = 1 << 32;
 
-/// What all nodes share.
+/// Adds to a text. A text that can't grow is cut; the global allocator decides about the rest.
+macro_rules! add {
+    ($text:expr, $($arguments:tt)*) => {
+        // Writing to a string does not fail.
+        let _ = core::fmt::Write::write_fmt(&mut $text, format_args!($($arguments)*));
+    };
+}
+pub(in crate::fs) use add;
+
+/// What all nodes of a generated file system share.
 #[derive(Clone)]
-struct Shared {
+pub(in crate::fs) struct Shared {
     filesystem: Rc<FileSystem>,
     server: Weak<Server>,
 }
 
 impl Shared {
+    /// What the nodes of a file system share that shows a server.
+    pub(in crate::fs) fn new(filesystem: &Rc<FileSystem>, server: &Rc<Server>) -> Self {
+        Self { filesystem: filesystem.clone(), server: Rc::downgrade(server) }
+    }
+
     fn server(&self) -> Result<Rc<Server>> {
         self.server.upgrade().ok_or(Errno::ESRCH)
     }
@@ -45,6 +74,10 @@ impl Shared {
 enum Node {
     /// A file with a generated text.
     Text(fn(&Server) -> Vec<u8>),
+    /// The same for the superuser alone.
+    PrivateText(fn(&Server) -> Vec<u8>),
+    /// A setting of the system (`/proc/sys`).
+    Setting(&'static Setting),
     /// A directory.
     Directory(&'static [StaticEntry]),
     /// A symbolic link.
@@ -52,16 +85,26 @@ enum Node {
 }
 
 /// An entry that is always there.
-struct StaticEntry {
+pub(in crate::fs) struct StaticEntry {
     name: &'static str,
     node: Node,
 }
 
-const fn text(name: &'static str, generate: fn(&Server) -> Vec<u8>) -> StaticEntry {
+/// A file with a text.
+pub(in crate::fs) const fn text(name: &'static str, generate: fn(&Server) -> Vec<u8>) -> StaticEntry {
     StaticEntry { name, node: Node::Text(generate) }
 }
 
-const fn directory(name: &'static str, entries: &'static [StaticEntry]) -> StaticEntry {
+const fn private_text(name: &'static str, generate: fn(&Server) -> Vec<u8>) -> StaticEntry {
+    StaticEntry { name, node: Node::PrivateText(generate) }
+}
+
+const fn setting(name: &'static str, setting: &'static Setting) -> StaticEntry {
+    StaticEntry { name, node: Node::Setting(setting) }
+}
+
+/// A directory.
+pub(in crate::fs) const fn directory(name: &'static str, entries: &'static [StaticEntry]) -> StaticEntry {
     StaticEntry { name, node: Node::Directory(entries) }
 }
 
@@ -69,45 +112,19 @@ const fn link(name: &'static str, target: fn(&FsContext) -> Vec<u8>) -> StaticEn
     StaticEntry { name, node: Node::Link(target) }
 }
 
-/// What the root shows besides processes.
-static ROOT: [StaticEntry; 15] = [
-    text("cmdline", system::command_line),
-    text("cpuinfo", system::processors),
-    text("devices", system::devices),
-    text("filesystems", system::filesystems),
-    text("loadavg", system::load),
-    text("meminfo", system::memory),
-    text("stat", system::statistics),
-    text("uptime", system::uptime),
-    text("version", system::version),
-    text("swaps", |_| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
-    directory("quire", &QUIRE),
-    directory("sys", &SYS),
-    link("mounts", |_| b"self/mounts".to_vec()),
-    link("self", |context| format!("{}", context.pid).into_bytes()),
-    link("thread-self", |context| format!("{0}/task/{0}", context.pid).into_bytes()),
-];
-
-static QUIRE: [StaticEntry; 1] = [text("account", system::account)];
-
-static SYS: [StaticEntry; 2] = [directory("fs", &SYS_FS), directory("kernel", &SYS_KERNEL)];
-
-static SYS_FS: [StaticEntry; 1] = [text("pipe-max-size", |_| b"1048576\n".to_vec())];
-
-static SYS_KERNEL: [StaticEntry; 4] = [
-    text("hostname", system::host_name),
-    text("osrelease", system::release),
-    text("ostype", |_| b"Linux\n".to_vec()),
-    text("pid_max", |_| b"32768\n".to_vec()),
-];
-
 /// A new file system that shows this server.
-pub fn new(server: &Rc<Server>) -> (Rc<FileSystem>, Rc<Dentry>) {
+pub fn new(server: &Rc<Server>) -> Made {
     let filesystem = FileSystem::new(&PROC);
-    let shared = Shared { filesystem: filesystem.clone(), server: Rc::downgrade(server) };
+    let shared = Shared::new(&filesystem, server);
     let body = Body::Directory(Box::new(Root { shared: shared.clone() }));
     let root = Dentry::root(shared.inode(ROOT_INODE, 0o555, (0, 0), body));
     (filesystem, root)
+}
+
+/// A root with nothing but entries that are always there.
+pub(in crate::fs) fn entries(shared: &Shared, entries: &'static [StaticEntry]) -> Rc<Inode> {
+    let directory = StaticDirectory { shared: shared.clone(), entries, number: ROOT_INODE };
+    shared.inode(ROOT_INODE, 0o555, (0, 0), Body::Directory(Box::new(directory)))
 }
 
 fn check_name(name: &[u8]) -> Result<()> {
@@ -121,36 +138,40 @@ fn parse_number(name: &[u8]) -> Option<i32> {
     if canonical { text.parse().ok() } else { None }
 }
 
-/// The inode of a static entry. Its number comes from where its name lies, so that it is the same each time.
+/// The inode of a static entry.
 fn static_inode(shared: &Shared, entry: &'static StaticEntry, number: u64) -> Rc<Inode> {
-    match entry.node {
-        Node::Text(generate) => {
-            let generator = StaticText { shared: shared.clone(), generate };
-            shared.inode(number, 0o444, (0, 0), Body::Generated(Box::new(generator)))
+    let text = |generate| Body::Generated(Box::new(StaticText { shared: shared.clone(), generate }));
+    let (permissions, body) = match entry.node {
+        Node::Text(generate) => (0o444, text(generate)),
+        Node::PrivateText(generate) => (0o400, text(generate)),
+        Node::Setting(setting) => {
+            let body = Body::Generated(Box::new(SettingFile { shared: shared.clone(), setting }));
+            (setting.permissions(), body)
         }
         Node::Directory(entries) => {
             let directory = StaticDirectory { shared: shared.clone(), entries, number };
-            shared.inode(number, 0o555, (0, 0), Body::Directory(Box::new(directory)))
+            (0o555, Body::Directory(Box::new(directory)))
         }
-        Node::Link(target) => shared.inode(number, 0o777, (0, 0), Body::Link(Box::new(StaticLink { target }))),
-    }
+        Node::Link(target) => (0o777, Body::Link(Box::new(StaticLink { target }))),
+    };
+    shared.inode(number, permissions, (0, 0), body)
 }
 
 impl Node {
     fn file_type(self) -> u32 {
         match self {
-            Self::Text(_) => linux::S_IFREG,
+            Self::Text(_) | Self::PrivateText(_) | Self::Setting(_) => linux::S_IFREG,
             Self::Directory(_) => linux::S_IFDIR,
             Self::Link(_) => linux::S_IFLNK,
         }
     }
 }
 
-/// The inode number of an entry in a static directory.
+/// The inode number of an entry in a static directory: the places on the way to it, as the digits of a number.
 fn static_number(directory: u64, index: usize) -> u64 {
     /// No directory has more entries.
     const ENTRIES: u64 = 64;
-    STATIC_INODES + directory % STATIC_INODES * ENTRIES + index as u64
+    directory * ENTRIES + index as u64
 }
 
 fn find_static(
@@ -197,6 +218,33 @@ struct StaticText {
 impl Generator for StaticText {
     fn generate(&self) -> Result<Vec<u8>> {
         Ok((self.generate)(&*self.shared.server()?))
+    }
+
+    fn store(&self, _writer: Pid, _bytes: &[u8]) -> Result<()> {
+        Err(Errno::EIO)
+    }
+}
+
+/// A file in `/proc/sys`. The superuser, too, may only do what the permissions say.
+struct SettingFile {
+    shared: Shared,
+    setting: &'static Setting,
+}
+
+impl Generator for SettingFile {
+    fn open(&self, _actor: Actor<'_>, access: AccessMode) -> Result<Option<Rc<dyn FileOps>>> {
+        let permissions = self.setting.permissions();
+        let is_denied = access.can_write() && permissions & linux::S_IWUSR == 0
+            || access.can_read() && permissions & linux::S_IRUSR == 0;
+        if is_denied { Err(Errno::EACCES) } else { Ok(None) }
+    }
+
+    fn generate(&self) -> Result<Vec<u8>> {
+        Ok(self.setting.show(&*self.shared.server()?))
+    }
+
+    fn store(&self, _writer: Pid, bytes: &[u8]) -> Result<()> {
+        self.setting.store(&*self.shared.server()?, bytes)
     }
 }
 
@@ -279,12 +327,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn names_in_static_directories_are_unique() {
-        for entries in [&ROOT[..], &QUIRE, &SYS, &SYS_FS, &SYS_KERNEL] {
-            for (index, entry) in entries.iter().enumerate() {
-                assert!(entries[index + 1..].iter().all(|other| other.name != entry.name));
+    fn check(entries: &'static [StaticEntry]) {
+        assert!(entries.len() <= 64, "inode numbers would no longer be unique");
+        for (index, entry) in entries.iter().enumerate() {
+            assert!(entries[index + 1..].iter().all(|other| other.name != entry.name), "{}", entry.name);
+            if let Node::Directory(entries) = entry.node {
+                check(entries);
             }
         }
+    }
+
+    #[test]
+    fn names_in_static_directories_are_unique() {
+        check(&ROOT);
     }
 }

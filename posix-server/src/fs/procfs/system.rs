@@ -1,98 +1,94 @@
 //! The texts about the system as a whole.
 
-use crate::fs::TYPES;
-use crate::platform::{self, PAGE_SIZE};
+use super::load::{FRACTION_BITS, running_threads};
+use super::{add, processors};
+use crate::fs::{Storage, TYPES};
+use crate::platform;
 use crate::process::Server;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 /// The unit of times in `/proc`, in ns: `USER_HZ` is 100.
 pub(super) const NS_PER_TICK: u64 = NS_PER_SECOND / 100;
 /// The release that the server says it is compatible with.
-pub(super) const RELEASE: &str = "6.1.0-quire";
+pub const RELEASE: &str = "6.1.0-quire";
 
-/// Adds to a text. A text that can't grow is cut; the global allocator decides about the rest.
-macro_rules! add {
-    ($text:expr, $($arguments:tt)*) => {
-        // Writing to a string does not fail.
-        let _ = write!($text, $($arguments)*);
-    };
-}
-pub(super) use add;
+/// The build, as `uname` tells it.
+pub(super) const BUILD: &str = "#1 Quire";
 
 pub(super) fn command_line(_server: &Server) -> Vec<u8> {
     b"quire\n".to_vec()
 }
 
-pub(super) fn processors(_server: &Server) -> Vec<u8> {
-    let mut text = String::new();
-    add!(text, "processor\t: 0\nvendor_id\t: Quire\nmodel name\t: x86_64\ncpu cores\t: 1\n");
-    add!(text, "flags\t\t: fpu tsc msr cx8 cmov fxsr sse sse2\n\n");
-    text.into_bytes()
+pub(super) fn devices(_server: &Server) -> Vec<u8> {
+    let character = "  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n";
+    format!("Character devices:\n{character}\nBlock devices:\n").into_bytes()
 }
 
-pub(super) fn devices(_server: &Server) -> Vec<u8> {
-    b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n\nBlock devices:\n".to_vec()
+pub(super) fn terminal_drivers(_server: &Server) -> Vec<u8> {
+    let mut text = String::new();
+    let drivers = [
+        ("/dev/tty", "/dev/tty", 5, "0", "system:/dev/tty"),
+        ("/dev/console", "/dev/console", 5, "1", "system:console"),
+        ("/dev/ptmx", "/dev/ptmx", 5, "2", "system"),
+        ("serial", "/dev/ttyS", 4, "64-64", "serial"),
+        ("pty_slave", "/dev/pts", 136, "0-1048575", "pty:slave"),
+        ("pty_master", "/dev/ptm", 128, "0-1048575", "pty:master"),
+    ];
+    for (name, node, major, minors, kind) in drivers {
+        add!(text, "{name:<20} {node:<12} {major:3} {minors:<9} {kind}\n");
+    }
+    text.into_bytes()
 }
 
 pub(super) fn filesystems(_server: &Server) -> Vec<u8> {
     let mut text = String::new();
     for kind in TYPES {
-        add!(text, "nodev\t{}\n", kind.name);
+        match kind.storage {
+            // None of them needs a device.
+            Storage::Memory | Storage::Generated => {
+                add!(text, "nodev\t{}\n", kind.name);
+            }
+        }
     }
     text.into_bytes()
 }
 
 pub(super) fn load(server: &Server) -> Vec<u8> {
-    let pids = server.pids();
-    format!("0.00 0.00 0.00 1/{} {}\n", pids.len(), pids.last().copied().unwrap_or_default()).into_bytes()
-}
-
-pub(super) fn memory(_server: &Server) -> Vec<u8> {
-    const KIB_PER_PAGE: u64 = PAGE_SIZE / 1024;
-    let (total, free) = platform::frames();
+    /// Rounds to the next hundredth, as Linux does.
+    const ROUND: u64 = (1 << FRACTION_BITS) / 200;
     let mut text = String::new();
-    let lines = [
-        ("MemTotal", total),
-        ("MemFree", free),
-        ("MemAvailable", free),
-        ("Buffers", 0),
-        ("Cached", 0),
-        ("SwapCached", 0),
-        ("Active", 0),
-        ("Inactive", 0),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
-        ("Dirty", 0),
-        ("Writeback", 0),
-        ("AnonPages", 0),
-        ("Mapped", 0),
-        ("Shmem", 0),
-        ("Slab", 0),
-    ];
-    for (name, pages) in lines {
-        let label = format!("{name}:");
-        add!(text, "{label:<15}{:>9} kB\n", pages * KIB_PER_PAGE);
+    for average in server.load.averages() {
+        let average = average + ROUND;
+        let fraction = ((average & ((1 << FRACTION_BITS) - 1)) * 100) >> FRACTION_BITS;
+        add!(text, "{}.{fraction:02} ", average >> FRACTION_BITS);
     }
+    let threads: usize = server.processes().iter().map(|process| process.threads().len()).sum();
+    let last = server.tree.borrow().last_pid();
+    add!(text, "{}/{threads} {last}\n", running_threads(server).max(1));
     text.into_bytes()
 }
 
-/// The time that all processes have run, in ticks.
-fn busy_ticks(server: &Server) -> u64 {
-    server.processes().iter().map(|process| process.run_time_ns() / NS_PER_TICK).sum()
+/// The time that all processes have run, in ns, those that have ended included.
+fn busy_ns(server: &Server) -> u64 {
+    server.processes().iter().map(|process| process.run_time_ns()).sum::<u64>().saturating_add(server.ended_ns())
 }
 
 pub(super) fn statistics(server: &Server) -> Vec<u8> {
     let up = platform::now_ns() / NS_PER_TICK;
-    let busy = busy_ticks(server).min(up);
+    let busy = (busy_ns(server) / NS_PER_TICK).min(up);
     let idle = up - busy;
     let booted = platform::realtime_ns().saturating_sub(platform::now_ns()) / NS_PER_SECOND;
     let mut text = String::new();
-    add!(text, "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 {busy} 0 0 {idle} 0 0 0 0 0 0\n");
-    add!(text, "intr 0\nctxt 0\nbtime {booted}\nprocesses {}\nprocs_running 1\nprocs_blocked 0\n", server.forks());
+    add!(text, "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\n");
+    for processor in 0..processors::COUNT {
+        add!(text, "cpu{processor} {busy} 0 0 {idle} 0 0 0 0 0 0\n");
+    }
+    add!(text, "intr 0\nctxt 0\nbtime {booted}\nprocesses {}\n", server.forks());
+    add!(text, "procs_running {}\nprocs_blocked 0\n", running_threads(server).max(1));
+    add!(text, "softirq 0 0 0 0 0 0 0 0 0 0 0\n");
     text.into_bytes()
 }
 
@@ -100,22 +96,34 @@ pub(super) fn uptime(server: &Server) -> Vec<u8> {
     /// Two digits after the point.
     const NS_PER_HUNDREDTH: u64 = NS_PER_SECOND / 100;
     let up = platform::now_ns() / NS_PER_HUNDREDTH;
-    let idle = up.saturating_sub(busy_ticks(server));
+    let idle = up.saturating_sub(busy_ns(server) / NS_PER_HUNDREDTH);
     format!("{}.{:02} {}.{:02}\n", up / 100, up % 100, idle / 100, idle % 100).into_bytes()
 }
 
 pub(super) fn version(_server: &Server) -> Vec<u8> {
-    format!("Linux version {RELEASE} (quire) #1\n").into_bytes()
+    format!("Linux version {RELEASE} (quire) {BUILD}\n").into_bytes()
 }
 
-pub(super) fn release(_server: &Server) -> Vec<u8> {
-    format!("{RELEASE}\n").into_bytes()
+pub(super) fn partitions(_server: &Server) -> Vec<u8> {
+    b"major minor  #blocks  name\n\n".to_vec()
 }
 
-pub(super) fn host_name(server: &Server) -> Vec<u8> {
-    let mut text = server.host_name.borrow().clone();
-    text.push(b'\n');
-    text
+pub(super) fn interrupts(_server: &Server) -> Vec<u8> {
+    let mut text = String::from("           ");
+    for processor in 0..processors::COUNT {
+        add!(text, "CPU{processor:<8}");
+    }
+    text.push('\n');
+    text.into_bytes()
+}
+
+pub(super) fn consoles(_server: &Server) -> Vec<u8> {
+    b"ttyS0                -W- (EC   )    4:64\n".to_vec()
+}
+
+/// A file that has no lines here: nothing of its kind exists.
+pub(super) fn nothing(_server: &Server) -> Vec<u8> {
+    Vec::new()
 }
 
 /// What the server's own account, from which all processes are paid, has used and may use.

@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 /// The first process, which inherits orphans.
 pub const INIT: Pid = 1;
 /// The largest process id, as Linux has it by default.
-const PID_MAX: Pid = 32768;
+pub const PID_MAX: Pid = 32768;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -202,6 +202,11 @@ impl Tree {
         if let Some(parent) = self.nodes.get_mut(&node.parent) {
             parent.children.remove(&pid);
         }
+    }
+
+    /// The number that was last given to a process or thread.
+    pub fn last_pid(&self) -> Pid {
+        self.last_pid
     }
 
     /// How many processes there are, zombies included.

@@ -1,0 +1,140 @@
+//! Descriptors: `/proc/PID/fd` leads to the files, `/proc/PID/fdinfo` tells how they are open.
+
+use super::subject::check_inspection;
+use super::{FIRST_DESCRIPTOR_INODE, FIRST_STATE_INODE, Whose, parse_number};
+use crate::errno::{Errno, Result};
+use crate::file::{OnExec, OpenFile};
+use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing, Target};
+use crate::fs::procfs::check_name;
+use crate::fs::{Body, Dentry, FsContext};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use linux_raw_sys::general as linux;
+
+impl Whose {
+    fn file(&self, fd: i32) -> Result<Rc<OpenFile>> {
+        let file = self.process()?.files.borrow().get(fd);
+        file.map_err(|_| Errno::ENOENT)
+    }
+
+    fn list_descriptors(
+        &self,
+        (first_inode, file_type): (u64, u32),
+        from: u64,
+        each: &mut dyn FnMut(Entry<'_>) -> Listing,
+    ) -> Result<()> {
+        let first = u32::try_from(from - FIRST_ENTRY.min(from)).unwrap_or(u32::MAX);
+        let open: Vec<i32> = self.process()?.files.borrow().range(first, u32::MAX).collect();
+        for fd in open {
+            let name = format!("{fd}");
+            let inode = self.first_inode() + first_inode + fd as u64;
+            let entry = Entry { name: name.as_bytes(), inode, file_type, next: FIRST_ENTRY + fd as u64 + 1 };
+            if each(entry) == Listing::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `/proc/PID/fd`.
+pub(super) struct Descriptors(pub Whose);
+
+impl Directory for Descriptors {
+    fn lookup(&self, this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>> {
+        check_name(name)?;
+        let fd = parse_number(name).ok_or(Errno::ENOENT)?;
+        let access = self.0.file(fd)?.access();
+        let read = if access.can_read() { linux::S_IRUSR } else { 0 };
+        let write = if access.can_write() { linux::S_IWUSR } else { 0 };
+        let body = Body::Link(Box::new(DescriptorLink { whose: self.0.clone(), fd }));
+        let inode = self.0.inode(FIRST_DESCRIPTOR_INODE + fd as u64, linux::S_IXUSR | read | write, body)?;
+        Ok(Dentry::new(this, name, inode))
+    }
+
+    fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()> {
+        self.0.list_descriptors((FIRST_DESCRIPTOR_INODE, linux::S_IFLNK), from, each)
+    }
+}
+
+/// A link to an open file.
+struct DescriptorLink {
+    whose: Whose,
+    fd: i32,
+}
+
+impl DescriptorLink {
+    fn file(&self, context: &FsContext) -> Result<Rc<OpenFile>> {
+        let file = self.whose.file(self.fd)?;
+        check_inspection(&self.whose, context.pid, Errno::EACCES)?;
+        Ok(file)
+    }
+}
+
+impl Link for DescriptorLink {
+    fn text(&self, context: &FsContext) -> Result<Vec<u8>> {
+        let file = self.file(context)?;
+        if let Some(location) = file.location() {
+            return Ok(location.shown_path(&context.root));
+        }
+        let kind = match (file.ops().pipe(), file.ops().socket()) {
+            (Some(_), _) => "pipe",
+            (None, Some(_)) => "socket",
+            (None, None) => "anon_inode",
+        };
+        Ok(format!("{kind}:[{}]", file.inode().number()).into_bytes())
+    }
+
+    fn target(&self, context: &FsContext) -> Result<Target> {
+        let file = self.file(context)?;
+        match file.location() {
+            Some(location) => Ok(Target::Place(location.clone())),
+            // A file without a name gets a place of its own, so that it can be opened anew.
+            None => {
+                let dentry = Dentry::root(file.inode().clone());
+                Ok(Target::Place(context.root.with(dentry)))
+            }
+        }
+    }
+
+    /// What Linux shows for these links.
+    fn size(&self) -> u64 {
+        64
+    }
+}
+
+/// `/proc/PID/fdinfo`.
+pub(super) struct States(pub Whose);
+
+impl Directory for States {
+    fn lookup(&self, this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>> {
+        check_name(name)?;
+        let fd = parse_number(name).ok_or(Errno::ENOENT)?;
+        self.0.file(fd)?;
+        let body = Body::Generated(Box::new(DescriptorState { whose: self.0.clone(), fd }));
+        let inode = self.0.inode(FIRST_STATE_INODE + fd as u64, 0o400, body)?;
+        Ok(Dentry::new(this, name, inode))
+    }
+
+    fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()> {
+        self.0.list_descriptors((FIRST_STATE_INODE, linux::S_IFREG), from, each)
+    }
+}
+
+struct DescriptorState {
+    whose: Whose,
+    fd: i32,
+}
+
+impl Generator for DescriptorState {
+    fn generate(&self) -> Result<Vec<u8>> {
+        let file = self.whose.file(self.fd)?;
+        let on_exec = self.whose.process()?.files.borrow().on_exec(self.fd)?;
+        let closes = if on_exec == OnExec::Close { linux::O_CLOEXEC } else { 0 };
+        let mount = file.location().map_or(0, |location| location.mount.id());
+        let (position, flags, inode) = (file.position(), file.flags() | closes, file.inode().number());
+        Ok(format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n").into_bytes())
+    }
+}

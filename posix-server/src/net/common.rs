@@ -186,6 +186,12 @@ impl Common {
         self.switches.get().contains(switch)
     }
 
+    /// A time of arrival, if the socket wants to know it.
+    pub fn stamp(&self, time_ns: u64) -> Option<u64> {
+        let wants = self.switches.get().intersects(Switches::TIME_STAMP | Switches::TIME_STAMP_NS);
+        wants.then_some(time_ns)
+    }
+
     /// How far it is shut down.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.get()

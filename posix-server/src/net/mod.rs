@@ -1,12 +1,13 @@
 //! Sockets.
 //!
 //! A [`Socket`] is what an open file does that `socket` made. What its address family does is in a module of its own:
-//! [`unix`] and [`inet`]. They are state machines without a system call in them: `calls/socket.rs` and its neighbours decode what programs
+//! [`unix`], [`inet`] and [`netlink`]. They are state machines without a system call in them: `calls/socket.rs` and its neighbours decode what programs
 //! ask for, and wait where these say `EAGAIN`.
 
 pub mod address;
 pub mod common;
 pub mod inet;
+pub mod netlink;
 pub mod rights;
 pub mod table;
 pub mod unix;
@@ -22,6 +23,7 @@ use inet::Version;
 use inet::tcp::{Binder, Phase, TcpSocket};
 use inet::udp::UdpSocket;
 use linux_raw_sys::net as linux;
+use netlink::{AF_NETLINK, NetlinkSocket};
 use unix::{Attached, Received, Request, UnixSocket};
 
 /// All networks.
@@ -68,6 +70,8 @@ pub enum Family {
     Tcp(Rc<TcpSocket>),
     /// Datagrams of the same.
     Udp(Rc<UdpSocket>),
+    /// `AF_NETLINK`.
+    Netlink(Rc<NetlinkSocket>),
 }
 
 fn domain_of(version: Version) -> u32 {
@@ -89,6 +93,7 @@ impl Drop for Socket {
             Family::Unix(unix) => unix.close(),
             Family::Tcp(tcp) => tcp.close(),
             Family::Udp(udp) => udp.close(),
+            Family::Netlink(_) => {}
         }
     }
 }
@@ -108,7 +113,7 @@ impl Socket {
     pub fn unix(&self) -> Option<&Rc<UnixSocket>> {
         match &self.family {
             Family::Unix(unix) => Some(unix),
-            Family::Tcp(_) | Family::Udp(_) => None,
+            Family::Tcp(_) | Family::Udp(_) | Family::Netlink(_) => None,
         }
     }
 
@@ -118,6 +123,7 @@ impl Socket {
             Family::Unix(unix) => &unix.common,
             Family::Tcp(tcp) => &tcp.common,
             Family::Udp(udp) => &udp.common,
+            Family::Netlink(netlink) => &netlink.common,
         }
     }
 
@@ -127,13 +133,14 @@ impl Socket {
             Family::Unix(_) => linux::AF_UNIX,
             Family::Tcp(tcp) => domain_of(tcp.version),
             Family::Udp(udp) => domain_of(udp.version),
+            Family::Netlink(_) => AF_NETLINK,
         }
     }
 
     /// The number of its protocol (`SO_PROTOCOL`).
     pub fn protocol(&self) -> u32 {
         match &self.family {
-            Family::Unix(_) => 0,
+            Family::Unix(_) | Family::Netlink(_) => 0,
             Family::Tcp(_) => linux::SOL_TCP,
             Family::Udp(_) => linux::SOL_UDP,
         }
@@ -144,7 +151,7 @@ impl Socket {
         match &self.family {
             Family::Unix(unix) => unix.state() == unix::State::Listening,
             Family::Tcp(tcp) => tcp.phase() == Phase::Listening,
-            Family::Udp(_) => false,
+            Family::Udp(_) | Family::Netlink(_) => false,
         }
     }
 
@@ -159,6 +166,9 @@ impl Socket {
             (Family::Unix(unix), Style::Stream) => unix.send_stream(from, attached),
             (Family::Unix(unix), Style::Datagram | Style::SeqPacket) => unix.send_message(None, from, attached),
             (Family::Tcp(tcp), _) => tcp.send(from),
+            (Family::Netlink(netlink), _) => {
+                netlink.send(from, attached.own_credentials.map_or(0, |own| own.pid as u32))
+            }
             (Family::Udp(udp), _) => udp.send(None, from, Binder { user: attached.user, is_privileged: false }),
         }
     }
@@ -170,6 +180,7 @@ impl Socket {
             (Family::Unix(unix), Style::Datagram | Style::SeqPacket) => unix.receive_message(to, request, got),
             (Family::Tcp(tcp), _) => tcp.receive(to, request, got),
             (Family::Udp(udp), _) => udp.receive(to, request, got),
+            (Family::Netlink(netlink), _) => netlink.receive(to, request, got),
         }
     }
 }
@@ -196,6 +207,7 @@ impl FileOps for Socket {
             Family::Unix(unix) => unix.readiness(),
             Family::Tcp(tcp) => tcp.readiness(),
             Family::Udp(udp) => udp.readiness(),
+            Family::Netlink(netlink) => netlink.readiness(),
         }
     }
 
@@ -208,6 +220,7 @@ impl FileOps for Socket {
             Family::Unix(unix) => unix.readable_bytes(),
             Family::Tcp(tcp) => tcp.readable_bytes(),
             Family::Udp(udp) => Ok(udp.readable_bytes()),
+            Family::Netlink(netlink) => Ok(netlink.readable_bytes()),
         }
     }
 

@@ -5,6 +5,7 @@ use super::super::files::descriptor_limit;
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile};
 use crate::net::Socket;
+use crate::net::common::{Common, Switches};
 use crate::net::rights::MAX_PER_MESSAGE;
 use crate::net::unix::{Attached, PeerCredentials, Received};
 use crate::process::Thread;
@@ -126,7 +127,16 @@ impl Writer {
     }
 
     /// Writes what came with a message, and gives the process its descriptors.
-    pub(super) fn put_received(&mut self, thread: &Rc<Thread>, got: &Received, on_exec: OnExec) -> Result<()> {
+    pub(super) fn put_received(
+        &mut self,
+        thread: &Rc<Thread>,
+        common: &Common,
+        got: &Received,
+        on_exec: OnExec,
+    ) -> Result<()> {
+        if let Some(time_ns) = got.time_ns {
+            self.put_time(common, time_ns)?;
+        }
         if let Some(credentials) = &got.credentials {
             self.put(net::SCM_CREDENTIALS, credentials.as_bytes())?;
         }
@@ -134,6 +144,16 @@ impl Writer {
             self.put_files(thread, got.files(), on_exec)?;
         }
         Ok(())
+    }
+
+    fn put_time(&mut self, common: &Common, time_ns: u64) -> Result<()> {
+        const NS_PER_SECOND: u64 = 1_000_000_000;
+        const NS_PER_MICROSECOND: u64 = 1_000;
+        let (seconds, ns) = (time_ns / NS_PER_SECOND, time_ns % NS_PER_SECOND);
+        if common.is_on(Switches::TIME_STAMP_NS) {
+            return self.put(net::SCM_TIMESTAMPNS, [seconds, ns].as_bytes());
+        }
+        self.put(net::SCM_TIMESTAMP, [seconds, ns / NS_PER_MICROSECOND].as_bytes())
     }
 
     /// Installs as many files as there is room for, here and in the process's table.

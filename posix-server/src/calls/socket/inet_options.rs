@@ -19,6 +19,7 @@ const CONGESTION_CONTROL: &[u8; 16] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
 fn numbers(socket: &Socket, level: u32) -> Result<&Numbers> {
     let (version, numbers, own_level) = match socket.family() {
         Family::Unix(_) => return Err(Errno::EOPNOTSUPP),
+        Family::Netlink(_) => return Err(Errno::ENOPROTOOPT),
         Family::Tcp(tcp) => (tcp.version, &tcp.numbers, net::SOL_TCP),
         Family::Udp(udp) => (udp.version, &udp.numbers, net::SOL_UDP),
     };
@@ -32,7 +33,7 @@ fn numbers(socket: &Socket, level: u32) -> Result<&Numbers> {
 
 fn is_bound(socket: &Socket) -> bool {
     match socket.family() {
-        Family::Unix(_) => false,
+        Family::Unix(_) | Family::Netlink(_) => false,
         Family::Tcp(tcp) => tcp.local().is_some(),
         Family::Udp(udp) => udp.local().is_some(),
     }
@@ -44,13 +45,25 @@ pub(super) fn set(socket: &Socket, level: u32, option: u32, value: &Value) -> Re
     match (level, option) {
         (net::SOL_IPV6, net::IPV6_V6ONLY) if is_bound(socket) => return Err(Errno::EINVAL),
         (net::SOL_IP, net::IP_ADD_MEMBERSHIP) | (net::SOL_IPV6, net::IPV6_ADD_MEMBERSHIP) => return Err(Errno::ENODEV),
-        (net::SOL_TCP, net::TCP_CONGESTION) => return Err(Errno::ENOENT),
+        (net::SOL_TCP, net::TCP_CONGESTION) => return set_congestion_control(value),
         _ => {}
     }
     // IP's options may be a single byte.
     let is_byte = level == net::SOL_IP && (1..size_of::<i32>()).contains(&value.length);
     let number = if is_byte { i32::from(value.pointer.read::<u8>()?) } else { value.number()? };
     numbers.set(level, option, number)
+}
+
+/// Only what is can be chosen.
+fn set_congestion_control(value: &Value) -> Result<()> {
+    let mut name = [0; CONGESTION_CONTROL.len()];
+    let length = value.length.min(name.len());
+    value.pointer.read_bytes(name.get_mut(..length).unwrap_or_default())?;
+    match value.length {
+        0 => Err(Errno::EINVAL),
+        _ if name == *CONGESTION_CONTROL => Ok(()),
+        _ => Err(Errno::ENOENT),
+    }
 }
 
 /// The value of one, as it is written.

@@ -108,7 +108,7 @@ fn unsent_bytes(file: &OpenFile) -> Result<i32> {
     let bytes = match socket_of(file)?.family() {
         Family::Unix(unix) => unix.unsent_bytes()?,
         // What is sent has arrived.
-        Family::Tcp(_) | Family::Udp(_) => 0,
+        Family::Tcp(_) | Family::Udp(_) | Family::Netlink(_) => 0,
     };
     Ok(i32::try_from(bytes).unwrap_or(i32::MAX))
 }

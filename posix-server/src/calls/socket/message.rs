@@ -9,6 +9,7 @@ use crate::file::{OnExec, OpenFile};
 use crate::net::address::UnixAddress;
 use crate::net::common::Style;
 use crate::net::inet::address as inet;
+use crate::net::netlink::NetlinkSocket;
 use crate::net::unix::{Attached, Received, Request, State, UnixSocket};
 use crate::net::{Family, Socket};
 use crate::process::Thread;
@@ -106,8 +107,11 @@ impl Sending {
         let file = self.file.clone();
         match socket_of(&file)?.family() {
             Family::Unix(unix) => self.unix(thread, unix),
-            Family::Tcp(_) | Family::Udp(_) if self.flags & net::MSG_OOB != 0 => Err(Errno::EOPNOTSUPP),
+            Family::Tcp(_) | Family::Udp(_) | Family::Netlink(_) if self.flags & net::MSG_OOB != 0 => {
+                Err(Errno::EOPNOTSUPP)
+            }
             Family::Tcp(tcp) => tcp.send(&mut self.buffer),
+            Family::Netlink(netlink) => netlink.send(&mut self.buffer, thread.process.pid as u32),
             Family::Udp(udp) => {
                 let to = if let Target::Inet(to) = self.to { Some(to) } else { None };
                 udp.send(to, &mut self.buffer, binder(thread))
@@ -187,7 +191,7 @@ fn target(file: &OpenFile, address: &[u8]) -> Result<Target> {
             Style::Stream => Ok(Target::Excess),
             Style::Datagram => UnixAddress::parse(address).map(Target::Unix),
         },
-        Family::Tcp(_) => Ok(Target::Peer),
+        Family::Tcp(_) | Family::Netlink(_) => Ok(Target::Peer),
         Family::Udp(udp) => inet::parse(udp.version, address, inet::Purpose::Send).map(Target::Inet),
     }
 }
@@ -325,6 +329,7 @@ impl Receiving {
     fn sender(&self) -> alloc::vec::Vec<u8> {
         match (self.file.ops().socket().map(Socket::family), self.got.from) {
             (Some(Family::Udp(udp)), Some(from)) => inet::encode(udp.version, from),
+            (Some(Family::Netlink(_)), _) => NetlinkSocket::system_address(),
             _ => {
                 let name = self.got.sender.as_ref().and_then(|sender| sender.name.borrow().clone());
                 name.map(|name| address::unix(Some(name))).unwrap_or_default()
@@ -346,7 +351,7 @@ impl Receiving {
     fn write_header(&self, thread: &Rc<Thread>, pointer: &UserPtr, header: &MessageHeader) -> Result<()> {
         let on_exec = if self.flags & net::MSG_CMSG_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
         let mut control = Writer::new(UserPtr::new(&thread.space(), header.control), header.control_length);
-        control.put_received(thread, &self.got, on_exec)?;
+        control.put_received(thread, socket_of(&self.file)?.common(), &self.got, on_exec)?;
         let mut flags = self.flags & net::MSG_CMSG_CLOEXEC;
         if self.got.is_truncated {
             flags |= net::MSG_TRUNC;

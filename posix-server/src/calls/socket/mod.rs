@@ -27,6 +27,7 @@ use crate::net::inet::Version;
 use crate::net::inet::address::{self as inet, Purpose};
 use crate::net::inet::tcp::{Binder, Phase, TcpSocket};
 use crate::net::inet::udp::UdpSocket;
+use crate::net::netlink::{AF_NETLINK, NetlinkSocket};
 use crate::net::unix::names::Binding;
 use crate::net::unix::{Identity, PeerCredentials, UnixSocket};
 use crate::net::{Family, Socket};
@@ -42,8 +43,9 @@ use wait::{Attempt, Patience};
 
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
-    SystemCall::new(linux::__NR_socket, |t, a| Outcome::Return(socket(t, a)))
-        .partly("AF_UNIX, and TCP and UDP of AF_INET and AF_INET6; other families are EAFNOSUPPORT"),
+    SystemCall::new(linux::__NR_socket, |t, a| Outcome::Return(socket(t, a))).partly(
+        "AF_UNIX, TCP and UDP, NETLINK_ROUTE; other families are EAFNOSUPPORT, other protocols EPROTONOSUPPORT",
+    ),
     SystemCall::new(linux::__NR_socketpair, |t, a| Outcome::Return(socketpair(t, a))),
     SystemCall::new(linux::__NR_bind, |t, a| Outcome::Return(bind(t, a))),
     SystemCall::new(linux::__NR_listen, |t, a| Outcome::Return(listen(t, a))),
@@ -122,6 +124,7 @@ enum Wanted {
     Unix(Style),
     Tcp(Version),
     Udp(Version),
+    Netlink,
 }
 
 /// What a family and a type name. `EAFNOSUPPORT`, `EINVAL`, `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`.
@@ -142,6 +145,11 @@ fn wanted(thread: &Rc<Thread>, family: u32, kind: u32, protocol: u32) -> Result<
         },
         net::AF_INET => wanted_inet(thread, Version::V4, kind, protocol),
         net::AF_INET6 => wanted_inet(thread, Version::V6, kind, protocol),
+        AF_NETLINK => match (kind, protocol) {
+            (net::SOCK_RAW | net::SOCK_DGRAM, 0) => Ok(Wanted::Netlink),
+            (net::SOCK_RAW | net::SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
+            _ => Err(Errno::ESOCKTNOSUPPORT),
+        },
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -170,6 +178,7 @@ fn socket(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
         Wanted::Unix(style) => Family::Unix(UnixSocket::new(&network.unix, style)?),
         Wanted::Tcp(version) => Family::Tcp(TcpSocket::new(&network.inet, version)?),
         Wanted::Udp(version) => Family::Udp(UdpSocket::new(&network.inet, version)?),
+        Wanted::Netlink => Family::Netlink(NetlinkSocket::new()?),
     };
     install(thread, open(thread, family, flags)?, flags)
 }
@@ -204,6 +213,7 @@ fn bind(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     match socket_of(&file)?.family() {
         Family::Unix(unix) => bind_unix(thread, &file, unix, &address)?,
         Family::Tcp(tcp) => tcp.bind(inet::parse(tcp.version, &address, Purpose::Bind)?, binder(thread))?,
+        Family::Netlink(netlink) => netlink.bind(&address, thread.process.pid as u32)?,
         Family::Udp(udp) => udp.bind(inet::parse(udp.version, &address, Purpose::Bind)?, binder(thread))?,
     }
     Ok(0)
@@ -256,7 +266,7 @@ fn listen(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     match socket_of(&file)?.family() {
         Family::Unix(unix) => unix.listen(args[1] as u32, &identity(thread))?,
         Family::Tcp(tcp) => tcp.listen(args[1] as u32, binder(thread))?,
-        Family::Udp(_) => return Err(Errno::EOPNOTSUPP),
+        Family::Udp(_) | Family::Netlink(_) => return Err(Errno::EOPNOTSUPP),
     }
     Ok(0)
 }
@@ -281,7 +291,7 @@ impl Attempt for Accept {
                 let peer = inet::encode(arrival.version, arrival.peer_of_arrival());
                 (Family::Tcp(arrival), peer)
             }
-            Family::Udp(_) => return Err(Errno::EOPNOTSUPP),
+            Family::Udp(_) | Family::Netlink(_) => return Err(Errno::EOPNOTSUPP),
         };
         let file = open(thread, family, self.flags)?;
         if self.pointers[0] != 0 {
@@ -375,6 +385,8 @@ impl Attempt for Connect {
             Family::Unix(unix) => self.connect_unix(thread, unix)?,
             Family::Tcp(tcp) => self.connect_tcp(thread, tcp)?,
             Family::Udp(udp) => self.connect_udp(thread, udp)?,
+            // All that can be talked to is the system.
+            Family::Netlink(netlink) => netlink.bind_if_unbound(thread.process.pid as u32),
         }
         Ok(0)
     }
@@ -411,6 +423,7 @@ fn getsockname(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
         Family::Unix(unix) => address::unix(unix.name()),
         Family::Tcp(tcp) => own_inet(tcp.version, tcp.local()),
         Family::Udp(udp) => own_inet(udp.version, udp.local()),
+        Family::Netlink(netlink) => netlink.own_address(),
     };
     address::write(thread, &own, [args[1], args[2]])?;
     Ok(0)
@@ -427,6 +440,7 @@ fn peer_address(socket: &Socket) -> Result<Vec<u8>> {
         Family::Unix(unix) => Ok(address::unix(unix.peer_name()?)),
         Family::Tcp(tcp) => Ok(inet::encode(tcp.version, tcp.remote()?)),
         Family::Udp(udp) => Ok(inet::encode(udp.version, udp.remote()?)),
+        Family::Netlink(_) => Ok(NetlinkSocket::system_address()),
     }
 }
 
@@ -445,6 +459,7 @@ fn shutdown(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
         Family::Unix(unix) => unix.shut_down(directions),
         Family::Tcp(tcp) => tcp.shut_down(directions)?,
         Family::Udp(udp) => udp.shut_down(directions)?,
+        Family::Netlink(_) => return Err(Errno::EOPNOTSUPP),
     }
     Ok(0)
 }

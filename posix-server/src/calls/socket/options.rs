@@ -77,6 +77,7 @@ pub(super) fn set(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     match (args[1] as u32, socket.family()) {
         (net::SOL_SOCKET, _) => set_common(thread, socket, args[2] as u32, &value)?,
         (_, Family::Unix(_)) => return Err(Errno::EOPNOTSUPP),
+        (_, Family::Netlink(_)) => {}
         (level, Family::Tcp(_) | Family::Udp(_)) => inet::set(socket, level, args[2] as u32, &value)?,
     }
     Ok(0)
@@ -86,7 +87,7 @@ fn set_common(thread: &Rc<Thread>, socket: &Socket, option: u32, value: &Value) 
     let common = socket.common();
     let is_privileged = thread.process.credentials().is_privileged();
     if option == net::SO_BINDTODEVICE {
-        return if is_privileged { Err(Errno::ENODEV) } else { Err(Errno::EPERM) };
+        return bind_to_device(value, is_privileged);
     }
     let number = value.number()?;
     if option == net::SO_DEBUG && number != 0 && !is_privileged {
@@ -122,8 +123,27 @@ fn set_common(thread: &Rc<Thread>, socket: &Socket, option: u32, value: &Value) 
     Ok(())
 }
 
+/// There is one device, and what is bound to it is as before.
+fn bind_to_device(value: &Value, is_privileged: bool) -> Result<()> {
+    let mut name = [0; 16];
+    let length = value.length.min(name.len() - 1);
+    value.pointer.read_bytes(name.get_mut(..length).unwrap_or_default())?;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    match name.get(..end).unwrap_or_default() {
+        b"" => Ok(()),
+        _ if !is_privileged => Err(Errno::EPERM),
+        b"lo" => Ok(()),
+        _ => Err(Errno::ENODEV),
+    }
+}
+
 fn set_switch(common: &Common, switch: Switches, is_on: bool) {
     let mut switches = common.switches.get();
+    let stamps = Switches::TIME_STAMP | Switches::TIME_STAMP_NS;
+    if stamps.contains(switch) {
+        // Only one of the two.
+        switches.remove(stamps);
+    }
     switches.set(switch, is_on);
     common.switches.set(switches);
 }
@@ -131,7 +151,7 @@ fn set_switch(common: &Common, switch: Switches, is_on: bool) {
 fn set_send_buffer(socket: &Socket, bytes: u32) {
     match socket.family() {
         Family::Unix(unix) => unix.set_send_buffer(bytes),
-        Family::Tcp(_) | Family::Udp(_) => socket.common().set_send_buffer(bytes),
+        Family::Tcp(_) | Family::Udp(_) | Family::Netlink(_) => socket.common().set_send_buffer(bytes),
     }
 }
 
@@ -223,7 +243,7 @@ fn peer_name(socket: &Socket, room: usize) -> Result<Vec<u8>> {
 fn peer_credentials(socket: &Socket) -> Vec<u8> {
     let credentials = match socket.family() {
         Family::Unix(unix) => unix.peer_credentials(),
-        Family::Tcp(_) | Family::Udp(_) => None,
+        Family::Tcp(_) | Family::Udp(_) | Family::Netlink(_) => None,
     };
     credentials.map_or_else(|| [0, u32::MAX, u32::MAX].as_bytes().to_vec(), |peer| peer.as_bytes().to_vec())
 }
@@ -231,7 +251,7 @@ fn peer_credentials(socket: &Socket) -> Vec<u8> {
 fn peer_groups(socket: &Socket, room: usize) -> Result<Vec<u8>> {
     let groups = match socket.family() {
         Family::Unix(unix) => unix.peer_groups().ok_or(Errno::ENODATA)?,
-        Family::Tcp(_) | Family::Udp(_) => return Err(Errno::ENODATA),
+        Family::Tcp(_) | Family::Udp(_) | Family::Netlink(_) => return Err(Errno::ENODATA),
     };
     if room < size_of_val(&*groups) { Err(Errno::ERANGE) } else { Ok(groups.as_bytes().to_vec()) }
 }

@@ -68,6 +68,8 @@ pub struct TcpSocket {
     arrivals: RefCell<VecDeque<Rc<Self>>>,
     /// Connections for which there is no room among those.
     pending: RefCell<VecDeque<Weak<Self>>>,
+    /// The listener where it is one of those.
+    waits_at: RefCell<Weak<Self>>,
     max_backlog: Cell<u32>,
     /// A `connect` that did not wait has not been told how it went.
     is_unreported: Cell<bool>,
@@ -101,6 +103,7 @@ impl TcpSocket {
             inbox: RefCell::default(),
             arrivals: RefCell::default(),
             pending: RefCell::default(),
+            waits_at: RefCell::default(),
             max_backlog: Cell::new(0),
             is_unreported: Cell::new(false),
             is_closed: Cell::new(false),
@@ -187,6 +190,7 @@ impl TcpSocket {
                 return Ok(());
             }
             Phase::Connecting => {
+                self.stop_waiting();
                 self.phase.set(Phase::Over);
                 self.common.shut(Shutdown::all());
                 return Ok(());
@@ -215,6 +219,7 @@ impl TcpSocket {
             return;
         }
         self.stop_listening();
+        self.stop_waiting();
         self.release_port();
         let is_unread = !self.inbox.borrow().is_empty();
         self.inbox.take();

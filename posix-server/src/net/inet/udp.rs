@@ -9,6 +9,7 @@ use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, PollEvents, Source};
 use crate::net::common::{Common, Shutdown, Style, Switches};
+use crate::net::unix::message::shrink;
 use crate::net::unix::{Received, Request};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -30,6 +31,8 @@ const DATAGRAM_OVERHEAD: usize = 768;
 struct Datagram {
     bytes: Vec<u8>,
     from: SocketAddr,
+    /// When it arrived, in ns of Unix time.
+    time_ns: u64,
     _charge: Charge,
 }
 
@@ -173,7 +176,10 @@ impl UdpSocket {
         let own = self.local.get().unwrap_or_else(|| unspecified(self.version));
         let own = SocketAddr::new(source(own.ip(), to.ip()), own.port());
         match self.domain.udp.find(to, |other| other.rank(own)) {
-            Some(receiver) => receiver.take_in(Datagram { bytes, from: own, _charge: charge }),
+            Some(receiver) => {
+                let time_ns = crate::platform::realtime_ns();
+                receiver.take_in(Datagram { bytes, from: own, time_ns, _charge: charge });
+            }
             None if self.remote.get() == Some(to) => self.common.set_error(Errno::ECONNREFUSED),
             None => {}
         }
@@ -217,9 +223,11 @@ impl UdpSocket {
         got.is_truncated = part.len() < length;
         got.result = if request.tells_full_length { length } else { part.len() };
         got.from = Some(datagram.from);
+        got.time_ns = self.common.stamp(datagram.time_ns);
         drop(inbox);
         if !request.peeks {
             let taken = self.inbox.borrow_mut().pop_front();
+            shrink(&mut self.inbox.borrow_mut());
             self.received.set(self.received.get().saturating_sub(length + DATAGRAM_OVERHEAD));
             drop(taken);
         }

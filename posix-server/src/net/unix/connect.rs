@@ -1,5 +1,6 @@
 //! Listening, connecting and accepting.
 
+use super::message::shrink;
 use super::{Identity, State, UnixSocket};
 use crate::errno::{Errno, Result};
 use crate::net::common::{Shutdown, Switches};
@@ -79,6 +80,7 @@ impl UnixSocket {
         }
         let was_full = self.is_queue_full();
         let arrival = self.arrivals.borrow_mut().pop_front();
+        shrink(&mut self.arrivals.borrow_mut());
         match arrival {
             Some(arrival) => {
                 if was_full {
@@ -114,7 +116,7 @@ impl UnixSocket {
         if had_other {
             self.part_from(old.as_ref());
         }
-        self.is_held_up.set(false);
+        self.go_on();
         self.common.changed.wake();
         Ok(())
     }

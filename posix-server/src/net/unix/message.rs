@@ -175,6 +175,15 @@ impl Drop for Message {
 /// What a message takes of the server's memory besides its bytes, about.
 const MESSAGE_BYTES: u64 = 192;
 
+/// Gives back the memory of a queue that was longer once: nobody pays for it.
+pub fn shrink<T>(queue: &mut VecDeque<T>) {
+    /// So much may stay.
+    const SPARE: usize = 16;
+    if queue.capacity() > SPARE && queue.len() <= queue.capacity() / 4 {
+        queue.shrink_to(queue.len() * 2);
+    }
+}
+
 /// The messages that a socket has received.
 #[derive(Debug)]
 pub struct Inbox {
@@ -251,6 +260,7 @@ impl Inbox {
         let message = self.messages.pop_front()?;
         self.kept = self.kept.saturating_sub(kept_bytes(message.bytes.len()));
         self.settle();
+        shrink(&mut self.messages);
         Some(message)
     }
 

@@ -22,7 +22,7 @@ use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{OpenFile, PollEvents};
 use crate::wait::WaitQueue;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -75,10 +75,10 @@ pub struct UnixSocket {
     max_backlog: Cell<u32>,
     /// Woken when a queue that was full has room.
     room: WaitQueue,
-    /// Sockets that want to send here, and are not writable as long as there is no room.
-    held_up: RefCell<Vec<Weak<Self>>>,
-    /// Whether it stands in the peer's list of those.
-    is_held_up: Cell<bool>,
+    /// Sockets that want to send here, and are not writable as long as there is no room; by their cookies.
+    held_up: RefCell<BTreeMap<u64, Weak<Self>>>,
+    /// The peer where it is one of those.
+    held_up_at: RefCell<Weak<Self>>,
     /// Whether it stands in a listener's queue.
     is_awaiting_accept: Cell<bool>,
     credentials: Cell<Option<PeerCredentials>>,
@@ -118,8 +118,8 @@ impl UnixSocket {
             arrivals: RefCell::new(VecDeque::new()),
             max_backlog: Cell::new(MAX_QUEUED_DATAGRAMS),
             room: WaitQueue::new(),
-            held_up: RefCell::new(Vec::new()),
-            is_held_up: Cell::new(false),
+            held_up: RefCell::default(),
+            held_up_at: RefCell::default(),
             is_awaiting_accept: Cell::new(false),
             credentials: Cell::new(None),
             peer_credentials: Cell::new(None),
@@ -237,9 +237,24 @@ impl UnixSocket {
     fn tell_of_room(&self) {
         self.room.wake();
         let held_up = core::mem::take(&mut *self.held_up.borrow_mut());
-        for socket in held_up.iter().filter_map(Weak::upgrade) {
-            socket.is_held_up.set(false);
+        for socket in held_up.values().filter_map(Weak::upgrade) {
             socket.common.changed.wake();
+        }
+    }
+
+    /// Waits to be told when this peer has room.
+    fn hold_up_at(self: &Rc<Self>, peer: &Rc<Self>) {
+        if !core::ptr::eq(self.held_up_at.borrow().as_ptr(), Rc::as_ptr(peer)) {
+            self.go_on();
+            self.held_up_at.replace(Rc::downgrade(peer));
+        }
+        peer.held_up.borrow_mut().insert(self.common.cookie, Rc::downgrade(self));
+    }
+
+    /// Waits no longer for that.
+    fn go_on(&self) {
+        if let Some(peer) = self.held_up_at.take().upgrade() {
+            peer.held_up.borrow_mut().remove(&self.common.cookie);
         }
     }
 
@@ -249,9 +264,7 @@ impl UnixSocket {
         if peer.peer_is(self) || Rc::ptr_eq(&peer, self) || !peer.is_queue_full() {
             return false;
         }
-        if !self.is_held_up.replace(true) {
-            peer.held_up.borrow_mut().push(Rc::downgrade(self));
-        }
+        self.hold_up_at(&peer);
         true
     }
 
@@ -315,6 +328,7 @@ impl UnixSocket {
         if let Some(binding) = self.binding.take() {
             self.domain.names.unbind(self.common.style, &binding);
         }
+        self.go_on();
         let lost = self.inbox.borrow_mut().take_all();
         self.tell_peer_of_close(was, !lost.is_empty());
         drop(lost);

@@ -36,6 +36,8 @@ pub struct Received {
     pub sender: Option<Rc<Sender>>,
     /// The same, of another family.
     pub from: Option<core::net::SocketAddr>,
+    /// When it arrived, in ns of Unix time, if the socket wants to know (`SO_TIMESTAMP`).
+    pub time_ns: Option<u64>,
     /// Who wrote it, if the socket wants to know.
     pub credentials: Option<PeerCredentials>,
     /// Descriptors that came with it: their message's, which holds them until they are taken over.
@@ -176,6 +178,7 @@ impl UnixSocket {
         if self.common.is_on(Switches::PASS_CREDENTIALS) {
             got.credentials = Some(message.shown_credentials());
         }
+        got.time_ns = self.common.stamp(crate::platform::realtime_ns());
         if request.peeks {
             got.copied_files = message.rights.as_ref().map(|rights| rights.files().to_vec()).unwrap_or_default();
             self.common.advance_peek(got.count);

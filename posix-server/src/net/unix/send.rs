@@ -85,6 +85,9 @@ impl UnixSocket {
             return Err(Errno::EPIPE);
         }
         if !Rc::ptr_eq(&receiver, self) && !receiver.peer_is(self) && receiver.is_queue_full() {
+            if to.is_none() {
+                self.hold_up_at(&receiver);
+            }
             return Err(Errno::EAGAIN);
         }
         let message = self.compose(&receiver, from, length, footprint::datagram(length), attached)?;

@@ -4,6 +4,7 @@ use super::{Binder, Phase, TcpSocket};
 use crate::errno::{Errno, Result};
 use crate::net::inet::address::unspecified;
 use crate::net::inet::{Version, destination, source};
+use crate::net::unix::message::shrink;
 use alloc::rc::Rc;
 use core::net::SocketAddr;
 use linux_raw_sys::net as linux;
@@ -60,6 +61,7 @@ impl TcpSocket {
             return Err(Errno::EINVAL);
         }
         let arrival = self.arrivals.borrow_mut().pop_front().ok_or(Errno::EAGAIN)?;
+        shrink(&mut self.arrivals.borrow_mut());
         self.admit_pending();
         Ok(arrival)
     }
@@ -125,16 +127,22 @@ impl TcpSocket {
     }
 
     /// There is no room: the client waits, unless too many do.
-    fn keep_waiting(&self, client: &Rc<Self>) {
+    fn keep_waiting(self: &Rc<Self>, client: &Rc<Self>) {
         let mut pending = self.pending.borrow_mut();
-        if pending.len() >= MAX_BACKLOG as usize {
-            pending.retain(|waiting| waiting.strong_count() > 0);
-        }
         if pending.len() >= MAX_BACKLOG as usize {
             drop(pending);
             return client.refuse();
         }
         pending.push_back(Rc::downgrade(client));
+        client.waits_at.replace(Rc::downgrade(self));
+    }
+
+    /// Waits no longer.
+    pub(super) fn stop_waiting(self: &Rc<Self>) {
+        if let Some(listener) = self.waits_at.take().upgrade() {
+            let is_other = |waiting: &alloc::rc::Weak<Self>| !core::ptr::eq(waiting.as_ptr(), Rc::as_ptr(self));
+            listener.pending.borrow_mut().retain(is_other);
+        }
     }
 
     fn refuse(self: &Rc<Self>) {
@@ -166,6 +174,7 @@ impl TcpSocket {
     /// Gives up the connection, as if there had never been one (`connect` to no address).
     pub fn disconnect(self: &Rc<Self>) {
         self.stop_listening();
+        self.stop_waiting();
         if let Some(peer) = self.live_peer().filter(|_| self.phase.get() == Phase::Connected) {
             peer.reset(Errno::ECONNRESET);
         }

@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::file::io::moved_or_fault;
 use crate::file::{Destination, Source};
 use crate::net::common::Shutdown;
+use crate::net::unix::message::shrink;
 use crate::net::unix::{Received, Request};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -103,6 +104,7 @@ impl Bytes {
             self.start -= length;
             self.kept = self.kept.saturating_sub(length as u64 + PIECE_OVERHEAD);
         }
+        shrink(&mut self.pieces);
         self.settle();
     }
 }

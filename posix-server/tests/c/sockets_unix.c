@@ -566,6 +566,7 @@ TEST(peer_credentials_are_those_of_the_connection) {
     CALL(getsockopt(ends[0], SOL_SOCKET, SO_PEERCRED, &peer, &length));
     HOLDS(peer.pid == getpid() && peer.uid == geteuid() && peer.gid == getegid());
     int listener = listener_at("s", SOCK_STREAM, 5);
+    struct gate said = make_gate();
     pid_t child = fork_child();
     if (child == 0) {
         int client = new_socket(SOCK_STREAM);
@@ -574,8 +575,10 @@ TEST(peer_credentials_are_those_of_the_connection) {
         SET_UP(connect_to(client, "s") == 0);
         SET_UP(getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0);
         HOLDS(peer.pid == getppid() && peer.uid == geteuid());
+        open_gate(said);
         pause();
     }
+    pass_gate(said);
     int server = accept(listener, NULL, NULL);
     SET_UP(server >= 0);
     SET_UP(getsockopt(server, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0);
@@ -583,7 +586,6 @@ TEST(peer_credentials_are_those_of_the_connection) {
     length = 4;
     CALL(getsockopt(server, SOL_SOCKET, SO_PEERCRED, &peer, &length));
     say("length %u", length);
-    sleep_ms(20);
     kill(child, SIGKILL);
     show_end("child", child);
 }

@@ -39,7 +39,11 @@ fn range(file: &OpenFile, record: &Record) -> Result<(u64, u64)> {
     let start = base.checked_add(record.start).ok_or(Errno::EOVERFLOW)?;
     let (start, end) = match record.length {
         0 => (start, None),
-        1.. => (start, Some(start.checked_add(record.length).ok_or(Errno::EOVERFLOW)?)),
+        1.. => {
+            let last = start.checked_add(record.length - 1).ok_or(Errno::EOVERFLOW)?;
+            // What ends with the last byte there can be goes on for ever.
+            (start, last.checked_add(1))
+        }
         _ => (start.checked_add(record.length).ok_or(Errno::EINVAL)?, Some(start)),
     };
     let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;

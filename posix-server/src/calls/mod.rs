@@ -22,6 +22,7 @@ mod memory;
 mod metadata;
 mod misc;
 pub mod missing;
+pub mod mount_files;
 mod mounts;
 mod mqueue;
 mod names;
@@ -128,6 +129,7 @@ const ALL: &[&[SystemCall]] = &[
     metadata::CALLS,
     misc::CALLS,
     mqueue::CALLS,
+    mount_files::CALLS,
     mounts::CALLS,
     names::CALLS,
     open::CALLS,

@@ -175,6 +175,11 @@ pub trait FileOps {
     /// Writes at `position` (ignored by streams). Returns how many bytes, which may be fewer than there are. `EAGAIN`: no room.
     fn write(&self, position: u64, from: &mut dyn Source) -> Result<usize, Errno>;
 
+    /// The file system in the making that it is, if it is one (`fsopen`).
+    fn configuration(&self) -> Option<&crate::calls::mount_files::Configuration> {
+        None
+    }
+
     /// The flags that can change have, or are those at the beginning.
     fn status_changed(&self, status: StatusFlags) {
         let _ = status;

@@ -3,6 +3,7 @@
 //! Each operation checks in the order in which Linux does (`fs/namei.c`), because programs see which error comes first, and
 //! changes nothing before the last check.
 
+use super::inode::FirstName;
 use super::tmpfs::Names;
 use super::walk::{Actor, Ending, Last, Parent, Walk};
 use super::{Body, Dentry, DeviceNumber, Inode, Location};
@@ -203,6 +204,7 @@ fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result
         inode.remove_link();
         return Err(errno);
     }
+    inode.allow_first_name(FirstName::Refused);
     inode.touch_changed();
     Ok(())
 }

@@ -212,6 +212,15 @@ impl Body {
     }
 }
 
+/// Whether a file that has no name may get one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstName {
+    /// It may.
+    Allowed,
+    /// It may not, or it had one.
+    Refused,
+}
+
 /// A file.
 pub struct Inode {
     filesystem: Rc<FileSystem>,
@@ -343,9 +352,9 @@ impl Inode {
         self.may_get_first_name.get()
     }
 
-    /// Lets it get a name though it has none.
-    pub fn allow_first_name(&self) {
-        self.may_get_first_name.set(true);
+    /// Says whether it may get a name though it has none.
+    pub fn allow_first_name(&self, first: FirstName) {
+        self.may_get_first_name.set(first == FirstName::Allowed);
     }
 
     /// Type and permissions.

@@ -92,7 +92,18 @@ impl Locks {
         }
         self.reserve()?;
         self.unlock(wanted.owner, wanted.start, wanted.end);
-        self.records.borrow_mut().push(wanted);
+        let mut records = self.records.borrow_mut();
+        // Neighbours of the same kind become one.
+        let joins = |held: &Lock| {
+            held.owner == wanted.owner
+                && held.kind == wanted.kind
+                && (held.end == wanted.start || wanted.end == held.start)
+        };
+        let neighbours: Vec<Lock> = records.extract_if(.., |held| joins(held)).collect();
+        let start = neighbours.iter().map(|held| held.start).min().unwrap_or(wanted.start).min(wanted.start);
+        let end = neighbours.iter().map(|held| held.end).max().unwrap_or(wanted.end).max(wanted.end);
+        let index = records.partition_point(|held| held.start < start);
+        records.insert(index, Lock { start, end, ..wanted });
         Ok(())
     }
 
@@ -116,6 +127,7 @@ impl Locks {
             let after = Lock { start: end, ..held };
             rest.extend([before, after].into_iter().filter(|part| part.start < part.end));
         }
+        rest.sort_by_key(|held| held.start);
         *records = rest;
         drop(records);
         self.changed.wake();
@@ -176,6 +188,17 @@ mod tests {
         assert_eq!(locks.conflict(&lock(2, LockKind::Shared, 10, 20)), None);
         assert!(locks.conflict(&lock(2, LockKind::Shared, 0, 11)).is_some());
         assert!(locks.conflict(&lock(2, LockKind::Shared, 19, 21)).is_some());
+    }
+
+    #[test]
+    fn neighbours_of_the_same_kind_become_one() {
+        let locks = Locks::default();
+        locks.lock(lock(1, LockKind::Exclusive, 0, 10)).unwrap();
+        locks.lock(lock(1, LockKind::Exclusive, 20, 30)).unwrap();
+        locks.lock(lock(1, LockKind::Exclusive, 10, 20)).unwrap();
+        let held = locks.conflict(&lock(2, LockKind::Shared, 25, 26)).unwrap();
+        assert_eq!((held.start, held.end), (0, 30));
+        assert_eq!(locks.records.borrow().len(), 1);
     }
 
     #[test]

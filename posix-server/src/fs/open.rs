@@ -3,7 +3,7 @@
 use super::change::{self, New};
 use super::content::Content;
 use super::generated::GeneratedFile;
-use super::inode::{PERMISSION_BITS, Target};
+use super::inode::{FirstName, PERMISSION_BITS, Target};
 use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
 use super::{Body, Dentry, Inode, Location, MountFlags};
 use crate::cred::Access;
@@ -240,13 +240,18 @@ fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> 
     let inode = change::new_inode(actor, directory.inode(), how.permissions, body)?;
     inode.remove_link();
     if how.flags & linux::O_EXCL == 0 {
-        inode.allow_first_name();
+        inode.allow_first_name(FirstName::Allowed);
     }
     let name = alloc::format!("#{}", inode.number());
     let place = directory.with(Dentry::nameless(&directory.dentry, name.as_bytes(), inode.clone()));
     let ops = RegularFile::open(&place, AccessMode::from_flags(how.flags))?;
     let flags = how.flags & !(linux::__O_TMPFILE | linux::O_DIRECTORY);
     Ok(Opened::File(OpenFile::new(Rc::new(ops), inode, Some(place), flags)?))
+}
+
+/// Opens a place as one only (`O_PATH`).
+pub fn open_path(place: Location) -> Result<Rc<OpenFile>> {
+    OpenFile::new(Rc::new(PathOnly), place.inode().clone(), Some(place), linux::O_PATH)
 }
 
 /// Opens a regular file that never had a name, for reading and writing.

@@ -477,3 +477,76 @@ ROOT_TEST(tmpfs_keeps_attributes_of_all_three_kinds) {
     length = listxattr("m/f", list, sizeof list);
     HOLDS(!memmem(list, (size_t)length, "trusted", 7));
 }
+
+#define FSOPEN 430
+#define FSCONFIG 431
+#define FSMOUNT 432
+#define FSPICK 433
+#define OPEN_TREE 428
+#define MOVE_MOUNT 429
+#define MOUNT_SETATTR 442
+#define CONFIG_FLAG 0
+#define CONFIG_STRING 1
+#define CONFIG_CREATE 6
+#define CONFIG_RECONFIGURE 7
+
+ROOT_TEST(a_file_system_is_made_and_mounted_by_descriptors) {
+    enter_own_name_space();
+    SET_UP(mkdir("m", 0755) == 0 && mkdir("b", 0755) == 0);
+    CALL(RAW(FSOPEN, "no-such-type", 0));
+    CALL(RAW(FSOPEN, "tmpfs", 2));
+    int context = (int)RAW(FSOPEN, "tmpfs", 1);
+    SET_UP(context >= 0);
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, "size", "64k", 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, "mode", "0700", 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, "nonsense", "1", 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, "source", "me", 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, "source", "again", 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, NULL, "x", 0));
+    CALL(RAW(FSCONFIG, context, 77, NULL, NULL, 0));
+    CALL(RAW(FSMOUNT, context, 0, 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_CREATE, NULL, NULL, 0));
+    CALL(RAW(FSCONFIG, context, CONFIG_STRING, "size", "32k", 0));
+    int tree = (int)RAW(FSMOUNT, context, 1, 2);
+    SET_UP(tree >= 0);
+    CALL(RAW(FSMOUNT, context, 0, 0));
+    CALL(mkdirat(tree, "made-before", 0755));
+    CALL(RAW(MOVE_MOUNT, tree, "", AT_FDCWD, "m", 4));
+    CALL(access("m/made-before", F_OK));
+    show_mountinfo("/m");
+    CALL(RAW(MOVE_MOUNT, tree, "", AT_FDCWD, "b", 4));
+    CALL(access("m", F_OK));
+    CALL(access("b/made-before", F_OK));
+    CALL(RAW(FSCONFIG, 0, CONFIG_CREATE, NULL, NULL, 0));
+    CALL(RAW(FSCONFIG, -1, CONFIG_CREATE, NULL, NULL, 0));
+}
+
+ROOT_TEST(trees_are_copied_by_descriptors) {
+    enter_own_name_space();
+    mount_tmpfs("m", 0, NULL);
+    SET_UP(mkdir("m/in", 0755) == 0 && mkdir("b", 0755) == 0 && mkdir("c", 0755) == 0);
+    mount_tmpfs("m/in", 0, NULL);
+    make_text("m/in/f", "deep");
+    CALL(RAW(OPEN_TREE, AT_FDCWD, "m", 0x8000));
+    CALL(RAW(OPEN_TREE, AT_FDCWD, "absent", 1));
+    int flat = (int)RAW(OPEN_TREE, AT_FDCWD, "m", 1), deep = (int)RAW(OPEN_TREE, AT_FDCWD, "m", 1 | 0x8000);
+    SET_UP(flat >= 0 && deep >= 0);
+    CALL(faccessat(flat, "in/f", F_OK, 0));
+    CALL(faccessat(deep, "in/f", F_OK, 0));
+    CALL(RAW(MOVE_MOUNT, deep, "", AT_FDCWD, "b", 4));
+    show_file("b/in/f");
+    CALL(close(flat));
+    int plain = (int)RAW(OPEN_TREE, AT_FDCWD, "m", 0);
+    SET_UP(plain >= 0);
+    CALL(RAW(MOVE_MOUNT, plain, "", AT_FDCWD, "c", 4));
+    CALL(access("m/in", F_OK));
+    show_file("c/in/f");
+    struct {
+        uint64_t set, clear, propagation, user;
+    } attributes = {1 | 8, 0, 0, 0};
+    long done = RAW(MOUNT_SETATTR, AT_FDCWD, "c", 0, &attributes, 32);
+    bool known = done == 0 || errno != ENOSYS;
+    HOLDS(!known || done == 0);
+    HOLDS(!known || (open("c/new", O_RDWR | O_CREAT, 0644) == -1 && errno == EROFS));
+    HOLDS(!known || open("c/in/new", O_RDWR | O_CREAT, 0644) >= 0);
+}

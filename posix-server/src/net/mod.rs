@@ -14,7 +14,7 @@ pub mod unix;
 
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, PollEvents, Positioning, Source};
-use crate::platform::Executor;
+use crate::platform::{self, Executor};
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
 use common::{Common, Style};
@@ -39,6 +39,9 @@ pub struct Net {
 /// How long sockets that only messages hold are left alone, in ns.
 const COLLECTION_PERIOD_NS: u64 = 100_000_000;
 
+/// Looking for them takes at most one part in so many of the server's time.
+const COLLECTION_SHARE: u64 = 50;
+
 impl Net {
     /// A socket is about to be sent in a message: from time to time, as long as any is in flight, those that nobody can receive are
     /// looked for.
@@ -48,10 +51,14 @@ impl Net {
         }
         let (net, sleeper) = (Rc::downgrade(self), executor.clone());
         executor.spawn(async move {
+            let mut pause_ns = COLLECTION_PERIOD_NS;
             loop {
-                sleeper.sleep_until(crate::platform::now_ns().saturating_add(COLLECTION_PERIOD_NS)).await;
+                sleeper.sleep_until(platform::now_ns().saturating_add(pause_ns)).await;
                 let Some(net) = net.upgrade() else { return };
+                let began_ns = platform::now_ns();
                 net.unix.in_flight.collect();
+                let took_ns = platform::now_ns().saturating_sub(began_ns);
+                pause_ns = COLLECTION_PERIOD_NS.max(took_ns.saturating_mul(COLLECTION_SHARE));
                 if !net.unix.in_flight.has_sockets() {
                     net.is_collecting.set(false);
                     return;

@@ -6,11 +6,14 @@ use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile};
 use crate::net::Socket;
 use crate::net::common::{Common, Switches};
+use crate::net::inet::Version;
+use crate::net::inet::address::encode;
 use crate::net::rights::MAX_PER_MESSAGE;
 use crate::net::unix::{Attached, PeerCredentials, Received};
 use crate::process::Thread;
 use crate::user::UserPtr;
 use alloc::rc::Rc;
+use core::net::SocketAddr;
 use linux_raw_sys::general::RLIMIT_NOFILE;
 use linux_raw_sys::net;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -110,7 +113,7 @@ impl Writer {
     }
 
     /// Writes one header with its data, or as much as fits.
-    fn put(&mut self, kind: u32, data: &[u8]) -> Result<()> {
+    fn put(&mut self, level: u32, kind: u32, data: &[u8]) -> Result<()> {
         if self.left() < HEADER_BYTES {
             self.is_truncated = true;
             return Ok(());
@@ -119,7 +122,7 @@ impl Writer {
         self.is_truncated |= length > self.left();
         let written = length.min(self.left());
         let at = self.pointer.offset(self.used as u64)?;
-        at.write(&Header { length: written as u64, level: net::SOL_SOCKET, kind })?;
+        at.write(&Header { length: written as u64, level, kind })?;
         let part = data.get(..written - HEADER_BYTES).unwrap_or_default();
         at.offset(HEADER_BYTES as u64)?.write_bytes(part)?;
         self.used += length.next_multiple_of(ALIGNMENT).min(self.left());
@@ -137,8 +140,14 @@ impl Writer {
         if let Some(time_ns) = got.time_ns {
             self.put_time(common, time_ns)?;
         }
+        if let Some(lost) = got.lost {
+            self.put(net::SOL_SOCKET, net::SO_RXQ_OVFL, &lost.to_le_bytes())?;
+        }
+        if let Some((errno, offender)) = got.error {
+            self.put_error(errno, offender)?;
+        }
         if let Some(credentials) = &got.credentials {
-            self.put(net::SCM_CREDENTIALS, credentials.as_bytes())?;
+            self.put(net::SOL_SOCKET, net::SCM_CREDENTIALS, credentials.as_bytes())?;
         }
         if !got.files().is_empty() {
             self.put_files(thread, got.files(), on_exec)?;
@@ -146,14 +155,28 @@ impl Writer {
         Ok(())
     }
 
+    /// `struct sock_extended_err` of an unreachable port, and who said so.
+    fn put_error(&mut self, errno: Errno, offender: SocketAddr) -> Result<()> {
+        // Origin, type and code, as ICMP and ICMPv6 have them.
+        let (level, kind, version, origin) = match offender {
+            SocketAddr::V4(_) => (net::SOL_IP, net::IP_RECVERR, Version::V4, [2, 3, 3, 0]),
+            SocketAddr::V6(_) => (net::SOL_IPV6, net::IPV6_RECVERR, Version::V6, [3, 1, 4, 0]),
+        };
+        let mut data = u32::from(errno.number()).to_le_bytes().to_vec();
+        data.extend_from_slice(&origin);
+        data.extend_from_slice(&[0; 8]);
+        data.extend(encode(version, offender));
+        self.put(level, kind, &data)
+    }
+
     fn put_time(&mut self, common: &Common, time_ns: u64) -> Result<()> {
         const NS_PER_SECOND: u64 = 1_000_000_000;
         const NS_PER_MICROSECOND: u64 = 1_000;
         let (seconds, ns) = (time_ns / NS_PER_SECOND, time_ns % NS_PER_SECOND);
         if common.is_on(Switches::TIME_STAMP_NS) {
-            return self.put(net::SCM_TIMESTAMPNS, [seconds, ns].as_bytes());
+            return self.put(net::SOL_SOCKET, net::SCM_TIMESTAMPNS, [seconds, ns].as_bytes());
         }
-        self.put(net::SCM_TIMESTAMP, [seconds, ns / NS_PER_MICROSECOND].as_bytes())
+        self.put(net::SOL_SOCKET, net::SCM_TIMESTAMP, [seconds, ns / NS_PER_MICROSECOND].as_bytes())
     }
 
     /// Installs as many files as there is room for, here and in the process's table.

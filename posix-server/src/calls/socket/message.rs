@@ -312,8 +312,9 @@ impl Receiving {
         let request = Request {
             peeks: flags & net::MSG_PEEK != 0,
             tells_full_length: flags & net::MSG_TRUNC != 0,
+            wants_error: flags & net::MSG_ERRQUEUE != 0,
             waits_for_all: flags & net::MSG_WAITALL != 0,
-            is_nonblocking: flags & net::MSG_DONTWAIT != 0 || file.is_nonblocking(),
+            is_nonblocking: flags & (net::MSG_DONTWAIT | net::MSG_ERRQUEUE) != 0 || file.is_nonblocking(),
         };
         Self { file, buffer, request, got: Received::default(), flags, answer }
     }
@@ -358,6 +359,9 @@ impl Receiving {
         }
         if control.is_truncated {
             flags |= net::MSG_CTRUNC;
+        }
+        if self.got.error.is_some() {
+            flags |= net::MSG_ERRQUEUE;
         }
         let sender = self.sender();
         let mut answered = *header;

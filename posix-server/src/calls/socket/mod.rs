@@ -55,15 +55,20 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_getsockname, |t, a| Outcome::Return(getsockname(t, a))),
     SystemCall::new(linux::__NR_getpeername, |t, a| Outcome::Return(getpeername(t, a))),
     SystemCall::new(linux::__NR_shutdown, |t, a| Outcome::Return(shutdown(t, a))),
-    SystemCall::new(linux::__NR_setsockopt, |t, a| Outcome::Return(options::set(t, a))),
-    SystemCall::new(linux::__NR_getsockopt, |t, a| Outcome::Return(options::get(t, a))),
-    SystemCall::new(linux::__NR_sendto, message::sendto),
-    SystemCall::new(linux::__NR_recvfrom, message::recvfrom),
-    SystemCall::new(linux::__NR_sendmsg, message::sendmsg),
-    SystemCall::new(linux::__NR_recvmsg, message::recvmsg),
-    SystemCall::new(linux::__NR_sendmmsg, message::sendmmsg),
-    SystemCall::new(linux::__NR_recvmmsg, message::recvmmsg),
+    SystemCall::new(linux::__NR_setsockopt, |t, a| Outcome::Return(options::set(t, a))).partly(OPTIONS),
+    SystemCall::new(linux::__NR_getsockopt, |t, a| Outcome::Return(options::get(t, a))).partly(OPTIONS),
+    SystemCall::new(linux::__NR_sendto, message::sendto).partly(OUT_OF_BAND),
+    SystemCall::new(linux::__NR_recvfrom, message::recvfrom).partly(OUT_OF_BAND),
+    SystemCall::new(linux::__NR_sendmsg, message::sendmsg).partly(OUT_OF_BAND),
+    SystemCall::new(linux::__NR_recvmsg, message::recvmsg).partly(OUT_OF_BAND),
+    SystemCall::new(linux::__NR_sendmmsg, message::sendmmsg).partly(OUT_OF_BAND),
+    SystemCall::new(linux::__NR_recvmmsg, message::recvmmsg).partly(OUT_OF_BAND),
 ];
+
+const OPTIONS: &str = "no packet filters, multicast groups or packet-level options of IP: ENOPROTOOPT, for groups ENODEV; a congestion \
+     control other than reno is ENOENT";
+const OUT_OF_BAND: &str =
+    "MSG_OOB is EOPNOTSUPP; control messages of IP (IP_PKTINFO and the like) are EINVAL or do not come";
 
 /// The bits of a type that say what it is; the others are flags.
 const TYPE_BITS: u32 = 0xf;

@@ -27,12 +27,17 @@ const MAX_DATAGRAM_V6: usize = 65_527;
 /// What a datagram counts for in a receive buffer, and takes of the server's memory, besides its bytes.
 const DATAGRAM_OVERHEAD: usize = 768;
 
+/// How many datagrams that came back are kept.
+const MAX_RETURNED: usize = 16;
+
 #[derive(Debug)]
 struct Datagram {
     bytes: Vec<u8>,
     from: SocketAddr,
     /// When it arrived, in ns of Unix time.
     time_ns: u64,
+    /// How many were lost before it.
+    lost: u32,
     _charge: Charge,
 }
 
@@ -50,6 +55,10 @@ pub struct UdpSocket {
     inbox: RefCell<VecDeque<Datagram>>,
     /// What is in there, as a receive buffer counts.
     received: Cell<usize>,
+    /// How many were lost for want of room.
+    lost: Cell<u32>,
+    /// Datagrams that came back, with whom they were for.
+    returned: RefCell<VecDeque<Datagram>>,
     _charge: Charge,
 }
 
@@ -72,6 +81,8 @@ impl UdpSocket {
             remote: Cell::new(None),
             inbox: RefCell::default(),
             received: Cell::new(0),
+            lost: Cell::new(0),
+            returned: RefCell::default(),
             _charge: charge,
         }))
     }
@@ -178,12 +189,45 @@ impl UdpSocket {
         match self.domain.udp.find(to, |other| other.rank(own)) {
             Some(receiver) => {
                 let time_ns = crate::platform::realtime_ns();
-                receiver.take_in(Datagram { bytes, from: own, time_ns, _charge: charge });
+                receiver.take_in(Datagram { bytes, from: own, time_ns, lost: 0, _charge: charge });
             }
-            None if self.remote.get() == Some(to) => self.common.set_error(Errno::ECONNREFUSED),
-            None => {}
+            None => self.take_back(Datagram { bytes, from: to, time_ns: 0, lost: 0, _charge: charge }),
         }
         Ok(length)
+    }
+
+    /// Nobody has the port that a datagram was for: a connected socket is told, and one that wants to know more.
+    fn take_back(&self, datagram: Datagram) {
+        let (level, option) = match datagram.from {
+            SocketAddr::V4(_) => (linux::SOL_IP, linux::IP_RECVERR),
+            SocketAddr::V6(_) => (linux::SOL_IPV6, linux::IPV6_RECVERR),
+        };
+        let wants_more = self.numbers.is_on(level, option);
+        if !wants_more && self.remote.get() != Some(datagram.from) {
+            return;
+        }
+        if wants_more && self.returned.borrow().len() < MAX_RETURNED {
+            self.returned.borrow_mut().push_back(datagram);
+        }
+        self.common.set_error(Errno::ECONNREFUSED);
+    }
+
+    /// Receives a datagram that came back. `EAGAIN`: there is none.
+    fn receive_returned(&self, to: &mut dyn Destination, got: &mut Received) -> Result<()> {
+        let returned = self.returned.borrow_mut().pop_front().ok_or(Errno::EAGAIN)?;
+        if self.returned.borrow().is_empty() {
+            self.common.take_error();
+        }
+        let part = returned.bytes.get(..returned.bytes.len().min(to.remaining())).unwrap_or_default();
+        if !part.is_empty() && to.put(part) < part.len() {
+            return Err(Errno::EFAULT);
+        }
+        got.count = part.len();
+        got.result = part.len();
+        got.is_truncated = part.len() < returned.bytes.len();
+        got.from = Some(returned.from);
+        got.error = Some((Errno::ECONNREFUSED, SocketAddr::new(returned.from.ip(), 0)));
+        Ok(())
     }
 
     /// How well it suits a datagram from this address: a peer's better than a stranger's. `None`: not at all.
@@ -198,9 +242,11 @@ impl UdpSocket {
     /// A datagram has come; it is lost if there is no room.
     fn take_in(&self, datagram: Datagram) {
         let size = datagram.bytes.len() + DATAGRAM_OVERHEAD;
+        let datagram = Datagram { lost: self.lost.get(), ..datagram };
         if self.received.get() > self.common.receive_buffer.get() as usize
             || self.inbox.borrow_mut().try_reserve(1).is_err()
         {
+            self.lost.set(self.lost.get().saturating_add(1));
             return;
         }
         self.received.set(self.received.get() + size);
@@ -210,6 +256,9 @@ impl UdpSocket {
 
     /// Receives one datagram. `EAGAIN`: there is none.
     pub fn receive(&self, to: &mut dyn Destination, request: Request, got: &mut Received) -> Result<()> {
+        if request.wants_error {
+            return self.receive_returned(to, got);
+        }
         self.common.check_error()?;
         let inbox = self.inbox.borrow();
         let Some(datagram) = inbox.front() else {
@@ -224,6 +273,7 @@ impl UdpSocket {
         got.result = if request.tells_full_length { length } else { part.len() };
         got.from = Some(datagram.from);
         got.time_ns = self.common.stamp(datagram.time_ns);
+        got.lost = Some(datagram.lost).filter(|lost| *lost > 0 && self.common.is_on(Switches::OVERFLOW_COUNT));
         drop(inbox);
         if !request.peeks {
             let taken = self.inbox.borrow_mut().pop_front();
@@ -251,13 +301,14 @@ impl UdpSocket {
             self.domain.udp.release(self, local.port());
         }
         self.inbox.take();
+        self.returned.take();
     }
 
     /// What it is ready for.
     pub fn readiness(&self) -> PollEvents {
         let shut = self.common.shutdown();
         let mut events = PollEvents::WRITABLE | PollEvents::WRITE_BAND;
-        events.set(PollEvents::ERROR, self.common.has_error());
+        events.set(PollEvents::ERROR, self.common.has_error() || !self.returned.borrow().is_empty());
         events.set(PollEvents::HANG_UP, shut == Shutdown::all());
         if shut.contains(Shutdown::RECEIVE) {
             events |= PollEvents::READ_HANG_UP | PollEvents::READABLE;

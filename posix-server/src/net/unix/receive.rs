@@ -17,6 +17,8 @@ pub struct Request {
     pub peeks: bool,
     /// The answer is the message's length, also of the part that did not fit (`MSG_TRUNC`).
     pub tells_full_length: bool,
+    /// An error that came back is wanted, with what it is about (`MSG_ERRQUEUE`).
+    pub wants_error: bool,
     /// A stream waits for all that was asked for (`MSG_WAITALL`).
     pub waits_for_all: bool,
     /// The call does not wait: it makes a difference to who reads from a shut connection.
@@ -38,6 +40,10 @@ pub struct Received {
     pub from: Option<core::net::SocketAddr>,
     /// When it arrived, in ns of Unix time, if the socket wants to know (`SO_TIMESTAMP`).
     pub time_ns: Option<u64>,
+    /// How many datagrams were lost before it, if the socket wants to know (`SO_RXQ_OVFL`).
+    pub lost: Option<u32>,
+    /// The error that it brought back, and who said so.
+    pub error: Option<(Errno, core::net::SocketAddr)>,
     /// Who wrote it, if the socket wants to know.
     pub credentials: Option<PeerCredentials>,
     /// Descriptors that came with it: their message's, which holds them until they are taken over.

@@ -184,6 +184,9 @@ impl TcpSocket {
 
     /// Receives, adding to what there is already. `EAGAIN`: that is not enough yet. `ENOTCONN`.
     pub fn receive(self: &Rc<Self>, to: &mut dyn Destination, request: Request, got: &mut Received) -> Result<()> {
+        if request.wants_error {
+            return Err(Errno::EAGAIN);
+        }
         if matches!(self.phase.get(), Phase::Idle | Phase::Listening) && !self.common.has_error() {
             return Err(Errno::ENOTCONN);
         }

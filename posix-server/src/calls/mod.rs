@@ -15,6 +15,7 @@ mod exec;
 mod fcntl;
 mod files;
 mod futex;
+mod handles;
 mod ids;
 mod locks;
 mod memfd;
@@ -122,6 +123,7 @@ const ALL: &[&[SystemCall]] = &[
     fcntl::CALLS,
     files::CALLS,
     futex::CALLS,
+    handles::CALLS,
     ids::CALLS,
     locks::CALLS,
     memfd::CALLS,

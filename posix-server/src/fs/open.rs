@@ -249,6 +249,11 @@ fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> 
     Ok(Opened::File(OpenFile::new(Rc::new(ops), inode, Some(place), flags)?))
 }
 
+/// Opens what was already found, as `open` without `O_CREAT` does.
+pub fn open_found(opener: Opener<'_>, place: Location, how: How) -> Result<Opened> {
+    open_place(opener, place, how.checked_flags()?, Origin::Found)
+}
+
 /// Opens a place as one only (`O_PATH`).
 pub fn open_path(place: Location) -> Result<Rc<OpenFile>> {
     OpenFile::new(Rc::new(PathOnly), place.inode().clone(), Some(place), linux::O_PATH)

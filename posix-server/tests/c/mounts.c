@@ -445,7 +445,7 @@ ROOT_TEST(chroot_closes_in) {
     show_file("/f");
     CALL(access("../outside", F_OK));
     CALL(access("/../../outside", F_OK));
-    char path[64];
+    char path[PATH_MAX];
     CALL(chdir("d"));
     CALL(getcwd(path, sizeof path) != NULL);
     show_bytes("path", path, strlen(path));

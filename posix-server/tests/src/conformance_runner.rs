@@ -1,9 +1,9 @@
-//! `conformance-runner [--jobs N] PLAN SCRATCH`
+//! `conformance-runner [--jobs N] [--linger] PLAN SCRATCH`
 //!
 //! Runs the tasks of the file PLAN, up to N at a time, and prints a line when one starts and a record when it is over. Each
 //! task is the leader of a process group in an empty directory below SCRATCH, with stdin on `/dev/null`, stdout and stderr
 //! in one file, a fixed environment and a time limit. When the last of those that run together is over, every process that
-//! they left behind is killed.
+//! they left behind is killed. With `--linger` it does not end, for where that would end the system before all is written.
 //!
 //! It is meant to be the first process of its system.
 
@@ -22,7 +22,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: conformance-runner [--jobs N] PLAN SCRATCH";
+const USAGE: &str = "usage: conformance-runner [--jobs N] [--linger] PLAN SCRATCH";
 const USAGE_STATUS: u8 = 2;
 /// How long to sleep between two looks at the tasks: more and more while nothing happens.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -31,17 +31,37 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const MOST_OUTPUT_BYTES: u64 = 32 << 20;
 /// How long a killed task may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it stays if it is to stay.
+const LINGERING: Duration = Duration::from_secs(120);
 /// What new files of the tasks lack: writing by group and others.
 const COMMON_UMASK: Mode = Mode::WGRP.union(Mode::WOTH);
 
+/// What to do when all tasks are over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtEnd {
+    Exit,
+    Linger,
+}
+
+/// The command line.
+struct Request {
+    jobs: usize,
+    at_end: AtEnd,
+    plan: PathBuf,
+    scratch: PathBuf,
+}
+
 fn main() -> ExitCode {
-    let Some((jobs, plan, scratch)) = parse(std::env::args().skip(1)) else {
+    let Some(Request { jobs, at_end, plan, scratch }) = parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(USAGE_STATUS);
     };
     match run(jobs, &plan, scratch) {
         Ok(count) => {
             say(&end_line(count));
+            if at_end == AtEnd::Linger {
+                thread::sleep(LINGERING);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -51,16 +71,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Option<(usize, PathBuf, PathBuf)> {
-    let (mut jobs, mut places) = (1, Vec::new());
+fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Request> {
+    let (mut jobs, mut at_end, mut places) = (1, AtEnd::Exit, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--jobs" => jobs = arguments.next()?.parse().ok()?,
+            "--linger" => at_end = AtEnd::Linger,
             _ => places.push(PathBuf::from(argument)),
         }
     }
     let [plan, scratch] = places.try_into().ok()?;
-    Some((jobs, plan, scratch))
+    Some(Request { jobs, at_end, plan, scratch })
 }
 
 fn run(jobs: usize, plan: &Path, scratch: PathBuf) -> io::Result<usize> {

@@ -1,16 +1,18 @@
 //! The test suite of busybox: shell scripts of many cases, one or more for each applet, which print a line for each case.
 
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree, detail, in_own_copy};
+use super::suite::{
+    Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree, detail, in_own_copy, line_cases,
+};
 use crate::options::Addition;
 use anyhow::{Context as _, Result};
 use posix_tests::plan::Task;
 use posix_tests::record::{Outcome, Record};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-pub(super) const SUITE: Suite = Suite { name: "busybox", jobs: 2, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "busybox", jobs: 3, prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite/busybox";
 const LIMIT_S: u64 = 180;
@@ -19,6 +21,7 @@ const OUTPUT_BYTES: usize = 256 << 10;
 const CONFIGURATION: &str = "debian/config/pkg/static";
 
 /// The areas: what applets are about.
+#[rustfmt::skip]
 const AREAS: [(&str, &[&str]); 4] = [
     ("shell", &["ash", "busybox", "test", "true", "false", "expr", "printf", "which", "parse"]),
     (
@@ -72,43 +75,15 @@ fn applets(suite: &Path) -> Result<BTreeSet<String>> {
     Ok(applets)
 }
 
-/// A case for each line such as `PASS: name`. A script that did not come to its end has one more, which failed.
+/// A case for each line. A script that did not come to its end has one more, which failed.
 fn cases(record: &Record) -> Vec<Case> {
-    let text = String::from_utf8_lossy(&record.output);
-    let area = area(&record.case).to_owned();
-    let mut numbers: BTreeMap<String, u32> = BTreeMap::new();
-    let mut cases = Vec::new();
-    for (verdict, title) in text.lines().filter_map(verdict_of) {
-        // Several cases may bear the same title.
-        let number = numbers.entry(title.to_owned()).or_default();
-        *number += 1;
-        let again = if *number > 1 { format!(" ({number})") } else { String::new() };
-        let detail = if verdict == CaseVerdict::Failed { after(&text, title) } else { String::new() };
-        cases.push(Case { name: format!("{}: {title}{again}", record.case), area: area.clone(), verdict, detail });
-    }
+    let area = area(&record.case);
+    let mut cases = line_cases(record, area, |title| format!("{}: {title}", record.case));
     if !matches!(record.outcome, Outcome::Exited(_)) {
         let name = format!("{}: [its end]", record.case);
-        cases.push(Case { name, area, verdict: CaseVerdict::Failed, detail: detail(record) });
+        cases.push(Case { name, area: area.to_owned(), verdict: CaseVerdict::Failed, detail: detail(record) });
     }
     cases
-}
-
-fn verdict_of(line: &str) -> Option<(CaseVerdict, &str)> {
-    let (word, title) = line.split_once(": ")?;
-    match word {
-        "PASS" => Some((CaseVerdict::Passed, title)),
-        "FAIL" => Some((CaseVerdict::Failed, title)),
-        "SKIPPED" | "UNTESTED" => Some((CaseVerdict::Skipped, title)),
-        _ => None,
-    }
-}
-
-/// The lines after the one that tells of a failure: what was expected and what came.
-fn after(text: &str, title: &str) -> String {
-    const LINES: usize = 12;
-    let failure = format!("FAIL: {title}");
-    let lines = text.lines().skip_while(|line| *line != failure).skip(1).take_while(|line| verdict_of(line).is_none());
-    lines.take(LINES).collect::<Vec<_>>().join("\n")
 }
 
 fn area(applet: &str) -> &'static str {

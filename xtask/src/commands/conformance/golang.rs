@@ -24,11 +24,10 @@ const LIMIT_S: u64 = 120;
 const OUTPUT_BYTES: usize = 8 << 10;
 
 fn prepare(workshop: &Workshop, _: &Selection) -> Result<Prepared> {
-    let root = workshop.packages.programs("go", &DEBIAN_PACKAGES)?.join(ROOT);
     let directory = workshop.directory(SUITE.name)?;
     let (mut additions, mut tasks) = (Vec::new(), Vec::new());
     for package in PACKAGES {
-        let staged = staged(&root, &directory, package)?;
+        let staged = staged(workshop, &directory, package)?;
         let guest = format!("{GUEST_DIRECTORY}/{package}");
         let mut list = Command::new(staged.join("tests"));
         let listed = process::output_of(list.current_dir(&staged).args(["-test.list", "."]))?;
@@ -43,8 +42,21 @@ fn prepare(workshop: &Workshop, _: &Selection) -> Result<Prepared> {
     Ok(Prepared { version: DEBIAN_PACKAGES.join(" "), additions, tasks })
 }
 
+fn root(workshop: &Workshop) -> Result<PathBuf> {
+    Ok(workshop.packages.programs("go", &DEBIAN_PACKAGES)?.join(ROOT))
+}
+
+/// The command `go`, for static programs.
+pub(super) fn compiler(workshop: &Workshop) -> Result<Command> {
+    let (root, directory) = (root(workshop)?, workshop.directory(SUITE.name)?);
+    let mut go = Command::new(root.join("bin/go"));
+    go.env("GOROOT", root).env("GOCACHE", directory.join("cache")).env("GOPATH", directory.join("path"));
+    go.env("CGO_ENABLED", "0").env("GO111MODULE", "off").env("GOFLAGS", "");
+    Ok(go)
+}
+
 /// The test program of a package, in a copy of the directory that it expects to start in.
-fn staged(root: &Path, directory: &Path, package: &str) -> Result<PathBuf> {
+fn staged(workshop: &Workshop, directory: &Path, package: &str) -> Result<PathBuf> {
     let staged = directory.join("packages").join(package.replace('/', "-"));
     if staged.exists() {
         return Ok(staged);
@@ -53,11 +65,12 @@ fn staged(root: &Path, directory: &Path, package: &str) -> Result<PathBuf> {
     let partial = staged.with_extension("partial");
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial)?;
-    let mut go = Command::new(root.join("bin/go"));
-    go.env("GOROOT", root).env("GOCACHE", directory.join("cache")).env("GOPATH", directory.join("path"));
-    go.env("CGO_ENABLED", "0").env("GO111MODULE", "off").env("GOFLAGS", "");
-    process::run(go.args(["test", "-c", "-ldflags=-s -w", "-o"]).arg(partial.join("tests")).arg(package))?;
-    for entry in fs::read_dir(root.join("src").join(package)).with_context(|| format!("the source of {package}"))? {
+    process::run(
+        compiler(workshop)?.args(["test", "-c", "-ldflags=-s -w", "-o"]).arg(partial.join("tests")).arg(package),
+    )?;
+    for entry in
+        fs::read_dir(root(workshop)?.join("src").join(package)).with_context(|| format!("the source of {package}"))?
+    {
         let entry = entry?;
         if entry.file_type()?.is_file() || entry.file_name() == "testdata" {
             process::run(Command::new("cp").arg("-a").arg(entry.path()).arg(&partial))?;

@@ -66,7 +66,8 @@ fn initial_files(archive: &[u8], command: &[String]) -> Result<Vec<u8>> {
     Ok(cpio.finish())
 }
 
-/// What makes a usual system, and becomes the command. When that ends, the kernel panics and the machine with it.
+/// What makes a usual system, and becomes the command, which must not end: the kernel would panic, and the machine be
+/// reset before its serial port has sent everything.
 fn init(command: &[String]) -> String {
     let quoted: Vec<_> = command.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
     format!(

@@ -7,11 +7,13 @@
 
 mod bash;
 mod busybox;
+mod cpython;
 mod golang;
 mod linux;
 mod nix;
 mod packages;
 mod posixtestsuite;
+mod programs;
 mod reasons;
 mod report;
 mod runs;
@@ -41,7 +43,8 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 const RUNNER: &str = "conformance-runner";
 
 /// All suites.
-const SUITES: [Suite; 5] = [posixtestsuite::SUITE, busybox::SUITE, bash::SUITE, nix::SUITE, golang::SUITE];
+const SUITES: [Suite; 7] =
+    [posixtestsuite::SUITE, busybox::SUITE, bash::SUITE, nix::SUITE, golang::SUITE, programs::SUITE, cpython::SUITE];
 /// How long a task may take to be among those that are run often.
 const QUICK: Duration = Duration::from_millis(500);
 
@@ -63,6 +66,26 @@ pub(crate) fn run(options: &ConformanceOptions) -> Result<u8> {
             .with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(if reports.iter().all(|report| report.unexplained() == 0) { SUCCESS } else { FAILURE })
+}
+
+/// Runs what is recorded to pass, on Quire alone. Gives how much of it did, and the names and ends of the rest.
+pub(crate) fn run_recorded(artifacts: &Artifacts) -> Result<(u32, Vec<(String, String)>)> {
+    setup::for_conformance()?;
+    let options = ConformanceOptions { quick: true, ..ConformanceOptions::default() };
+    let bench = Bench::new(artifacts, &options)?;
+    let (mut passed, mut failed) = (0, Vec::new());
+    for suite in SUITES.iter().filter(|suite| !reasons::recorded(suite.name).is_empty()) {
+        let prepared = bench.prepare(suite)?;
+        let results = bench.on_quire(suite, &prepared, prepared.tasks.clone(), |_| true)?;
+        for case in cases(suite, &results) {
+            match case.verdict {
+                CaseVerdict::Passed => passed += 1,
+                CaseVerdict::Failed => failed.push((format!("{}: {}", suite.name, case.name), case.detail)),
+                CaseVerdict::Skipped => {}
+            }
+        }
+    }
+    Ok((passed, failed))
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Suite>> {
@@ -104,12 +127,18 @@ impl<'a> Bench<'a> {
     }
 
     fn run(&self, suite: &Suite) -> Result<Report> {
-        let names = self.options.quick.then(|| reasons::recorded(suite.name));
-        let selection = Selection { words: self.options.filters.clone(), names };
-        let mut prepared = (suite.prepare)(&self.workshop, &selection)?;
-        prepared.tasks.retain(|task| selection.takes(&task.name));
+        let prepared = self.prepare(suite)?;
         let linux = self.on_linux(suite, &prepared)?;
-        let quire = self.on_quire(suite, &prepared, &linux)?;
+        let passing: BTreeSet<String> = cases(suite, &linux)
+            .into_iter()
+            .filter(|case| case.verdict == CaseVerdict::Passed)
+            .map(|case| case.name)
+            .collect();
+        let counts = |case: &Case| passing.contains(&case.name);
+        let has_counting = |record: &Record| (suite.cases)(record).iter().any(counts);
+        let tasks =
+            prepared.tasks.iter().filter(|task| linux.get(&task.name).is_some_and(|it| has_counting(&it.record)));
+        let quire = self.on_quire(suite, &prepared, tasks.cloned().collect(), counts)?;
         let report =
             Report::new(suite.name, &cases(suite, &linux), &cases(suite, &quire), &Reasons::of_suite(suite.name)?);
         let path = self.workshop.directory(suite.name)?.join("report.txt");
@@ -119,6 +148,14 @@ impl<'a> Bench<'a> {
             reasons::record(suite.name, &quick_passes(suite, &linux, &quire))?;
         }
         Ok(report)
+    }
+
+    fn prepare(&self, suite: &Suite) -> Result<Prepared> {
+        let names = self.options.quick.then(|| reasons::recorded(suite.name));
+        let selection = Selection { words: self.options.filters.clone(), names };
+        let mut prepared = (suite.prepare)(&self.workshop, &selection)?;
+        prepared.tasks.retain(|task| selection.takes(&task.name));
+        Ok(prepared)
     }
 
     /// Linux's results: those kept from an earlier run, and new ones for the rest.
@@ -131,6 +168,9 @@ impl<'a> Bench<'a> {
             let step = Step::begin(format!("running {} task(s) of {} on Linux", missing.len(), suite.name));
             let laboratory = self.laboratory(System::Linux);
             let mut results = laboratory.run(prepared, missing, self.jobs(suite))?;
+            // Whoever loses patience now has these next time.
+            kept.extend(results.clone());
+            keep_results(&path, &version, &kept)?;
             // What takes too long here is not worth another try.
             let mut again = with_failures(suite, &results, |_| true);
             again.retain(|name| results.get(name).is_some_and(|it| it.record.outcome != Outcome::TimedOut));
@@ -143,20 +183,18 @@ impl<'a> Bench<'a> {
         Ok(kept)
     }
 
-    /// Quire's results. A task that differs from Linux gets a second chance, alone.
-    fn on_quire(&self, suite: &Suite, prepared: &Prepared, linux: &Results) -> Result<Results> {
-        let passing: BTreeSet<String> = cases(suite, linux)
-            .into_iter()
-            .filter(|case| case.verdict == CaseVerdict::Passed)
-            .map(|case| case.name)
-            .collect();
-        let counts = |record: &Record| (suite.cases)(record).iter().any(|case| passing.contains(&case.name));
-        let tasks = prepared.tasks.iter().filter(|task| linux.get(&task.name).is_some_and(|it| counts(&it.record)));
-        let tasks: Vec<Task> = tasks.cloned().collect();
+    /// Quire's results for these tasks. One with a failed case that counts gets a second chance, alone.
+    fn on_quire(
+        &self,
+        suite: &Suite,
+        prepared: &Prepared,
+        tasks: Vec<Task>,
+        counts: impl Fn(&Case) -> bool,
+    ) -> Result<Results> {
         let step = Step::begin(format!("running {} task(s) of {} on Quire", tasks.len(), suite.name));
         let laboratory = self.laboratory(System::Quire);
         let mut results = laboratory.run(prepared, tasks, self.jobs(suite))?;
-        let again = with_failures(suite, &results, |case| passing.contains(&case.name));
+        let again = with_failures(suite, &results, counts);
         self.run_alone(&laboratory, prepared, &again, &mut results)?;
         step.done();
         Ok(results)

@@ -1,7 +1,7 @@
 //! The tests of the crate `nix`: one program, linked statically, in which each test is run by its name.
 
 use super::MUSL;
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree, detail};
+use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree};
 use crate::build;
 use crate::options::Addition;
 use crate::process;
@@ -111,5 +111,13 @@ fn cases(record: &Record) -> Vec<Case> {
         [module, _, ..] => module.trim_start_matches("test_").to_owned(),
         _ => "others".to_owned(),
     };
-    vec![Case { name: record.case.clone(), area, verdict, detail: detail(record) }]
+    vec![Case { name: record.case.clone(), area, verdict, detail: explanation(record) }]
+}
+
+/// What the test said: the harness adds only lines that are the same for all.
+fn explanation(record: &Record) -> String {
+    let text = String::from_utf8_lossy(&record.output);
+    let own = text.lines().take_while(|line| *line != "failures:").filter(|line| !line.is_empty());
+    let own: Vec<_> = own.filter(|line| !line.starts_with("running ") && !line.starts_with("note: ")).collect();
+    format!("[{}]\n{}", record.outcome, own.get(own.len().saturating_sub(6)..).unwrap_or_default().join("\n"))
 }

@@ -112,9 +112,11 @@ fn configure(home: &Path) -> Result<()> {
     ensure!(!stanzas.is_empty() || !lines.is_empty(), "apt on this machine knows no sources of {codename:?}");
     fs::write(home.join("sources/all.sources"), stanzas)?;
     fs::write(home.join("sources/all.list"), lines)?;
+    // Nothing is installed, so that the newest version of a package is the one that is taken.
+    fs::write(home.join("status"), "")?;
     let text = format!(
         "Dir::Etc::sourcelist \"-\";\nDir::Etc::sourceparts \"{home}/sources\";\nDir::State::lists \"{home}/lists\";\n\
-         Dir::Cache \"{home}/cache\";\nAPT::Sandbox::User \"root\";\n",
+         Dir::State::status \"{home}/status\";\nDir::Cache \"{home}/cache\";\nAPT::Sandbox::User \"root\";\n",
         home = home.display()
     );
     Ok(fs::write(home.join("apt.conf"), text)?)

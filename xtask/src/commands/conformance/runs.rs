@@ -101,7 +101,8 @@ impl Laboratory<'_> {
         let mut transcript = Transcript::default();
         let death = match self.system {
             System::Linux => {
-                let program = Program::of_guest(&command);
+                let [runner, rest @ ..] = &command;
+                let program = Program::of_guest(&[&[*runner, "--linger"], rest.as_slice()].concat());
                 let archive = payload::archive(self.artifacts, &program.init(), &guest.additions)?;
                 linux::run(self.artifacts, &guest, &archive, &program.command, silence, &mut transcript)?
             }

@@ -7,6 +7,7 @@ use crate::process;
 use anyhow::{Context as _, Result};
 use posix_tests::plan::Task;
 use posix_tests::record::Record;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,4 +108,37 @@ pub(super) fn in_own_copy(directory: &str, script: &str) -> Vec<String> {
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     process::run(Command::new("cp").arg("-a").arg(from).arg(to))
+}
+
+/// The cases of a task that prints a line such as `PASS: title` for each. `name` makes the case's name of the title.
+pub(super) fn line_cases(record: &Record, area: &str, name: impl Fn(&str) -> String) -> Vec<Case> {
+    let text = String::from_utf8_lossy(&record.output);
+    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut lines = text.lines().peekable();
+    let mut cases = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some((verdict, title)) = verdict_of(line) else { continue };
+        // Several cases may bear the same title.
+        let number = numbers.entry(title).or_default();
+        *number += 1;
+        let again = if *number > 1 { format!(" ({number})") } else { String::new() };
+        // What follows a failure explains it.
+        let explanation = std::iter::from_fn(|| lines.next_if(|line| verdict_of(line).is_none())).collect::<Vec<_>>();
+        let detail = explanation.get(..explanation.len().min(DETAIL_LINES)).unwrap_or_default().join("\n");
+        cases.push(Case { name: name(title) + &again, area: area.to_owned(), verdict, detail });
+    }
+    cases
+}
+
+/// How many lines explain a failure.
+const DETAIL_LINES: usize = 12;
+
+fn verdict_of(line: &str) -> Option<(CaseVerdict, &str)> {
+    let (word, title) = line.split_once(": ")?;
+    match word {
+        "PASS" => Some((CaseVerdict::Passed, title)),
+        "FAIL" => Some((CaseVerdict::Failed, title)),
+        "SKIPPED" | "UNTESTED" => Some((CaseVerdict::Skipped, title)),
+        _ => None,
+    }
 }

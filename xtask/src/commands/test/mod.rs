@@ -50,7 +50,7 @@ pub(crate) struct Context {
     cases: Vec<String>,
 }
 
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 14] = [
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
@@ -64,6 +64,7 @@ const STAGES: [Stage; 13] = [
     Stage { name: "exec", place: Place::Guest, length: TestLength::Usual, run: guest::exec },
     Stage { name: "console", place: Place::Guest, length: TestLength::Usual, run: guest::console },
     Stage { name: "posix-cases", place: Place::Guest, length: TestLength::Usual, run: guest::posix_cases },
+    Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },
 ];
 
 impl Place {

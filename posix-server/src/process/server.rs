@@ -57,7 +57,7 @@ pub struct Server {
     threads: RefCell<BTreeMap<Pid, Rc<Thread>>>,
     forks: Cell<u64>,
     graves: RefCell<BTreeMap<Pid, Grave>>,
-    ended_ns: Cell<u64>,
+    ended: Cell<Usage>,
 }
 
 /// What is called at the end of the first process.
@@ -113,7 +113,7 @@ impl Server {
             sessions: Sessions::default(),
             forks: Cell::new(0),
             graves: RefCell::default(),
-            ended_ns: Cell::new(0),
+            ended: Cell::default(),
             load: Load::default(),
             settings: Values::default(),
             boot_id: random_bytes(),
@@ -217,7 +217,7 @@ impl Server {
         let credentials = process.credentials();
         // Its threads have ended.
         let usage = process.ended_usage.get();
-        self.ended_ns.set(self.ended_ns.get().saturating_add(usage.total_ns()));
+        self.ended.set(self.ended.get().with(&usage));
         let name = process.program.borrow().name.clone();
         let grave = Grave { name, uid: credentials.uid, gid: credentials.gid, start_ns: process.start_ns, usage };
         let tree = self.tree.borrow();
@@ -228,8 +228,8 @@ impl Server {
         }
     }
 
-    /// The time that processes had run that have ended, in ns.
-    pub fn ended_ns(&self) -> u64 {
-        self.ended_ns.get()
+    /// What processes have used that have ended.
+    pub fn ended(&self) -> Usage {
+        self.ended.get()
     }
 }

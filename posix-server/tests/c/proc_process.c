@@ -4,8 +4,12 @@
 #include <dirent.h>
 #include <elf.h>
 #include <sys/auxv.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
 
 static char text[65536];
 
@@ -176,6 +180,41 @@ TEST(fdinfo_tells_position_and_flags) {
     CALL(access("/proc/self/fdinfo/9", F_OK));
     CALL(close(3));
     CALL(access("/proc/self/fdinfo/3", F_OK));
+}
+
+TEST(files_without_names_say_what_they_are) {
+    int ends[2], files[6], count = 0;
+    SET_UP(pipe(ends) == 0);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    files[count++] = ends[0];
+    files[count++] = eventfd(3, 0);
+    files[count++] = epoll_create1(0);
+    files[count++] = timerfd_create(CLOCK_MONOTONIC, 0);
+    files[count++] = signalfd(-1, &set, 0);
+    files[count++] = (int)RAW(SYS_memfd_create, "name", 0);
+    for (int i = 0; i < count; i++) {
+        char path[64], target[64] = {0};
+        snprintf(path, sizeof path, "/proc/self/fd/%d", files[i]);
+        SET_UP(readlink(path, target, sizeof target - 1) > 0);
+        if (strncmp(target, "pipe:[", 6) == 0)
+            target[6] = 0;
+        say("%s", target);
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", files[4]);
+    SET_UP(slurp(path) > 0);
+    say("sigmask%s", value_of("sigmask:"));
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 0x123};
+    SET_UP(epoll_ctl(files[2], EPOLL_CTL_ADD, ends[0], &event) == 0);
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", files[2]);
+    SET_UP(slurp(path) > 0);
+    int watched = -1;
+    unsigned int events = 0;
+    SET_UP(sscanf(value_of("tfd:"), "%d events: %x", &watched, &events) == 2);
+    HOLDS(watched == ends[0]);
+    say("events %x", events);
 }
 
 TEST(limits_are_listed) {

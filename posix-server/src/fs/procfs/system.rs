@@ -5,6 +5,7 @@ use super::{add, processors};
 use crate::fs::{Storage, TYPES};
 use crate::platform;
 use crate::process::Server;
+use crate::process::usage::Usage;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -71,22 +72,23 @@ pub(super) fn load(server: &Server) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The time that all processes have run, in ns, those that have ended included.
-fn busy_ns(server: &Server) -> u64 {
-    server.processes().iter().map(|process| process.run_time_ns()).sum::<u64>().saturating_add(server.ended_ns())
+/// What all processes have used, those that have ended included.
+fn used(server: &Server) -> Usage {
+    server.processes().iter().fold(server.ended(), |sum, process| sum.with(&process.usage()))
 }
 
 pub(super) fn statistics(server: &Server) -> Vec<u8> {
     let up = platform::now_ns() / NS_PER_TICK;
-    let busy = (busy_ns(server) / NS_PER_TICK).min(up);
-    let idle = up - busy;
+    let used = used(server);
+    let (user, system) = (used.user_ns / NS_PER_TICK, used.system_ns / NS_PER_TICK);
+    let idle = up.saturating_sub(user + system);
     let booted = platform::realtime_ns().saturating_sub(platform::now_ns()) / NS_PER_SECOND;
     let mut text = String::new();
-    add!(text, "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\n");
+    add!(text, "cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n");
     for processor in 0..processors::COUNT {
-        add!(text, "cpu{processor} {busy} 0 0 {idle} 0 0 0 0 0 0\n");
+        add!(text, "cpu{processor} {user} 0 {system} {idle} 0 0 0 0 0 0\n");
     }
-    add!(text, "intr 0\nctxt 0\nbtime {booted}\nprocesses {}\n", server.forks());
+    add!(text, "intr 0\nctxt {}\nbtime {booted}\nprocesses {}\n", used.waits, server.forks());
     add!(text, "procs_running {}\nprocs_blocked 0\n", running_threads(server).max(1));
     add!(text, "softirq 0 0 0 0 0 0 0 0 0 0 0\n");
     text.into_bytes()
@@ -96,7 +98,7 @@ pub(super) fn uptime(server: &Server) -> Vec<u8> {
     /// Two digits after the point.
     const NS_PER_HUNDREDTH: u64 = NS_PER_SECOND / 100;
     let up = platform::now_ns() / NS_PER_HUNDREDTH;
-    let idle = up.saturating_sub(busy_ns(server) / NS_PER_HUNDREDTH);
+    let idle = up.saturating_sub(used(server).total_ns() / NS_PER_HUNDREDTH);
     format!("{}.{:02} {}.{:02}\n", up / 100, up % 100, idle / 100, idle % 100).into_bytes()
 }
 

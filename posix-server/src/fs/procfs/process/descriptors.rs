@@ -3,13 +3,15 @@
 use super::subject::check_inspection;
 use super::{FIRST_DESCRIPTOR_INODE, FIRST_STATE_INODE, Whose, parse_number};
 use crate::errno::{Errno, Result};
+use crate::event::EventFile;
 use crate::file::{OnExec, OpenFile};
 use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing, Target};
-use crate::fs::procfs::check_name;
+use crate::fs::procfs::{add, check_name};
 use crate::fs::{Body, Dentry, FsContext};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
@@ -59,6 +61,57 @@ impl Directory for Descriptors {
     }
 }
 
+/// What is shown of a file without a name.
+fn nameless(file: &OpenFile) -> String {
+    let number = file.inode().number();
+    match (file.inode().body(), file.ops().event_file()) {
+        (Body::Fifo(_), _) => format!("pipe:[{number}]"),
+        (Body::Socket, _) => format!("socket:[{number}]"),
+        (_, Some(EventFile::Epoll(_))) => String::from("anon_inode:[eventpoll]"),
+        (_, Some(EventFile::Timer(_))) => String::from("anon_inode:[timerfd]"),
+        (_, Some(EventFile::Signals(_))) => String::from("anon_inode:[signalfd]"),
+        (_, Some(EventFile::Process(_))) => String::from("anon_inode:[pidfd]"),
+        (Body::Anonymous, None) => String::from("anon_inode:[eventfd]"),
+        (
+            Body::Regular(_)
+            | Body::Directory(_)
+            | Body::Link(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Generated(_),
+            None,
+        ) => format!("anon_inode:[{number}]"),
+    }
+}
+
+/// What `fdinfo` adds for a file that is made to be waited for.
+fn details(file: &OpenFile) -> String {
+    let mut text = String::new();
+    match file.ops().event_file() {
+        Some(EventFile::Epoll(epoll)) => {
+            for (fd, event) in epoll.watched() {
+                let (events, data) = (event.events, event.data);
+                add!(text, "tfd: {fd:8} events: {events:8x} data: {data:16x}  pos:0 ino:0 sdev:0\n");
+            }
+        }
+        Some(EventFile::Signals(signals)) => {
+            add!(text, "sigmask:\t{:016x}\n", signals.wanted().0);
+        }
+        Some(EventFile::Process(process)) => {
+            add!(text, "Pid:\t{0}\nNSpid:\t{0}\n", process.pid());
+        }
+        Some(EventFile::Timer(timer)) => {
+            const NS_PER_SECOND: u64 = 1_000_000_000;
+            let pair = |ns: u64| (ns / NS_PER_SECOND, ns % NS_PER_SECOND);
+            let (value, interval) = timer.left_ns();
+            let ((value_s, value_ns), (interval_s, interval_ns)) = (pair(value), pair(interval));
+            add!(text, "it_value: ({value_s}, {value_ns})\nit_interval: ({interval_s}, {interval_ns})\n");
+        }
+        None => {}
+    }
+    text
+}
+
 /// A link to an open file.
 struct DescriptorLink {
     whose: Whose,
@@ -79,12 +132,7 @@ impl Link for DescriptorLink {
         if let Some(location) = file.location() {
             return Ok(location.shown_path(&context.root));
         }
-        let kind = match (file.ops().pipe(), file.ops().socket()) {
-            (Some(_), _) => "pipe",
-            (None, Some(_)) => "socket",
-            (None, None) => "anon_inode",
-        };
-        Ok(format!("{kind}:[{}]", file.inode().number()).into_bytes())
+        Ok(nameless(&file).into_bytes())
     }
 
     fn target(&self, context: &FsContext) -> Result<Target> {
@@ -135,6 +183,7 @@ impl Generator for DescriptorState {
         let closes = if on_exec == OnExec::Close { linux::O_CLOEXEC } else { 0 };
         let mount = file.location().map_or(0, |location| location.mount.id());
         let (position, flags, inode) = (file.position(), file.flags() | closes, file.inode().number());
-        Ok(format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n").into_bytes())
+        let common = format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{inode}\n");
+        Ok((common + &details(&file)).into_bytes())
     }
 }

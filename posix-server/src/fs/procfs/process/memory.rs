@@ -2,6 +2,7 @@
 
 use super::subject::Subject;
 use super::{KIB, Whose};
+use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, Positioning, Source};
 use crate::fs::Location;
@@ -99,17 +100,23 @@ fn push_area(text: &mut Vec<u8>, area: &Area, root: &Location) {
     text.push(b'\n');
 }
 
-/// Makes a text of all areas.
-fn text_of_areas(process: &Process, mut each: impl FnMut(&mut Vec<u8>, &Area, &Location)) -> Vec<u8> {
+/// Makes a text of all areas. There may be very many, with long names: the text is paid for as it grows. `ENOMEM`.
+fn text_of_areas(process: &Process, mut each: impl FnMut(&mut Vec<u8>, &Area, &Location)) -> Result<Vec<u8>> {
+    /// More than one area takes.
+    const STEP_BYTES: u64 = 16 << 10;
     let root = process.fs.borrow().root.clone();
     let mut text = Vec::new();
-    process.vm().areas().iter().for_each(|area| each(&mut text, area, &root));
-    text
+    let mut charge = Charge::none(Budget::Contents);
+    for area in process.vm().areas() {
+        charge.resize((text.len() as u64).next_multiple_of(STEP_BYTES) + STEP_BYTES)?;
+        each(&mut text, &area, &root);
+    }
+    Ok(text)
 }
 
 /// `maps`.
 pub(super) fn maps(subject: &Subject) -> Result<Vec<u8>> {
-    Ok(subject.process().map(|process| text_of_areas(process, push_area)).unwrap_or_default())
+    subject.process().map_or(Ok(Vec::new()), |process| text_of_areas(process, push_area))
 }
 
 /// The sizes of an area or of several, in pages.
@@ -153,7 +160,7 @@ fn push_sizes(text: &mut Vec<u8>, sizes: Sizes) {
 /// Shares the pages that a process is charged for out to its areas: the kernel counts them for the process alone.
 fn share_out(area: &Area, left: &mut u64) -> Sizes {
     let is_private = area.sharing == Sharing::Private;
-    let writable = area.allowed.contains(Protection::WRITE) && is_private;
+    let writable = area.protection.contains(Protection::WRITE) && is_private;
     let pages = if writable { (area.length() / PAGE_SIZE).min(*left) } else { 0 };
     *left -= pages;
     Sizes { resident: pages, anonymous: pages }
@@ -175,7 +182,7 @@ fn flags_of(area: &Area) -> String {
 pub(super) fn detailed_maps(subject: &Subject) -> Result<Vec<u8>> {
     let Some(process) = subject.process() else { return Ok(Vec::new()) };
     let mut left = process.account.used_frames();
-    Ok(text_of_areas(process, |text, area, root| {
+    text_of_areas(process, |text, area, root| {
         push_area(text, area, root);
         let mut sizes = String::new();
         add!(sizes, "Size:           {:>8} kB\n", area.length() / KIB);
@@ -185,7 +192,7 @@ pub(super) fn detailed_maps(subject: &Subject) -> Result<Vec<u8>> {
         let mut flags = String::new();
         add!(flags, "THPeligible:           0\nVmFlags: {}\n", flags_of(area));
         text.extend_from_slice(flags.as_bytes());
-    }))
+    })
 }
 
 /// `smaps_rollup`.

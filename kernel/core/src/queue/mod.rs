@@ -10,33 +10,27 @@
 //! The rings are frames that the kernel has pinned. What user space writes there is an allegation: positions are
 //! compared with the kernel's own, entries are copied out before they are looked at.
 
+mod rings;
+mod submit;
+
+pub use rings::Queue;
+
 use crate::account::Account;
-use crate::channel::{Buffer, LetterKind, LetterStage, Parcel};
+use crate::channel::{LetterKind, LetterStage};
 use crate::devices::Hardware;
 use crate::event::NoticeStage;
 use crate::handles::HandleTable;
 use crate::interrupt::InterruptPhase;
 use crate::kernel::Kernel;
-use crate::list::List;
-use crate::machine::{Frame, Machine, PAGE_SIZE};
+use crate::machine::PAGE_SIZE;
 use crate::memory::{Memory, MemoryKind};
-use crate::object::{Header, Node, ReplyRef, cost};
+use crate::object::Node;
 use crate::pool::Id;
 use crate::thread::{Thread, Wait};
 use alloc::vec::Vec;
-use core::mem::offset_of;
-use quire_abi::message::KERNEL_LABEL;
-use quire_abi::queue::{
-    Completion, CompletionKind, Header as RingHeader, MAX_ENTRIES, SUBMISSIONS_OFFSET, SUBMISSIONS_PER_WAIT,
-    Submission, SubmissionKind,
-};
-use quire_abi::{Error, Handle, Rights};
-use zerocopy::{FromZeros, IntoBytes};
-
-/// Bytes per entry of either ring.
-const ENTRY_BYTES: u64 = 128;
-const _: () = assert!(size_of::<Submission>() as u64 == ENTRY_BYTES && size_of::<Completion>() as u64 == ENTRY_BYTES);
-const _: () = assert!(SUBMISSIONS_OFFSET.is_multiple_of(ENTRY_BYTES) && PAGE_SIZE.is_multiple_of(ENTRY_BYTES));
+use quire_abi::Error;
+use quire_abi::queue::{Completion, CompletionKind, MAX_ENTRIES};
+use rings::{cost_of, len_of};
 
 /// Where an object completes, and what tells its completions apart. Does not keep the queue alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,123 +39,6 @@ pub struct Binding {
     pub queue: Id<Queue>,
     /// What the user gave.
     pub key: u64,
-}
-
-/// A submission ring and a completion ring.
-#[derive(Debug)]
-pub struct Queue {
-    /// References and account.
-    pub header: Header,
-    /// Where handles that complete are put: the table of the thread that made the queue. Does not keep it alive.
-    pub table: Id<HandleTable>,
-    /// The memory that holds the rings.
-    pub memory: Id<Memory>,
-    /// The thread in `queue_wait`.
-    pub waiter: Option<Id<Thread>>,
-    /// Objects with something to tell, in the order in which it happened.
-    pub pending: List<Node>,
-    frames: Vec<Frame>,
-    submissions: u32,
-    completions: u32,
-    /// The kernel's own positions; those in the ring are copies.
-    submission_head: u32,
-    completion_tail: u32,
-}
-
-impl Queue {
-    fn completions_offset(&self) -> u64 {
-        SUBMISSIONS_OFFSET + u64::from(self.submissions) * ENTRY_BYTES
-    }
-
-    /// Frame and offset in it of a byte of the shared memory.
-    #[inline]
-    fn place(&self, offset: u64) -> (Frame, usize) {
-        (self.frames[(offset / PAGE_SIZE) as usize], (offset % PAGE_SIZE) as usize)
-    }
-
-    #[inline]
-    fn read_u32(&self, m: &impl Machine, offset: usize) -> u32 {
-        let mut bytes = [0; 4];
-        m.read_frame(self.frames[0], offset, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-
-    #[inline]
-    fn write_u32(&self, m: &mut impl Machine, offset: usize, value: u32) {
-        m.write_frame(self.frames[0], offset, &value.to_le_bytes());
-    }
-
-    /// How many completions the user has not taken, if the user's head can be believed; a full ring if it can't.
-    #[inline]
-    fn untaken(&self, m: &impl Machine) -> u32 {
-        let head = self.read_u32(m, offset_of!(RingHeader, completion_head));
-        self.completion_tail.wrapping_sub(head).min(self.completions)
-    }
-
-    #[inline]
-    pub(crate) fn has_room(&self, m: &impl Machine) -> bool {
-        self.untaken(m) < self.completions
-    }
-
-    /// Writes a completion; the caller has seen that there is room.
-    #[inline]
-    pub(crate) fn write(&mut self, m: &mut impl Machine, completion: &Completion) {
-        let slot = self.completion_tail & (self.completions - 1);
-        let (frame, offset) = self.place(self.completions_offset() + u64::from(slot) * ENTRY_BYTES);
-        m.write_frame(frame, offset, completion.as_bytes());
-        self.completion_tail = self.completion_tail.wrapping_add(1);
-        self.write_u32(m, offset_of!(RingHeader, completion_tail), self.completion_tail);
-    }
-
-    /// How many submissions wait, as the user says: an allegation.
-    #[inline]
-    fn submitted(&self, m: &impl Machine) -> u32 {
-        self.read_u32(m, offset_of!(RingHeader, submission_tail)).wrapping_sub(self.submission_head)
-    }
-
-    /// How many submissions wait, as the user says, if all completions are taken; `None` if they are not. One look at
-    /// both positions, which are side by side.
-    #[inline]
-    pub(crate) fn submitted_if_drained(&self, m: &impl Machine) -> Option<u32> {
-        const FIRST: usize = offset_of!(RingHeader, submission_tail);
-        const _: () = assert!(offset_of!(RingHeader, completion_head) == FIRST + 4);
-        let mut bytes = [0; 8];
-        m.read_frame(self.frames[0], FIRST, &mut bytes);
-        let both = u64::from_le_bytes(bytes);
-        let is_drained = (both >> u32::BITS) as u32 == self.completion_tail;
-        is_drained.then(|| (both as u32).wrapping_sub(self.submission_head))
-    }
-
-    /// The first submission that was not taken.
-    #[inline]
-    pub(crate) fn first_submission(&self, m: &impl Machine) -> Submission {
-        self.read_submission(m, self.submission_head)
-    }
-
-    /// Moves the submission head on by one.
-    #[inline]
-    pub(crate) fn take_one(&mut self, m: &mut impl Machine) {
-        self.submission_head = self.submission_head.wrapping_add(1);
-        self.write_u32(m, offset_of!(RingHeader, submission_head), self.submission_head);
-    }
-
-    #[inline]
-    fn read_submission(&self, m: &impl Machine, position: u32) -> Submission {
-        let slot = position & (self.submissions - 1);
-        let (frame, offset) = self.place(SUBMISSIONS_OFFSET + u64::from(slot) * ENTRY_BYTES);
-        let mut submission = Submission::new_zeroed();
-        m.read_frame(frame, offset, submission.as_mut_bytes());
-        submission
-    }
-
-    /// What the queue itself costs, without its frames.
-    fn cost(&self) -> u64 {
-        cost_of(self.frames.len() as u64)
-    }
-}
-
-fn cost_of(pages: u64) -> u64 {
-    cost::QUEUE + pages * cost::QUEUE_FRAME
 }
 
 /// Whether a node of the line has been dealt with.
@@ -191,7 +68,7 @@ impl Kernel {
         if !is_size(submissions) || !is_size(completions) {
             return Err(Error::BadArgument);
         }
-        let len = (SUBMISSIONS_OFFSET + (submissions + completions) * ENTRY_BYTES).next_multiple_of(PAGE_SIZE);
+        let len = len_of(submissions, completions);
         let pages = len / PAGE_SIZE;
         self.charge(account, cost_of(pages))?;
         let made = self.make_queue(m, account, table, (submissions as u32, completions as u32), len);
@@ -222,25 +99,7 @@ impl Kernel {
                 }
             }
         }
-        let queue = Queue {
-            header: Header::new(account),
-            table,
-            memory,
-            waiter: None,
-            pending: List::new(),
-            frames,
-            submissions,
-            completions,
-            submission_head: 0,
-            completion_tail: 0,
-        };
-        let header = RingHeader {
-            submission_entries: submissions,
-            completion_entries: completions,
-            completions_offset: queue.completions_offset() as u32,
-            ..RingHeader::default()
-        };
-        m.write_frame(queue.frames[0], 0, header.as_bytes());
+        let queue = Queue::new(m, (account, table), (memory, frames), (submissions, completions));
         let id = self.queues.insert(queue).map_err(|_| Error::NoMemory)?;
         self.memory.retain_memory(memory);
         Ok((id, memory))
@@ -452,112 +311,6 @@ impl Kernel {
         Ok(true)
     }
 
-    /// Carries out submissions while there is room for a refusal. Tells whether some are left that could be taken.
-    fn take_submissions(&mut self, m: &mut impl Hardware, thread: Id<Thread>, id: Id<Queue>) -> Result<bool, Error> {
-        let queue = &self.queues[id];
-        let first = queue.submission_head;
-        let count = queue.submitted(m);
-        if count == 0 {
-            return Ok(false);
-        }
-        if count > queue.submissions {
-            return Err(Error::BadArgument);
-        }
-        let mut taken = 0;
-        while taken < count.min(SUBMISSIONS_PER_WAIT) && self.queues[id].has_room(m) {
-            let submission = self.queues[id].read_submission(m, first.wrapping_add(taken));
-            taken += 1;
-            self.queues[id].submission_head = first.wrapping_add(taken);
-            if let Err(error) = self.submit(m, thread, id, &submission) {
-                let refusal = Completion {
-                    key: submission.key,
-                    kind: CompletionKind::Refused as u32,
-                    status: error as u64,
-                    ..Completion::default()
-                };
-                self.post(m, id, &refusal);
-            }
-        }
-        let queue = &self.queues[id];
-        queue.write_u32(m, offset_of!(RingHeader, submission_head), queue.submission_head);
-        Ok(taken < count)
-    }
-
-    fn submit(
-        &mut self,
-        m: &mut impl Hardware,
-        thread: Id<Thread>,
-        queue: Id<Queue>,
-        submission: &Submission,
-    ) -> Result<(), Error> {
-        let table = self.threads[thread].table;
-        let kind = SubmissionKind::from_number(submission.kind).ok_or(Error::BadArgument)?;
-        let target = submission.target;
-        match kind {
-            SubmissionKind::Reply => {
-                self.reply_from(m, table, target, submission.label, submission.words, submission.handles)
-            }
-            SubmissionKind::Call => self.submit_call(m, thread, queue, submission),
-            SubmissionKind::ArmTimer => {
-                let timer = self.tables[table].get(target, Rights::WRITE)?;
-                self.arm_timer(m, timer, submission.label)
-            }
-            SubmissionKind::AcknowledgeInterrupt => {
-                let interrupt = self.tables[table].get(target, Rights::WRITE)?;
-                self.acknowledge_interrupt(m, interrupt)
-            }
-            SubmissionKind::ResumeThread => {
-                let target = self.tables[table].get(target, Rights::MANAGE)?;
-                self.resume(target)
-            }
-        }
-    }
-
-    fn submit_call(
-        &mut self,
-        m: &mut impl Hardware,
-        thread: Id<Thread>,
-        queue: Id<Queue>,
-        submission: &Submission,
-    ) -> Result<(), Error> {
-        let Thread { table, space, .. } = self.threads[thread];
-        let channel = self.tables[table].get(submission.target, Rights::SEND)?;
-        if submission.label & KERNEL_LABEL != 0 {
-            return Err(Error::BadArgument);
-        }
-        let kind = LetterKind::Call {
-            binding: Binding { queue, key: submission.key },
-            space,
-            send: Buffer { address: submission.send_buffer, len: submission.send_len.into() },
-            receive: Buffer { address: submission.receive_buffer, len: submission.receive_len.into() },
-            stage: LetterStage::Received,
-        };
-        let account = self.queues[queue].header.account;
-        let content = (submission.label, submission.words, submission.handles);
-        self.post_letter(m, table, channel, account, kind, content)
-    }
-
-    /// Answers the call that the reply handle stands for; uses the handle up.
-    pub(crate) fn reply_from(
-        &mut self,
-        m: &mut impl Hardware,
-        table: Id<HandleTable>,
-        handle: Handle,
-        label: u64,
-        words: [u64; 8],
-        handles: [Handle; 4],
-    ) -> Result<(), Error> {
-        let reply = self.reply_ref(table, handle, Rights::SEND)?;
-        if label & KERNEL_LABEL != 0 || handles.contains(&handle) {
-            return Err(Error::BadArgument);
-        }
-        self.check_reply(reply, label)?;
-        let handles = self.take_handles(table, handles, None)?;
-        self.tables[table].remove(handle)?;
-        self.answer(m, reply, Parcel { label, words, handles });
-        Ok(())
-    }
-
     pub(crate) fn destroy_queue(&mut self, m: &mut impl Hardware, id: Id<Queue>) {
         if let Some(waiter) = self.queues[id].waiter.take() {
             self.finish_wait(waiter, Err(Error::PeerClosed));
@@ -580,13 +333,6 @@ impl Kernel {
             self.memory.release_memory(queue.memory);
             self.credit(queue.header.account, queue.cost());
         }
-    }
-
-    /// The reply that a handle names.
-    pub(crate) fn reply_ref(&self, table: Id<HandleTable>, handle: Handle, rights: Rights) -> Result<ReplyRef, Error> {
-        let capability = self.tables[table].lookup(handle)?;
-        let crate::object::ObjectRef::Reply(reply) = capability.object else { return Err(Error::WrongKind) };
-        if capability.rights.contains(rights) { Ok(reply) } else { Err(Error::MissingRights) }
     }
 
     /// Forgets that `thread` waits in the queue.

@@ -28,14 +28,19 @@ impl MemorySystem {
         let mut at = id;
         while let Some(window) = self.next_window(id, at) {
             at = window;
-            let Some(slice) = self.slice(window) else { return };
-            let pages = self.memories[window].pages();
-            let first = start.saturating_sub(slice.offset).min(pages);
-            let last = end.saturating_sub(slice.offset).min(pages);
-            if first < last {
-                self.change_own_mappings(m, window, (first, last), change);
+            if let Some(part) = self.part_in_window(window, (start, end)) {
+                self.change_own_mappings(m, window, part, change);
             }
         }
+    }
+
+    /// The pages of a window that show pages `start` to before `end` of the memory it was cut from; `None` if there are none.
+    pub(super) fn part_in_window(&self, window: Id<Memory>, (start, end): (u64, u64)) -> Option<(u64, u64)> {
+        let slice = self.slice(window)?;
+        let pages = self.memories[window].pages();
+        let first = start.saturating_sub(slice.offset).min(pages);
+        let last = end.saturating_sub(slice.offset).min(pages);
+        (first < last).then_some((first, last))
     }
 
     /// [`MemorySystem::change_mappings`] without the windows.

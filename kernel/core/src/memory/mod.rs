@@ -22,6 +22,7 @@
 
 mod around;
 mod commit;
+mod cut;
 mod error;
 mod fault;
 mod frames;

@@ -277,7 +277,8 @@ impl MemorySystem {
         Ok(())
     }
 
-    /// Changes the size. What is cut off is forgotten; what is added is zeros, also in the old last page.
+    /// Changes the size. What is cut off is forgotten, private copies of it included; what is added is zeros, also in the old
+    /// last page.
     ///
     /// # Errors
     /// [`MemoryError::BadState`] for anything but anonymous memory and snapshots, or if it would cut off pinned pages;
@@ -295,7 +296,7 @@ impl MemorySystem {
         let kept = old.min(size_bytes);
         let tail = self.own_part(m, id, kept, kept.next_multiple_of(PAGE_SIZE))?;
         if pages < memory_pages(old) {
-            self.remove_pages(m, id, (pages, memory_pages(old)))?;
+            self.cut_off(m, id, (pages, memory_pages(old)))?;
         }
         if let Some(tail) = tail {
             self.zero_part(m, tail);
@@ -454,8 +455,8 @@ impl MemorySystem {
         }
     }
 
-    /// Takes pages out of an overlay; a source below shows again.
-    fn remove_pages(
+    /// Takes pages out of an overlay; a source below shows again. Changes nothing if it fails.
+    pub(super) fn remove_pages(
         &mut self,
         m: &mut impl Machine,
         id: Id<Memory>,

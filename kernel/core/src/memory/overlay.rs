@@ -57,6 +57,11 @@ impl Prepaid {
         Ok(())
     }
 
+    /// How many nodes are paid for.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
     /// Gives back what was not used.
     pub(super) fn refund(self, stores: &mut Stores<'_>) {
         if self.nodes != 0 {

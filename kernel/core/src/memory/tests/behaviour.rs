@@ -247,6 +247,37 @@ fn cutting_a_file_takes_its_pages_out_of_all_mappings_and_zeroes_the_rest_of_the
 }
 
 #[test]
+fn cutting_a_file_takes_private_copies_of_its_pages_from_clones_and_windows_too() {
+    let mut rig = Rig::new();
+    let root = rig.memory.root_account();
+    let (one, other) = (rig.space(), rig.space());
+    let memory = rig.memory.create_memory(&mut rig.m, root, 3 * PAGE_SIZE, MemoryKind::Anonymous).unwrap();
+    let window = rig.memory.window(memory, root, PAGE_SIZE, 2 * PAGE_SIZE).unwrap();
+    let behind = ADDR + 8 * PAGE_SIZE;
+    rig.commit(
+        one,
+        &[
+            of_memory(ADDR, 3 * PAGE_SIZE, memory, Sharing::Private),
+            of_memory(behind, 2 * PAGE_SIZE, window, Sharing::Private),
+        ],
+    );
+    for at in [ADDR, ADDR + PAGE_SIZE, ADDR + 2 * PAGE_SIZE, behind, behind + PAGE_SIZE] {
+        rig.store(one, at, 8).unwrap();
+    }
+    rig.commit(other, &[SpaceOp::Clone { source: one }]);
+    rig.memory.resize(&mut rig.m, memory, 2 * PAGE_SIZE).unwrap();
+    for space in [one, other] {
+        assert_eq!(rig.load(space, ADDR + PAGE_SIZE), Ok(8), "what was not cut off stays");
+        assert_eq!(rig.load(space, behind), Ok(8));
+        assert_eq!(rig.load(space, ADDR + 2 * PAGE_SIZE), Err(FaultError::BeyondEnd));
+        assert_eq!(rig.load(space, behind + PAGE_SIZE), Err(FaultError::BeyondEnd));
+    }
+    rig.memory.resize(&mut rig.m, memory, 3 * PAGE_SIZE).unwrap();
+    assert_eq!(rig.load(one, ADDR + 2 * PAGE_SIZE), Ok(0));
+    rig.check(&[one, other]);
+}
+
+#[test]
 fn revoking_a_window_takes_it_and_the_windows_cut_from_it() {
     let mut rig = Rig::new();
     let root = rig.memory.root_account();

@@ -199,10 +199,24 @@ impl World {
         let Some(ModelMemory::Pages { size, pages, kind: Kind::Anonymous }) = self.memories.get_mut(&id) else {
             return Err(MemoryError::BadState);
         };
+        let cut = new.div_ceil(PAGE_SIZE)..pages.len() as u64;
         clear(pages, new.min(*size), new.min(*size).next_multiple_of(PAGE_SIZE));
         pages.resize(new.div_ceil(PAGE_SIZE) as usize, zeros());
         *size = new;
+        self.forget_copies(id, &cut);
         Ok(())
+    }
+
+    /// Private copies of pages that a memory lost go with them.
+    fn forget_copies(&mut self, id: Id<Memory>, cut: &core::ops::Range<u64>) {
+        let mut spaces = core::mem::take(&mut self.spaces);
+        for page in spaces.values_mut().flat_map(BTreeMap::values_mut) {
+            let origin = page.backing.and_then(|(memory, at)| self.origin(memory, at).ok());
+            if origin.is_some_and(|(memory, at)| memory == id && cut.contains(&at)) {
+                page.copy = None;
+            }
+        }
+        self.spaces = spaces;
     }
 
     pub(super) fn discard(&mut self, id: Id<Memory>, offset: u64, len: u64) -> Result<(), MemoryError> {

@@ -146,6 +146,8 @@ pub struct Common {
     pub linger_seconds: Cell<u32>,
     /// `SO_PRIORITY`.
     pub priority: Cell<u32>,
+    /// `SO_TIMESTAMPING`.
+    pub time_stamping: Cell<u32>,
     /// `SO_MARK`.
     pub mark: Cell<u32>,
     /// `SO_PEEK_OFF`; negative for off.
@@ -172,6 +174,7 @@ impl Common {
             send_timeout_ns: Cell::new(None),
             linger_seconds: Cell::new(0),
             priority: Cell::new(0),
+            time_stamping: Cell::new(0),
             mark: Cell::new(0),
             peek_offset: Cell::new(-1),
             cookie: NEXT_COOKIE.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
@@ -189,7 +192,13 @@ impl Common {
     /// A time of arrival, if the socket wants to know it.
     pub fn stamp(&self, time_ns: u64) -> Option<u64> {
         let wants = self.switches.get().intersects(Switches::TIME_STAMP | Switches::TIME_STAMP_NS);
-        wants.then_some(time_ns)
+        (wants || self.wants_software_stamps()).then_some(time_ns)
+    }
+
+    /// Whether `SO_TIMESTAMPING` asks for the system's own time stamps of what is received.
+    pub fn wants_software_stamps(&self) -> bool {
+        const WANTED: u32 = 1 << 3 | 1 << 4;
+        self.time_stamping.get() & WANTED == WANTED
     }
 
     /// How far it is shut down.

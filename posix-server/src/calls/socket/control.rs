@@ -4,12 +4,13 @@ use super::super::blocking::file;
 use super::super::files::descriptor_limit;
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile};
-use crate::net::Socket;
 use crate::net::common::{Common, Switches};
 use crate::net::inet::Version;
 use crate::net::inet::address::encode;
+use crate::net::inet::udp::UdpSocket;
 use crate::net::rights::MAX_PER_MESSAGE;
 use crate::net::unix::{Attached, PeerCredentials, Received};
+use crate::net::{Family, Socket};
 use crate::process::Thread;
 use crate::user::UserPtr;
 use alloc::rc::Rc;
@@ -133,15 +134,19 @@ impl Writer {
     pub(super) fn put_received(
         &mut self,
         thread: &Rc<Thread>,
-        common: &Common,
+        socket: &Socket,
         got: &Received,
         on_exec: OnExec,
     ) -> Result<()> {
+        let common = socket.common();
         if let Some(time_ns) = got.time_ns {
             self.put_time(common, time_ns)?;
         }
         if let Some(lost) = got.lost {
             self.put(net::SOL_SOCKET, net::SO_RXQ_OVFL, &lost.to_le_bytes())?;
+        }
+        if let (Family::Udp(udp), Some(to)) = (socket.family(), got.to) {
+            self.put_destination(udp, to)?;
         }
         if let Some((errno, offender)) = got.error {
             self.put_error(errno, offender)?;
@@ -151,6 +156,30 @@ impl Writer {
         }
         if !got.files().is_empty() {
             self.put_files(thread, got.files(), on_exec)?;
+        }
+        Ok(())
+    }
+
+    /// Where a datagram arrived, as far as the socket wants to know.
+    fn put_destination(&mut self, udp: &UdpSocket, to: SocketAddr) -> Result<()> {
+        const INTERFACE: [u8; 4] = 1u32.to_le_bytes();
+        let is_on = |level, option| udp.numbers.is_on(level, option);
+        if let SocketAddr::V4(v4) = to {
+            let ip = v4.ip().octets();
+            if is_on(net::SOL_IP, net::IP_PKTINFO) {
+                self.put(net::SOL_IP, net::IP_PKTINFO, &[INTERFACE, ip, ip].concat())?;
+            }
+            if is_on(net::SOL_IP, net::IP_RECVORIGDSTADDR) {
+                self.put(net::SOL_IP, net::IP_RECVORIGDSTADDR, &encode(Version::V4, to))?;
+            }
+        }
+        let long = encode(Version::V6, to);
+        if is_on(net::SOL_IPV6, net::IPV6_RECVPKTINFO) {
+            let ip = long.get(8..24).unwrap_or_default();
+            self.put(net::SOL_IPV6, net::IPV6_PKTINFO, &[ip, &INTERFACE].concat())?;
+        }
+        if is_on(net::SOL_IPV6, net::IPV6_RECVORIGDSTADDR) {
+            self.put(net::SOL_IPV6, net::IPV6_RECVORIGDSTADDR, &long)?;
         }
         Ok(())
     }
@@ -173,6 +202,13 @@ impl Writer {
         const NS_PER_SECOND: u64 = 1_000_000_000;
         const NS_PER_MICROSECOND: u64 = 1_000;
         let (seconds, ns) = (time_ns / NS_PER_SECOND, time_ns % NS_PER_SECOND);
+        if common.wants_software_stamps() {
+            // The last two would be of hardware.
+            self.put(net::SOL_SOCKET, net::SCM_TIMESTAMPING, [seconds, ns, 0, 0, 0, 0].as_bytes())?;
+        }
+        if !common.switches.get().intersects(Switches::TIME_STAMP | Switches::TIME_STAMP_NS) {
+            return Ok(());
+        }
         if common.is_on(Switches::TIME_STAMP_NS) {
             return self.put(net::SOL_SOCKET, net::SCM_TIMESTAMPNS, [seconds, ns].as_bytes());
         }

@@ -12,6 +12,8 @@ use linux_raw_sys::net;
 
 /// The size of `struct tcp_info` up to what all versions of it have, in bytes.
 const TCP_INFO_BYTES: usize = 104;
+/// The largest packet of the loopback, as IP counts it, in bytes.
+const LOOPBACK_MTU: i32 = 65_535;
 /// The only congestion control: there is no congestion.
 const CONGESTION_CONTROL: &[u8; 16] = b"reno\0\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -36,6 +38,14 @@ fn is_bound(socket: &Socket) -> bool {
         Family::Unix(_) | Family::Netlink(_) => false,
         Family::Tcp(tcp) => tcp.local().is_some(),
         Family::Udp(udp) => udp.local().is_some(),
+    }
+}
+
+fn is_connected(socket: &Socket) -> bool {
+    match socket.family() {
+        Family::Unix(_) | Family::Netlink(_) => false,
+        Family::Tcp(tcp) => tcp.remote().is_ok(),
+        Family::Udp(udp) => udp.remote().is_ok(),
     }
 }
 
@@ -77,6 +87,8 @@ pub(super) fn get(socket: &Socket, level: u32, option: u32, room: usize) -> Resu
             }
             Ok(info)
         }
+        (net::SOL_IP, net::IP_MTU, _) if !is_connected(socket) => Err(Errno::ENOTCONN),
+        (net::SOL_IP, net::IP_MTU, _) => Ok(LOOPBACK_MTU.to_le_bytes().to_vec()),
         (net::SOL_TCP, net::TCP_CONGESTION, _) => Ok(CONGESTION_CONTROL.to_vec()),
         _ => {
             let number = numbers.get(level, option)?;

@@ -352,7 +352,7 @@ impl Receiving {
     fn write_header(&self, thread: &Rc<Thread>, pointer: &UserPtr, header: &MessageHeader) -> Result<()> {
         let on_exec = if self.flags & net::MSG_CMSG_CLOEXEC != 0 { OnExec::Close } else { OnExec::Keep };
         let mut control = Writer::new(UserPtr::new(&thread.space(), header.control), header.control_length);
-        control.put_received(thread, socket_of(&self.file)?.common(), &self.got, on_exec)?;
+        control.put_received(thread, socket_of(&self.file)?, &self.got, on_exec)?;
         let mut flags = self.flags & net::MSG_CMSG_CLOEXEC;
         if self.got.is_truncated {
             flags |= net::MSG_TRUNC;

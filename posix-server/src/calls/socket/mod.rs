@@ -67,8 +67,8 @@ pub(super) const CALLS: &[SystemCall] = &[
 
 const OPTIONS: &str = "no packet filters, multicast groups or packet-level options of IP: ENOPROTOOPT, for groups ENODEV; a congestion \
      control other than reno is ENOENT";
-const OUT_OF_BAND: &str =
-    "MSG_OOB is EOPNOTSUPP; control messages of IP (IP_PKTINFO and the like) are EINVAL or do not come";
+const OUT_OF_BAND: &str = "MSG_OOB is EOPNOTSUPP; control messages of IP are ignored, and but for IP_PKTINFO and original \
+     destinations do not come";
 
 /// The bits of a type that say what it is; the others are flags.
 const TYPE_BITS: u32 = 0xf;

@@ -14,6 +14,8 @@ use zerocopy::IntoBytes;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MICROSECOND: u64 = 1_000;
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
+/// Flags of `SO_TIMESTAMPING` lie below this.
+const TIME_STAMPING_END: u32 = 1 << 17;
 /// The highest priority that needs no privilege.
 const MAX_FREE_PRIORITY: u32 = 6;
 
@@ -112,6 +114,8 @@ fn set_common(thread: &Rc<Thread>, socket: &Socket, option: u32, value: &Value) 
         net::SO_RCVLOWAT => common.receive_low_water.set(if number < 0 { i32::MAX as u32 } else { unsigned.max(1) }),
         net::SO_RCVTIMEO | net::SO_RCVTIMEO_NEW => common.receive_timeout_ns.set(value.timeout_ns()?),
         net::SO_SNDTIMEO | net::SO_SNDTIMEO_NEW => common.send_timeout_ns.set(value.timeout_ns()?),
+        net::SO_TIMESTAMPING | net::SO_TIMESTAMPING_NEW if unsigned >= TIME_STAMPING_END => return Err(Errno::EINVAL),
+        net::SO_TIMESTAMPING | net::SO_TIMESTAMPING_NEW => common.time_stamping.set(unsigned),
         net::SO_PEEK_OFF => common.peek_offset.set(number),
         net::SO_DETACH_FILTER => return Err(Errno::ENOENT),
         net::SO_BSDCOMPAT | net::SO_MAX_PACING_RATE | net::SO_INCOMING_CPU => {}
@@ -204,6 +208,7 @@ fn get_common(socket: &Socket, option: u32, room: usize) -> Result<Vec<u8>> {
         net::SO_SNDLOWAT => number(1),
         net::SO_PRIORITY => number(common.priority.get()),
         net::SO_MARK => number(common.mark.get()),
+        net::SO_TIMESTAMPING | net::SO_TIMESTAMPING_NEW => number(common.time_stamping.get()),
         net::SO_PEEK_OFF => number(common.peek_offset.get() as u32),
         net::SO_LINGER => linger(common),
         net::SO_RCVTIMEO | net::SO_RCVTIMEO_NEW => timeout(common.receive_timeout_ns.get()),

@@ -21,7 +21,7 @@ const fn switch(level: u32, option: u32) -> Known {
     known(level, option, 0, i32::MIN..=i32::MAX)
 }
 
-static KNOWN: [Known; 38] = [
+static KNOWN: [Known; 41] = [
     known(linux::SOL_IP, linux::IP_TOS, 0, 0..=255),
     known(linux::SOL_IP, linux::IP_TTL, 64, -1..=255),
     known(linux::SOL_IP, linux::IP_MTU_DISCOVER, 1, 0..=5),
@@ -45,6 +45,9 @@ static KNOWN: [Known; 38] = [
     switch(linux::SOL_IPV6, linux::IPV6_RECVHOPLIMIT),
     switch(linux::SOL_IPV6, linux::IPV6_RECVTCLASS),
     switch(linux::SOL_IPV6, linux::IPV6_RECVERR),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVORIGDSTADDR),
+    switch(linux::SOL_IPV6, linux::IPV6_DONTFRAG),
+    switch(linux::SOL_TCP, linux::TCP_FASTOPEN_CONNECT),
     switch(linux::SOL_TCP, linux::TCP_NODELAY),
     switch(linux::SOL_TCP, linux::TCP_CORK),
     known(linux::SOL_TCP, linux::TCP_MAXSEG, 536, 0..=32_767),

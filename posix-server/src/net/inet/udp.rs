@@ -34,6 +34,7 @@ const MAX_RETURNED: usize = 16;
 struct Datagram {
     bytes: Vec<u8>,
     from: SocketAddr,
+    to: SocketAddr,
     /// When it arrived, in ns of Unix time.
     time_ns: u64,
     /// How many were lost before it.
@@ -189,9 +190,9 @@ impl UdpSocket {
         match self.domain.udp.find(to, |other| other.rank(own)) {
             Some(receiver) => {
                 let time_ns = crate::platform::realtime_ns();
-                receiver.take_in(Datagram { bytes, from: own, time_ns, lost: 0, _charge: charge });
+                receiver.take_in(Datagram { bytes, from: own, to, time_ns, lost: 0, _charge: charge });
             }
-            None => self.take_back(Datagram { bytes, from: to, time_ns: 0, lost: 0, _charge: charge }),
+            None => self.take_back(Datagram { bytes, from: to, to, time_ns: 0, lost: 0, _charge: charge }),
         }
         Ok(length)
     }
@@ -272,6 +273,7 @@ impl UdpSocket {
         got.is_truncated = part.len() < length;
         got.result = if request.tells_full_length { length } else { part.len() };
         got.from = Some(datagram.from);
+        got.to = Some(datagram.to);
         got.time_ns = self.common.stamp(datagram.time_ns);
         got.lost = Some(datagram.lost).filter(|lost| *lost > 0 && self.common.is_on(Switches::OVERFLOW_COUNT));
         drop(inbox);

@@ -95,11 +95,13 @@ fn fallocate(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
 fn punch_hole(file: &OpenFile, start: u64, end: u64) -> Result<()> {
     file.inode().content().ok_or(Errno::ENODEV)?.punch_hole(start, end - start)?;
     file.inode().touch_modified();
+    crate::fs::notify::file(file, crate::fs::notify::MODIFY);
     Ok(())
 }
 
 fn allocate(file: &OpenFile, start: u64, end: u64) -> Result<u64> {
     file.inode().content().ok_or(Errno::ENODEV)?.allocate(start, end - start)?;
     file.inode().touch_changed();
+    crate::fs::notify::file(file, crate::fs::notify::MODIFY);
     Ok(0)
 }

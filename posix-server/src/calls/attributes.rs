@@ -11,7 +11,7 @@ use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use crate::fs::attributes::{Before, NAME_MAX, VALUE_MAX};
 use crate::fs::walk::LastLink;
-use crate::fs::{Body, Inode, Location};
+use crate::fs::{Body, Inode, Location, notify};
 use crate::process::Thread;
 use crate::user::UserPtr;
 use alloc::rc::Rc;
@@ -76,6 +76,16 @@ fn named_at(directory: u64, path: u64, flags: u64) -> Result<Named> {
 struct Found {
     inode: Rc<Inode>,
     place: Option<Location>,
+}
+
+impl Found {
+    fn note_change(&self) {
+        self.inode.touch_changed();
+        match &self.place {
+            Some(place) => notify::place(place, notify::ATTRIBUTES),
+            None => notify::inode(&self.inode, notify::ATTRIBUTES),
+        }
+    }
 }
 
 impl Named {
@@ -254,7 +264,7 @@ fn set_value(thread: &Rc<Thread>, named: &Named, name: u64, from: u64, size: u64
         (true, true) => Before::Present,
     };
     found.inode.attributes().set(&name, &value, before)?;
-    found.inode.touch_changed();
+    found.note_change();
     Ok(0)
 }
 
@@ -263,7 +273,7 @@ fn remove(thread: &Rc<Thread>, named: &Named, name: u64) -> Result<u64> {
     let found = named.find(thread)?;
     found.check(thread, &name, Use::Change)?;
     found.inode.attributes().remove(&name)?;
-    found.inode.touch_changed();
+    found.note_change();
     Ok(0)
 }
 

@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, FdTable, OnExec, OpenFile, Positioning, StatusFlags};
 use crate::fs::content::Sought;
 use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Listing};
-use crate::fs::{Inode, Location};
+use crate::fs::{Inode, Location, notify};
 use crate::pipe::{Pipe, PipeEnd};
 use crate::process::Thread;
 use crate::user::UserPtr;
@@ -245,6 +245,7 @@ fn getdents64(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     if !file.status().contains(StatusFlags::NO_ACCESS_TIME) {
         location.touch_accessed();
     }
+    notify::file(&file, notify::ACCESS);
     Ok(records.bytes.len() as u64)
 }
 

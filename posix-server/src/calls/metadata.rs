@@ -9,7 +9,7 @@ use crate::file::OpenFile;
 use crate::fs::content::MAX_SIZE_BYTES;
 use crate::fs::inode::{PERMISSION_BITS, TimeNs, now};
 use crate::fs::walk::{Actor, LastLink, Walk};
-use crate::fs::{Inode, Location, MountFlags};
+use crate::fs::{Inode, Location, MountFlags, notify};
 use crate::platform;
 use crate::process::Thread;
 use crate::signal::{Signal, SignalInfo, deliver};
@@ -124,6 +124,14 @@ pub(super) struct Found {
 impl Found {
     fn at(place: Location) -> Self {
         Self { inode: place.inode().clone(), place: Some(place) }
+    }
+
+    /// Tells who watches it.
+    pub(super) fn notify(&self, mask: u32) {
+        match &self.place {
+            Some(place) => notify::place(place, mask),
+            None => notify::inode(&self.inode, mask),
+        }
     }
 
     pub(super) fn of(file: &OpenFile) -> Self {
@@ -414,6 +422,7 @@ fn set_mode(thread: &Rc<Thread>, found: &Found, mode: u64) -> Result<u64> {
         content.check_permissions(inode.mode(), permissions)?;
     }
     inode.set_permissions(permissions);
+    found.notify(notify::ATTRIBUTES);
     Ok(0)
 }
 
@@ -452,6 +461,9 @@ fn set_owner(thread: &Rc<Thread>, found: &Found, uid: u64, gid: u64) -> Result<u
     inode.set_owner(new_uid, new_gid);
     if !inode.is_directory() {
         inode.clear_set_id();
+    }
+    if (uid, gid) != (UNCHANGED, UNCHANGED) {
+        found.notify(notify::ATTRIBUTES);
     }
     Ok(0)
 }
@@ -517,6 +529,11 @@ fn set_times(thread: &Rc<Thread>, found: &Found, times: [NewTime; 2]) -> Result<
         modified: modified.or(old.modified),
         changed: now(),
         ..old
+    });
+    found.notify(match times {
+        [_, NewTime::Unchanged] => notify::ACCESS,
+        [NewTime::Unchanged, _] => notify::MODIFY,
+        [_, _] => notify::ATTRIBUTES,
     });
     Ok(0)
 }
@@ -618,7 +635,7 @@ fn truncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     content.begin_write()?;
     let result = set_size(thread, inode, size);
     content.end_write();
-    result
+    result.inspect(|_| notify::place(&place, notify::MODIFY))
 }
 
 fn ftruncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
@@ -627,5 +644,5 @@ fn ftruncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if file.inode().content().is_none() || !file.access().can_write() {
         return Err(Errno::EINVAL);
     }
-    set_size(thread, file.inode(), size)
+    set_size(thread, file.inode(), size).inspect(|_| notify::file(&file, notify::MODIFY))
 }

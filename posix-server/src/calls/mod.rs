@@ -17,6 +17,7 @@ mod files;
 mod futex;
 mod handles;
 mod ids;
+mod inotify;
 mod locks;
 mod memfd;
 mod memory;
@@ -125,6 +126,7 @@ const ALL: &[&[SystemCall]] = &[
     futex::CALLS,
     handles::CALLS,
     ids::CALLS,
+    inotify::CALLS,
     locks::CALLS,
     memfd::CALLS,
     memory::CALLS,

@@ -5,6 +5,7 @@ use super::files::{descriptor_limit, install};
 use super::{Arguments, Outcome, SystemCall, names, pointer, tty};
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
+use crate::fs::notify;
 use crate::fs::open::{self, How, Opened, Opener, PeerWait};
 use crate::fs::walk::{Actor, Restrictions};
 use crate::platform::PAGE_SIZE;
@@ -76,6 +77,7 @@ pub(super) fn read_extensible<T: FromBytes + IntoBytes>(from: &UserPtr, size: u6
 fn begin(thread: &Rc<Thread>, directory: u64, path: u64, how: How) -> Outcome {
     match try_open(thread, directory, path, how) {
         Ok(Opened::File(file)) => {
+            notify::file(&file, notify::OPEN);
             tty::opened(thread, &file, how.flags);
             install(thread, file, how.flags).into()
         }
@@ -105,6 +107,7 @@ async fn wait_for_peer(thread: Rc<Thread>, file: Rc<OpenFile>, peer: PeerWait, f
     loop {
         let listener = peer.pipe().changed().listen();
         if peer.is_over() {
+            notify::file(&file, notify::OPEN);
             return install(&thread, file, flags);
         }
         if blocking::wait(&thread, listener, None).await == Woken::Interrupted {

@@ -11,7 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::file::{FdTable, OpenFile, PollEvents};
 use crate::process::Thread;
 use crate::process::thread::Restart;
-use crate::user::UserPtr;
+use crate::user::{USER_END, UserPtr};
 use crate::wait::Listener;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -205,7 +205,9 @@ fn begin_poll(
             ready += u64::from(!interest.ready.is_empty());
         }
         // Also for no records at all, the address must be one that a program can have.
-        pointer.write_bytes(&[])?;
+        if pointer.address() > USER_END {
+            return Err(Errno::EFAULT);
+        }
         Ok(ready)
     };
     Waiting { interests, timeout, mask, restart, _charge: charge, answer }.run(thread)

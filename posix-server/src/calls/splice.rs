@@ -9,6 +9,7 @@ use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
 use crate::file::{OpenFile, StatusFlags};
+use crate::fs::notify;
 use crate::pipe::Pipe;
 use crate::process::Thread;
 use crate::user::{UserBuffer, UserPtr};
@@ -155,7 +156,11 @@ impl Move {
     }
 
     fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        self.from.file.ops().read(self.from.position(), &mut SliceDestination::new(buffer))
+        let count = self.from.file.ops().read(self.from.position(), &mut SliceDestination::new(buffer))?;
+        if count > 0 {
+            notify::file(&self.from.file, notify::ACCESS);
+        }
+        Ok(count)
     }
 
     fn write(&self, thread: &Rc<Thread>, bytes: &[u8]) -> Result<usize> {
@@ -163,6 +168,9 @@ impl Move {
             return Ok(0);
         }
         let result = self.to.file.ops().write(self.to.position(), &mut SliceSource::new(bytes));
+        if matches!(result, Ok(1..)) {
+            notify::file(&self.to.file, notify::MODIFY);
+        }
         if result == Err(Errno::EPIPE) {
             transfer::signal(thread, crate::signal::Signal::PIPE);
         }

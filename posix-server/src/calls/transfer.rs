@@ -9,6 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::event::EventFile;
 use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
 use crate::file::{Destination, OpenFile, Positioning, Source};
+use crate::fs::notify;
 use crate::process::Thread;
 use crate::signal::{Signal, SignalInfo, deliver};
 use crate::user::{UserBuffer, UserPtr};
@@ -100,6 +101,9 @@ impl Transfer {
                     Place::Current => self.file.read(&mut self.buffer)?,
                     Place::At(position) => self.file.ops().read(position, &mut self.buffer)?,
                 };
+                if count > 0 {
+                    notify::file(&self.file, notify::ACCESS);
+                }
                 Ok(count as u64)
             }
             Direction::Write => {
@@ -145,6 +149,9 @@ impl Transfer {
                 }
                 if let Place::At(position) = &mut self.place {
                     *position = position.saturating_add(count as u64);
+                }
+                if count > 0 {
+                    notify::file(&self.file, notify::MODIFY);
                 }
                 let is_regular = self.file.inode().content().is_some();
                 if count > 0 && is_regular && !thread.process.credentials().is_privileged() {
@@ -460,6 +467,8 @@ impl Copy {
         self.to_position = self.to_position.map(|position| position.saturating_add(count));
         self.left = self.left.saturating_sub(count);
         self.done += count;
+        notify::file(&self.from.file, notify::ACCESS);
+        notify::file(&self.to, notify::MODIFY);
     }
 
     async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {

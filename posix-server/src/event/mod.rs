@@ -6,6 +6,7 @@
 //! | `clock` | the clocks of programs |
 //! | `schedule` | when a timer expires |
 //! | `used_time` | when to look at timers of used time |
+//! | `inotify` | `inotify(7)` |
 //! | `interval_timers` | `setitimer(2)` |
 //! | `posix_timers` | `timer_create(2)` |
 //! | `counter` | `eventfd(2)` |
@@ -20,6 +21,7 @@ pub mod alarms;
 pub mod clock;
 pub mod counter;
 pub mod epoll;
+pub mod inotify;
 pub mod interval_timers;
 pub mod posix_timers;
 pub mod process_file;
@@ -30,6 +32,7 @@ mod used_time;
 
 use alloc::rc::Rc;
 use epoll::Epoll;
+use inotify::Inotify;
 use process_file::ProcessFile;
 use signal_file::SignalFile;
 use timer_file::TimerFile;
@@ -45,6 +48,8 @@ pub enum EventFile<'a> {
     Signals(&'a SignalFile),
     /// `pidfd_open`.
     Process(&'a ProcessFile),
+    /// `inotify_init`.
+    Inotify(&'a Rc<Inotify>),
 }
 
 impl<'a> EventFile<'a> {
@@ -52,7 +57,7 @@ impl<'a> EventFile<'a> {
     pub fn epoll(self) -> Option<&'a Rc<Epoll>> {
         match self {
             Self::Epoll(epoll) => Some(epoll),
-            Self::Timer(_) | Self::Signals(_) | Self::Process(_) => None,
+            Self::Timer(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) => None,
         }
     }
 
@@ -60,7 +65,7 @@ impl<'a> EventFile<'a> {
     pub fn timer(self) -> Option<&'a TimerFile> {
         match self {
             Self::Timer(timer) => Some(timer),
-            Self::Epoll(_) | Self::Signals(_) | Self::Process(_) => None,
+            Self::Epoll(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) => None,
         }
     }
 
@@ -68,7 +73,7 @@ impl<'a> EventFile<'a> {
     pub fn signals(self) -> Option<&'a SignalFile> {
         match self {
             Self::Signals(signals) => Some(signals),
-            Self::Epoll(_) | Self::Timer(_) | Self::Process(_) => None,
+            Self::Epoll(_) | Self::Timer(_) | Self::Process(_) | Self::Inotify(_) => None,
         }
     }
 
@@ -76,7 +81,15 @@ impl<'a> EventFile<'a> {
     pub fn process(self) -> Option<&'a ProcessFile> {
         match self {
             Self::Process(process) => Some(process),
-            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) => None,
+            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Inotify(_) => None,
+        }
+    }
+
+    /// It as an inotify instance.
+    pub fn inotify(self) -> Option<&'a Rc<Inotify>> {
+        match self {
+            Self::Inotify(inotify) => Some(inotify),
+            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Process(_) => None,
         }
     }
 }

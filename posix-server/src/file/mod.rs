@@ -313,6 +313,7 @@ impl core::fmt::Debug for OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        crate::fs::notify::closed(self);
         if let Some(locks) = self.inode.locks_if_any() {
             locks.release_file(self.id);
         }

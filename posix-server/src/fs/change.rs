@@ -6,7 +6,7 @@
 use super::inode::FirstName;
 use super::tmpfs::Names;
 use super::walk::{Actor, Ending, Last, Parent, Walk};
-use super::{Body, Dentry, DeviceNumber, Inode, Location};
+use super::{Body, Dentry, DeviceNumber, Inode, Location, notify};
 use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use alloc::rc::Rc;
@@ -176,6 +176,7 @@ pub fn create(actor: Actor<'_>, parent: &Parent, permissions: u32, new: New) -> 
     names_of(&parent.directory)?;
     let inode = new_inode(actor, parent.directory.inode(), permissions, new)?;
     let dentry = add_name(&parent.directory, name, inode)?;
+    notify::created(&parent.directory, &dentry);
     Ok(parent.directory.with(dentry))
 }
 
@@ -200,12 +201,22 @@ pub fn link(actor: Actor<'_>, old: &Location, parent: &Parent) -> Result<()> {
 /// Gives an inode one more name, and counts it.
 fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result<()> {
     inode.add_link()?;
-    if let Err(errno) = add_name(directory, name, inode.clone()) {
-        inode.remove_link();
-        return Err(errno);
-    }
+    let dentry = add_name(directory, name, inode.clone()).inspect_err(|_| inode.remove_link())?;
     inode.allow_first_name(FirstName::Refused);
     inode.touch_changed();
+    notify::linked(directory, &dentry);
+    Ok(())
+}
+
+/// Takes a name away, and tells of it: first of the end of the file, if that was its last name.
+fn remove(directory: &Location, victim: Location) -> Result<()> {
+    let (name, kind) = (victim.dentry.name(), Kind::of(victim.inode()));
+    take_name(directory, &victim.dentry)?;
+    if kind == Kind::Other {
+        notify::inode(victim.inode(), notify::ATTRIBUTES);
+    }
+    drop(victim);
+    notify::removed(directory, &name, kind);
     Ok(())
 }
 
@@ -220,7 +231,7 @@ pub fn unlink(actor: Actor<'_>, parent: &Parent) -> Result<()> {
     check_remove(actor, &parent.directory, &victim, Kind::Other)?;
     names_of(&parent.directory)?;
     check_not_mounted(&victim)?;
-    take_name(&parent.directory, &victim.dentry)
+    remove(&parent.directory, victim)
 }
 
 /// Removes an empty directory.
@@ -237,7 +248,7 @@ pub fn remove_directory(actor: Actor<'_>, parent: &Parent) -> Result<()> {
     names_of(&parent.directory)?;
     check_not_mounted(&victim)?;
     check_empty(victim.inode())?;
-    take_name(&parent.directory, &victim.dentry)
+    remove(&parent.directory, victim)
 }
 
 fn check_empty(inode: &Inode) -> Result<()> {
@@ -277,8 +288,13 @@ pub fn rename(actor: Actor<'_>, old_parent: &Parent, new_parent: &Parent, how: R
     check_rename_permissions(actor, from, to, &old, new.as_ref(), how)?;
     old.dentry.reserve_name(new_name)?;
     let whiteout = if how.leaves_whiteout() { Some(new_whiteout(actor, from, old_name)?) } else { None };
-    match new {
-        Some(new) if how == Rename::Exchange => return exchange(from, to, &old, &new),
+    match &new {
+        Some(new) if how == Rename::Exchange => {
+            exchange(from, to, &old, new)?;
+            notify::renamed(from, old_name, to, &old.dentry, None);
+            notify::renamed(to, new_name, from, &new.dentry, None);
+            return Ok(());
+        }
         Some(new) => {
             if new.inode().is_directory() {
                 check_empty(new.inode())?;
@@ -288,6 +304,7 @@ pub fn rename(actor: Actor<'_>, old_parent: &Parent, new_parent: &Parent, how: R
         None => {}
     }
     move_name(from, to, &old, new_name)?;
+    notify::renamed(from, old_name, to, &old.dentry, new.as_ref().map(|new| &**new.inode()));
     if let Some(whiteout) = whiteout {
         names_of(from)?.insert(whiteout);
     }

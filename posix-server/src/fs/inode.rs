@@ -11,6 +11,7 @@ use super::{Dentry, FileSystem, FsContext, Location, MountFlags};
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::{Access, Credentials, Gid, Uid};
 use crate::errno::{Errno, Result};
+use crate::event::inotify::Watches;
 use crate::file::{AccessMode, FileOps};
 use crate::pipe::Pipe;
 use crate::platform;
@@ -232,6 +233,7 @@ pub struct Inode {
     times: Cell<Times>,
     locks: OnceCell<Box<Locks>>,
     attributes: OnceCell<Box<Attributes>>,
+    watches: OnceCell<Box<Watches>>,
     /// Whether it may get a name though it has none (`O_TMPFILE`).
     may_get_first_name: Cell<bool>,
     write_hint: Cell<u64>,
@@ -248,6 +250,7 @@ impl core::fmt::Debug for Inode {
 
 impl Drop for Inode {
     fn drop(&mut self) {
+        super::notify::gone(self);
         self.filesystem.forget_inode();
     }
 }
@@ -300,6 +303,7 @@ impl Inode {
             times: Cell::new(Times { accessed: now, modified: now, changed: now, born: now }),
             locks: OnceCell::new(),
             attributes: OnceCell::new(),
+            watches: OnceCell::new(),
             may_get_first_name: Cell::new(false),
             write_hint: Cell::new(0),
             charge: Cell::default(),
@@ -355,6 +359,16 @@ impl Inode {
     /// Says whether it may get a name though it has none.
     pub fn allow_first_name(&self, first: FirstName) {
         self.may_get_first_name.set(first == FirstName::Allowed);
+    }
+
+    /// Who watches it.
+    pub fn watches(&self) -> &Watches {
+        self.watches.get_or_init(Box::default)
+    }
+
+    /// The same, if anybody ever did.
+    pub fn watches_if_any(&self) -> Option<&Watches> {
+        self.watches.get().map(Box::as_ref)
     }
 
     /// Type and permissions.

@@ -14,6 +14,7 @@
 //! | `change` | making, linking, renaming and removing names |
 //! | `locks`, `lock_waits` | advisory locks, and who waits for them |
 //! | `attributes` | extended attributes |
+//! | `notify` | telling those who watch |
 //! | `open` | from a place to an open file |
 //! | `tmpfs`, `procfs`, `sysfs`, `devpts` | the file systems |
 
@@ -32,6 +33,7 @@ pub mod mount;
 pub mod mount_options;
 pub mod mount_table;
 pub mod namespace;
+pub mod notify;
 pub mod open;
 pub mod procfs;
 pub mod propagation;

@@ -5,7 +5,7 @@ use super::content::Content;
 use super::generated::GeneratedFile;
 use super::inode::{FirstName, PERMISSION_BITS, Target};
 use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
-use super::{Body, Dentry, Inode, Location, MountFlags};
+use super::{Body, Dentry, Inode, Location, MountFlags, notify};
 use crate::cred::Access;
 use crate::dev::{self, Devices};
 use crate::errno::{Errno, Result};
@@ -316,6 +316,9 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32,
                 content.end_write();
                 result?;
                 inode.touch_modified();
+                if origin == Origin::Found {
+                    notify::place(&place, notify::MODIFY);
+                }
                 if !opener.actor.credentials.is_privileged() {
                     inode.clear_set_id();
                 }

@@ -9,7 +9,7 @@ pub mod schedule;
 pub mod server;
 pub mod sharing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod thread;
 pub mod tree;
 pub mod usage;

@@ -28,12 +28,12 @@ const STACK: u64 = 8 << 20;
 /// Somewhere in the test program's writable segment.
 const SCRATCH: u64 = 0x40_3000;
 
-struct World {
+pub(crate) struct World {
     server: Rc<Server>,
     init: Rc<Process>,
 }
 
-fn world() -> World {
+pub(crate) fn world() -> World {
     let (filesystem, root) = tmpfs::new(0o755);
     let content = Content::empty();
     let image = test_image(
@@ -68,7 +68,7 @@ fn world() -> World {
 }
 
 impl World {
-    fn thread(&self, pid: Pid) -> Rc<Thread> {
+    pub(crate) fn thread(&self, pid: Pid) -> Rc<Thread> {
         self.server.thread(pid).unwrap()
     }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,10 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -224,6 +228,81 @@ static void b_forkread16m(long n) { forkread(n, 16); }
 static void b_forkread256m(long n) { forkread(n, 256); }
 static void b_brk(long n) { START(); for (long i = 0; i < n; i++) { char *b = (char *)syscall(SYS_brk, 0); syscall(SYS_brk, b + 4096); syscall(SYS_brk, b); } STOP(); }
 
+/* ---- waiting ---- */
+static void b_eventfd(long n)
+{
+	uint64_t v = 1;
+	int fd = eventfd(0, 0);
+	if (fd < 0) die("eventfd");
+	START();
+	for (long i = 0; i < n; i++) { xwrite(fd, &v, 8); xread(fd, &v, 8); }
+	STOP();
+	close(fd);
+}
+#define WATCHED 64
+/* counters, of which only the last is ready */
+static void watched(int fds[WATCHED]) { for (int i = 0; i < WATCHED; i++) if ((fds[i] = eventfd(i == WATCHED - 1, 0)) < 0) die("eventfd"); }
+static void b_poll64(long n)
+{
+	int fds[WATCHED];
+	struct pollfd p[WATCHED];
+	watched(fds);
+	for (int i = 0; i < WATCHED; i++) p[i] = (struct pollfd){ fds[i], POLLIN, 0 };
+	START();
+	for (long i = 0; i < n; i++) if (poll(p, WATCHED, -1) != 1) die("poll");
+	STOP();
+	for (int i = 0; i < WATCHED; i++) close(fds[i]);
+}
+static void b_epoll64(long n)
+{
+	int fds[WATCHED], ep = epoll_create1(0);
+	struct epoll_event e = { .events = EPOLLIN };
+	watched(fds);
+	for (int i = 0; i < WATCHED; i++) if (epoll_ctl(ep, EPOLL_CTL_ADD, fds[i], &e)) die("epoll_ctl");
+	START();
+	for (long i = 0; i < n; i++) if (epoll_wait(ep, &e, 1, -1) != 1) die("epoll_wait");
+	STOP();
+	for (int i = 0; i < WATCHED; i++) close(fds[i]);
+	close(ep);
+}
+static void b_epoll_ctl(long n)
+{
+	int fd = eventfd(0, 0), ep = epoll_create1(0);
+	struct epoll_event e = { .events = EPOLLIN };
+	START();
+	for (long i = 0; i < n; i++) if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) || epoll_ctl(ep, EPOLL_CTL_DEL, fd, &e)) die("epoll_ctl");
+	STOP();
+	close(fd); close(ep);
+}
+static void b_epoll_rt(long n)	/* eventfd round trip of two processes that sleep in epoll_wait */
+{
+	int fd[2] = { eventfd(0, 0), eventfd(0, 0) };
+	uint64_t v = 1;
+	pid_t p = xfork();
+	int me = p ? 0 : 1, ep = epoll_create1(0);
+	struct epoll_event e = { .events = EPOLLIN };
+	if (epoll_ctl(ep, EPOLL_CTL_ADD, fd[me], &e)) die("epoll_ctl");
+	if (!p) {
+		for (long i = 0; i < n; i++) { if (epoll_wait(ep, &e, 1, -1) != 1) _exit(1); xread(fd[1], &v, 8); xwrite(fd[0], &v, 8); }
+		_exit(0);
+	}
+	START();
+	for (long i = 0; i < n; i++) { xwrite(fd[1], &v, 8); if (epoll_wait(ep, &e, 1, -1) != 1) die("epoll_wait"); xread(fd[0], &v, 8); }
+	STOP();
+	xwait(p);
+	close(fd[0]); close(fd[1]); close(ep);
+}
+static void b_timerfd(long n)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, 0);
+	struct itimerspec t = { { 0, 0 }, { 1000, 0 } };
+	if (fd < 0) die("timerfd");
+	START();
+	for (long i = 0; i < n; i++) if (timerfd_settime(fd, 0, &t, NULL)) die("timerfd_settime");
+	STOP();
+	close(fd);
+}
+
 static const struct { const char *name; void (*fn)(long); long n; const char *what; } T[] = {
 	{ "cpu", b_cpu, 20000000, "xorshift step, user code only" },
 	{ "memcpy64k", b_memcpy, 2000, "memcpy 64 KiB, user code only" },
@@ -248,6 +327,12 @@ static const struct { const char *name; void (*fn)(long); long n; const char *wh
 	{ "futex", b_futex, 10000, "futex round trip, 2 threads" },
 	{ "thread", b_thread, 1000, "pthread_create+join" },
 	{ "signal", b_signal, 20000, "kill(self)+handler+return" },
+	{ "eventfd", b_eventfd, 50000, "write+read of an eventfd" },
+	{ "poll64", b_poll64, 10000, "poll 64 eventfds, one ready" },
+	{ "epoll64", b_epoll64, 50000, "epoll_wait on 64 eventfds, one ready" },
+	{ "epollctl", b_epoll_ctl, 20000, "epoll_ctl add+delete" },
+	{ "epollrt", b_epoll_rt, 10000, "eventfd round trip, 2 processes in epoll_wait" },
+	{ "timerfd", b_timerfd, 50000, "timerfd_settime of a set timer" },
 	{ "fork", b_fork, 300, "fork+exit+wait" },
 	{ "fork1m", b_fork1m, 50, "fork+exit+wait, 1 MiB touched" },
 	{ "fork16m", b_forkbig, 50, "fork+exit+wait, 16 MiB touched" },

@@ -71,6 +71,7 @@ fn nameless(file: &OpenFile) -> String {
         (_, Some(EventFile::Timer(_))) => String::from("anon_inode:[timerfd]"),
         (_, Some(EventFile::Signals(_))) => String::from("anon_inode:[signalfd]"),
         (_, Some(EventFile::Process(_))) => String::from("anon_inode:[pidfd]"),
+        (_, Some(EventFile::Inotify(_))) => String::from("anon_inode:inotify"),
         (Body::Anonymous, None) => String::from("anon_inode:[eventfd]"),
         (
             Body::Regular(_)
@@ -99,6 +100,11 @@ fn details(file: &OpenFile) -> String {
         }
         Some(EventFile::Process(process)) => {
             add!(text, "Pid:\t{0}\nNSpid:\t{0}\n", process.pid());
+        }
+        Some(EventFile::Inotify(inotify)) => {
+            for (watch, inode, mask) in inotify.watched() {
+                add!(text, "inotify wd:{watch:x} ino:{inode:x} sdev:0 mask:{mask:x} ignored_mask:0 \n");
+            }
         }
         Some(EventFile::Timer(timer)) => {
             const NS_PER_SECOND: u64 = 1_000_000_000;

@@ -88,7 +88,7 @@ fn duplicate_above(thread: &Rc<Thread>, file: Rc<OpenFile>, minimum: u64, on_exe
     thread.process.files.borrow_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
 }
 
-fn set_status(thread: &Rc<Thread>, file: &Rc<OpenFile>, fd: i32, flags: u32) -> Result<u64> {
+pub(super) fn set_status(thread: &Rc<Thread>, file: &Rc<OpenFile>, fd: i32, flags: u32) -> Result<u64> {
     let status = StatusFlags::from_bits_truncate(flags);
     let gains = status.difference(file.status());
     let owns = thread.process.credentials().is_owner_or_privileged(file.inode().uid());

@@ -339,6 +339,29 @@ TEST(nothing_can_be_made_or_removed_among_the_slaves) {
     say("%o", status.st_mode & 07777);
 }
 
+TEST(requests_that_many_files_know) {
+    struct pty pty = open_pty();
+    int on = 1, off = 0;
+    CALL(ioctl(pty.slave, FIONBIO, &on));
+    char byte;
+    CALL(read(pty.slave, &byte, 1));
+    CALL(ioctl(pty.slave, FIONBIO, &off));
+    CALL(ioctl(pty.slave, FIOASYNC, &on));
+    say("%x", fcntl(pty.slave, F_GETFL) & (O_ASYNC | O_NONBLOCK));
+    CALL(ioctl(pty.slave, FIOASYNC, &off));
+    say("%x", fcntl(pty.slave, F_GETFL) & (O_ASYNC | O_NONBLOCK));
+    CALL(ioctl(pty.slave, FIOCLEX));
+    say("%x", fcntl(pty.slave, F_GETFD));
+    CALL(ioctl(pty.slave, FIONCLEX));
+    say("%x", fcntl(pty.slave, F_GETFD));
+    CALL(ioctl(pty.slave, FIOASYNC, BAD_ADDRESS));
+    make_text("file", "text");
+    int fd = open("file", O_RDWR);
+    CALL(ioctl(fd, FIOASYNC, &off));
+    CALL(ioctl(fd, FIOASYNC, &on));
+    CALL(ioctl(fd, TCGETS, BAD_ADDRESS));
+}
+
 TEST(a_full_slave_makes_its_writers_wait) {
     struct pty pty = open_pty();
     SET_UP(fcntl(pty.slave, F_SETFL, O_NONBLOCK) == 0);

@@ -6,7 +6,7 @@ mod modes;
 
 use super::blocking::usable_file;
 use super::timerfd::set_ticks;
-use super::{Outcome, SystemCall, socket};
+use super::{Outcome, SystemCall, fcntl, socket};
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile, StatusFlags};
 use crate::process::Thread;
@@ -20,7 +20,8 @@ use linux_raw_sys::ioctl as request;
 
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
-    SystemCall::new(linux::__NR_ioctl, ioctl),
+    SystemCall::new(linux::__NR_ioctl, ioctl)
+        .partly("no requests of modem lines, locked settings, other line disciplines than N_TTY: ENOTTY, EINVAL"),
     SystemCall::new(linux::__NR_vhangup, |thread, _| Outcome::Return(hang_up_own(thread))),
 ];
 
@@ -53,6 +54,7 @@ fn ioctl(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
         request::FIOCLEX => Outcome::Return(set_on_exec(thread, args[0], OnExec::Close)),
         request::FIONCLEX => Outcome::Return(set_on_exec(thread, args[0], OnExec::Keep)),
         request::FIONBIO => Outcome::Return(set_nonblocking(&file, &pointer)),
+        request::FIOASYNC => Outcome::Return(set_asynchronous(thread, &file, args[0], &pointer)),
         request::FIONREAD => Outcome::Return(readable_bytes(&file, &pointer)),
         number if file.ops().socket().is_some() => Outcome::Return(socket::ioctl(thread, &file, number, &pointer)),
         TFD_IOC_SET_TICKS => set_ticks(&file, &pointer).unwrap_or(Err(Errno::ENOTTY)).into(),
@@ -73,6 +75,20 @@ fn set_nonblocking(file: &OpenFile, pointer: &UserPtr) -> Result<u64> {
     status.set(StatusFlags::NONBLOCK, on);
     file.set_status(status);
     Ok(0)
+}
+
+/// `FIOASYNC`: signals on readiness, for a file that is not always ready.
+fn set_asynchronous(thread: &Rc<Thread>, file: &Rc<OpenFile>, fd: u64, pointer: &UserPtr) -> Result<u64> {
+    let on = pointer.read::<i32>()? != 0;
+    let mut status = file.status();
+    if status.contains(StatusFlags::ASYNC) == on {
+        return Ok(0);
+    }
+    if file.ops().wait_queue().is_none() {
+        return Err(Errno::ENOTTY);
+    }
+    status.set(StatusFlags::ASYNC, on);
+    fcntl::set_status(thread, file, fd as i32, status.bits())
 }
 
 fn readable_bytes(file: &OpenFile, pointer: &UserPtr) -> Result<u64> {

@@ -96,6 +96,11 @@ impl Charge {
         Ok(charge)
     }
 
+    /// How many bytes it has taken.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Takes more, or gives some back, so that it is `bytes`. `ENOMEM`, and then nothing has changed.
     pub fn resize(&mut self, bytes: u64) -> Result<()> {
         if let Some(more) = bytes.checked_sub(self.bytes) {

@@ -149,6 +149,7 @@ fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Ini
     let first = FirstProcess { files, fs: context.clone(), credentials: credentials.clone(), account, prepared };
     let process = start_first(server, first).map_err(failed(&name))?;
     if init.stdio == Stdio::Console {
+        process.is_immune.set(true);
         boot::give_console(server, &terminal, process.pid);
     }
     info!("started {name}");

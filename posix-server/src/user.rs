@@ -202,6 +202,12 @@ impl UserBuffer {
         Ok(Self { space: space.clone(), ranges, index: 0, within: 0, remaining })
     }
 
+    /// The same ranges in another space.
+    #[must_use]
+    pub fn in_space(self, space: &Space) -> Self {
+        Self { space: space.clone(), ..self }
+    }
+
     /// Bytes left.
     pub fn remaining(&self) -> u64 {
         self.remaining

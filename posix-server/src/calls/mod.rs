@@ -18,7 +18,9 @@ mod futex;
 mod handles;
 mod ids;
 mod inotify;
+mod inspect;
 mod locks;
+mod machine;
 mod memfd;
 mod memory;
 mod metadata;
@@ -127,6 +129,8 @@ const ALL: &[&[SystemCall]] = &[
     handles::CALLS,
     ids::CALLS,
     inotify::CALLS,
+    inspect::CALLS,
+    machine::CALLS,
     locks::CALLS,
     memfd::CALLS,
     memory::CALLS,

@@ -23,6 +23,7 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_rt_sigtimedwait, rt_sigtimedwait),
     SystemCall::new(linux::__NR_rt_sigreturn, |t, _| rt_sigreturn(t)),
     SystemCall::new(linux::__NR_rt_sigqueueinfo, |t, a| rt_sigqueueinfo(t, a).into()),
+    SystemCall::new(linux::__NR_rt_tgsigqueueinfo, |t, a| rt_tgsigqueueinfo(t, a).into()),
     SystemCall::new(linux::__NR_sigaltstack, |t, a| sigaltstack(t, a).into()),
     SystemCall::new(linux::__NR_pause, |t, _| wait_for_signal(t)),
     SystemCall::new(linux::__NR_kill, |t, a| kill(t, a).into()),
@@ -37,6 +38,17 @@ fn check_size(size: u64) -> Result<()> {
     if size == SET_BYTES { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+/// The flags of an action that there are; others are taken out, which tells a program that they are unknown.
+const KNOWN_FLAGS: u64 = (linux::SA_NOCLDSTOP
+    | linux::SA_NOCLDWAIT
+    | linux::SA_SIGINFO
+    | linux::SA_ONSTACK
+    | linux::SA_RESTART
+    | linux::SA_NODEFER
+    | linux::SA_RESETHAND
+    | linux::SA_EXPOSE_TAGBITS
+    | linux::SA_RESTORER) as u64;
+
 fn rt_sigaction(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [signal, new, old, size, ..] = *arguments;
     check_size(size)?;
@@ -44,6 +56,7 @@ fn rt_sigaction(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let signal = Signal::from_number(signal & u64::from(u32::MAX))?;
     let before = match new {
         Some(action) => {
+            let action = SignalAction { flags: action.flags & KNOWN_FLAGS, ..action };
             let before = thread.process.signals.borrow_mut().set_action(signal, action)?;
             if thread.process.signals.borrow().ignores(signal) {
                 for other in thread.process.threads() {
@@ -261,7 +274,7 @@ fn kill(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     match pid {
         pid if pid > 0 => {
             let server = thread.server();
-            let Some(target) = server.process(pid) else {
+            let Some(target) = addressee(thread, pid) else {
                 // A zombie can be sent signals, to no effect.
                 return if server.tree.borrow().is_zombie(pid) {
                     optional_signal(signal).map(drop)
@@ -327,7 +340,12 @@ fn tkill(thread: &Rc<Thread>, group: Pid, tid: Pid, signal: u64) -> Result<()> {
     if tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let target = thread.server().thread(tid).ok_or(Errno::ESRCH)?;
+    let server = thread.server();
+    let Some(target) = server.thread(tid) else {
+        // The first thread of a process may have ended before the others.
+        let is_first = server.process(tid).is_some() || server.tree.borrow().is_zombie(tid);
+        return if is_first && (group == 0 || group == tid) { Ok(()) } else { Err(Errno::ESRCH) };
+    };
     if group != 0 && target.process.pid != group {
         return Err(Errno::ESRCH);
     }
@@ -341,16 +359,53 @@ fn tkill(thread: &Rc<Thread>, group: Pid, tid: Pid, signal: u64) -> Result<()> {
 fn rt_sigqueueinfo(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [pid, signal, info, ..] = *arguments;
     let pid = pid as Pid;
-    let mut bytes = [0; 128];
-    pointer(thread, info).read_bytes(&mut bytes)?;
-    let number = optional_signal(signal)?;
-    let target = thread.server().process(pid).ok_or(Errno::ESRCH)?;
-    check_permission(thread, &target, number)?;
-    let Some(signal) = number else { return Ok(()) };
-    let info = SignalInfo::from_bytes(signal, &bytes);
-    // Nobody may pretend to be the kernel, or `kill`.
-    if (info.code >= 0 || info.code == SI_TKILL) && pid != thread.process.pid {
-        return Err(Errno::EPERM);
+    let bytes = read_info(thread, info)?;
+    let info = given(thread, &bytes, pid)?;
+    let target = addressee(thread, pid).ok_or(Errno::ESRCH)?;
+    let signal = optional_signal(signal)?;
+    check_sender(thread, &target, signal, info.code)?;
+    match signal {
+        None => Ok(()),
+        Some(signal) => send(&target, SignalInfo { signal, ..info }),
     }
-    send(&target, info)
+}
+
+fn rt_tgsigqueueinfo(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [group, tid, signal, info, ..] = *arguments;
+    let (group, tid) = (group as Pid, tid as Pid);
+    let bytes = read_info(thread, info)?;
+    if group <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = given(thread, &bytes, group)?;
+    let target = thread.server().thread(tid).filter(|target| target.process.pid == group).ok_or(Errno::ESRCH)?;
+    let signal = optional_signal(signal)?;
+    check_sender(thread, &target.process, signal, info.code)?;
+    match signal {
+        None => Ok(()),
+        Some(signal) => send_to_thread(&target, SignalInfo { signal, ..info }),
+    }
+}
+
+fn read_info(thread: &Thread, address: u64) -> Result<[u8; 128]> {
+    let mut bytes = [0; 128];
+    pointer(thread, address).read_bytes(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a program says of a signal to another. `EPERM`: nobody may pretend to be the kernel, or `kill`, to others.
+fn given(thread: &Thread, bytes: &[u8; 128], target: Pid) -> Result<SignalInfo> {
+    let info = SignalInfo::from_bytes(Signal::KILL, bytes);
+    let pretends = info.code >= 0 || info.code == SI_TKILL;
+    if pretends && target != thread.process.pid { Err(Errno::EPERM) } else { Ok(info) }
+}
+
+fn check_sender(thread: &Thread, target: &Process, signal: Option<Signal>, code: i32) -> Result<()> {
+    if code > 0 { Ok(()) } else { check_permission(thread, target, signal) }
+}
+
+/// The process that a number means: its own, or that of one of its threads.
+fn addressee(thread: &Thread, pid: Pid) -> Option<Rc<Process>> {
+    let server = thread.server();
+    server.process(pid).or_else(|| server.thread(pid).map(|thread| thread.process.clone()))
 }

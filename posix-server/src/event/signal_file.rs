@@ -62,6 +62,10 @@ impl Record {
             }
             Details::Readiness { band, fd } => (record.band, record.fd) = (band as u32, fd),
             Details::Fault { address } => record.address = address,
+            Details::Given { errno, fields: [sender, value, ..] } => {
+                set_value(value);
+                (record.pid, record.uid, record.errno) = (sender as u32, (sender >> 32) as u32, errno);
+            }
         }
         record
     }

@@ -34,6 +34,11 @@ impl FdTable {
         Rc::strong_count(&self.0) > 1
     }
 
+    /// Whether it is the same table.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The open file that a descriptor names, or `EBADF`.
     pub fn get(&self, fd: i32) -> Result<Rc<OpenFile>, Errno> {
         self.0.borrow().get(fd)

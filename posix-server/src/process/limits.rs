@@ -14,6 +14,10 @@ const DEFAULT_FILES: Limit = Limit { soft: 1024, hard: 1 << 20 };
 const MAX_FILES: u64 = 1 << 20;
 /// How much the message queues of a user may count for, in bytes (`MQ_BYTES_MAX` of Linux).
 pub const MESSAGE_QUEUE_BYTES: u64 = 819_200;
+/// How many signals may wait, however few processes there may be.
+const LEAST_SIGNALS: u64 = 1024;
+/// How much memory may be locked, in bytes.
+const LOCKED_BYTES: u64 = 8 << 20;
 /// The default limit of the stack, in bytes.
 pub const DEFAULT_STACK_BYTES: u64 = 8 << 20;
 
@@ -43,6 +47,11 @@ impl Limits {
         limits.put(linux::RLIMIT_STACK, Limit { soft: DEFAULT_STACK_BYTES, hard: UNLIMITED });
         limits.put(linux::RLIMIT_MSGQUEUE, Limit { soft: MESSAGE_QUEUE_BYTES, hard: MESSAGE_QUEUE_BYTES });
         limits.put(linux::RLIMIT_CORE, Limit { soft: 0, hard: UNLIMITED });
+        let signals = processes.max(LEAST_SIGNALS);
+        limits.put(linux::RLIMIT_SIGPENDING, Limit { soft: signals, hard: signals });
+        limits.put(linux::RLIMIT_MEMLOCK, Limit { soft: LOCKED_BYTES, hard: LOCKED_BYTES });
+        limits.put(linux::RLIMIT_NICE, Limit { soft: 0, hard: 0 });
+        limits.put(linux::RLIMIT_RTPRIO, Limit { soft: 0, hard: 0 });
         limits.put(linux::RLIMIT_NPROC, Limit { soft: processes, hard: processes });
         limits
     }

@@ -97,6 +97,8 @@ pub struct Process {
     pub children_usage: Cell<Usage>,
     /// Whether it may run.
     pub phase: Cell<Phase>,
+    /// Whether signals without a handler mean nothing to it: it is the first process of a system.
+    pub is_immune: Cell<bool>,
     /// Woken when a child has news, or the phase changes.
     pub child_news: WaitQueue,
     /// Woken when the process goes on after a stop, or ends.

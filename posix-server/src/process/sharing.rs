@@ -29,6 +29,11 @@ impl Process {
         }
     }
 
+    /// Whether another process has the same.
+    pub fn shares_directories_with(&self, other: &Self) -> bool {
+        self.directories.borrow().as_ref().is_some_and(|group| group.borrow().contains(&other.pid))
+    }
+
     /// From now on the process has a root, directory and umask of its own (`unshare`, `execve`, the end).
     pub fn unshare_directories(&self) {
         if let Some(group) = self.directories.take() {

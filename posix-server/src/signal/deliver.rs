@@ -27,6 +27,9 @@ pub fn send(process: &Rc<Process>, info: SignalInfo) -> Result<()> {
     if process.phase.get() == Phase::Ended {
         return Ok(());
     }
+    if is_immune(process, info.signal) {
+        return Ok(());
+    }
     if info.signal == Signal::KILL {
         // Without asking anything of the program, nor of the shim in it.
         end::end_process(process, ExitStatus::Killed { signal: Signal::KILL, dumped: false });
@@ -38,13 +41,19 @@ pub fn send(process: &Rc<Process>, info: SignalInfo) -> Result<()> {
     if !is_blocked && process.signals.borrow().ignores(info.signal) {
         return Ok(());
     }
-    process.signals.borrow_mut().pending.add(info)?;
+    let limit = process.limit(linux::RLIMIT_SIGPENDING);
+    process.signals.borrow_mut().pending.add(info, limit)?;
     process.signal_sent.wake();
     // Any thread that does not block it will do; the first is preferred, as on Linux.
     if let Some(thread) = threads.iter().find(|thread| !thread.mask().contains(info.signal)) {
         attend(thread);
     }
     Ok(())
+}
+
+/// Whether a signal means nothing to a process because it is the first one of a system and has no handler for it.
+fn is_immune(process: &Process, signal: Signal) -> bool {
+    process.is_immune.get() && process.signals.borrow().action(signal).disposition() == Disposition::Default
 }
 
 /// Sends a signal to one thread. `EAGAIN` as above.
@@ -56,11 +65,15 @@ pub fn send_to_thread(thread: &Rc<Thread>, info: SignalInfo) -> Result<()> {
     if info.signal == Signal::KILL {
         return send(process, info);
     }
+    if is_immune(process, info.signal) {
+        return Ok(());
+    }
     control_job(process, info.signal);
     if !thread.mask().contains(info.signal) && process.signals.borrow().ignores(info.signal) {
         return Ok(());
     }
-    thread.signals.borrow_mut().pending.add(info)?;
+    let limit = process.limit(linux::RLIMIT_SIGPENDING);
+    thread.signals.borrow_mut().pending.add(info, limit)?;
     process.signal_sent.wake();
     attend(thread);
     Ok(())
@@ -72,6 +85,7 @@ pub fn force(thread: &Rc<Thread>, info: SignalInfo) {
     let signal = info.signal;
     let is_masked = thread.mask().contains(signal);
     let process = &thread.process;
+    process.is_immune.set(false);
     let is_ignored = process.signals.borrow().action(signal).disposition() == Disposition::Ignore;
     if is_masked || is_ignored {
         // Only `SIGKILL` and `SIGSTOP` can't be reset, and they are never forced.
@@ -81,7 +95,7 @@ pub fn force(thread: &Rc<Thread>, info: SignalInfo) {
         signals.set_mask(mask);
     }
     // A standard signal always fits.
-    let _ = thread.signals.borrow_mut().pending.add(info);
+    let _ = thread.signals.borrow_mut().pending.add(info, u64::MAX);
     thread.attention.set(Attention::Needed);
 }
 
@@ -250,6 +264,8 @@ fn run(thread: &Rc<Thread>, state: &mut Leaving) -> Progress {
                 settle(thread, state);
                 return Progress::Leave;
             }
+            // One that was blocked when it came.
+            Some(Delivery::Terminate(..) | Delivery::Stop(_)) if process.is_immune.get() => {}
             Some(Delivery::Terminate(info, how)) => {
                 let status = ExitStatus::Killed { signal: info.signal, dumped: how == DefaultAction::Dump };
                 end::end_process(&process, status);

@@ -239,6 +239,13 @@ pub enum Details {
         /// The address.
         address: u64,
     },
+    /// As a program has made it (`rt_sigqueueinfo`).
+    Given {
+        /// `si_errno`.
+        errno: i32,
+        /// The fields behind it.
+        fields: [u64; 4],
+    },
 }
 
 /// A signal with what is known about it.
@@ -303,6 +310,7 @@ impl SignalInfo {
                 raw.fields[1] = value;
             }
             Details::Fault { address } => raw.fields[0] = address,
+            Details::Given { errno, fields } => (raw.errno, raw.fields) = (errno, fields),
         }
         let mut bytes = [0; 128];
         bytes.copy_from_slice(raw.as_bytes());
@@ -312,8 +320,7 @@ impl SignalInfo {
     /// Reads what `rt_sigqueueinfo` is given; the signal is the call's, not the record's.
     pub fn from_bytes(signal: Signal, bytes: &[u8; 128]) -> Self {
         let raw = RawSignalInfo::read_from_bytes(bytes).unwrap_or_else(|_| RawSignalInfo::new_zeroed());
-        let details =
-            Details::Value { pid: raw.fields[0] as i32, uid: (raw.fields[0] >> 32) as u32, value: raw.fields[1] };
+        let details = Details::Given { errno: raw.errno, fields: raw.fields };
         Self { signal, code: raw.code, details }
     }
 }

@@ -1,20 +1,29 @@
 //! What is pending for whom, and what comes next. Pure: who is told, stopped or ended is the caller's business.
 
-use super::{DefaultAction, Details, Disposition, Signal, SignalAction, SignalInfo, SignalSet};
+use super::{DefaultAction, Details, Disposition, SI_USER, Signal, SignalAction, SignalInfo, SignalSet};
+use crate::budget::Charge;
 use crate::errno::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 
-/// How many real-time signals may wait in one queue (`RLIMIT_SIGPENDING` of a small system).
-const MAX_QUEUED: usize = 1024;
+/// What a signal that waits takes of the server's memory, about, in bytes.
+const WAITING_BYTES: u64 = 96;
 
-/// Signals that wait.
-#[derive(Clone, Debug, Default)]
+/// Signals that wait. Those of a process and of its threads are counted together (`RLIMIT_SIGPENDING`).
+#[derive(Debug, Default)]
 pub struct Pending {
     set: SignalSet,
     queue: VecDeque<SignalInfo>,
+    count: Rc<Cell<u64>>,
+    charge: Charge,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.count.set(self.count.get().saturating_sub(self.queue.len() as u64));
+    }
 }
 
 impl Pending {
@@ -23,20 +32,47 @@ impl Pending {
         self.set
     }
 
-    /// Adds one. A standard signal that is pending already is not added again. `EAGAIN` if the queue is full.
-    pub fn add(&mut self, info: SignalInfo) -> Result<()> {
+    /// An empty queue that is counted together with this one.
+    pub fn beside(&self) -> Self {
+        let (set, queue, charge) = Default::default();
+        Self { set, queue, count: self.count.clone(), charge }
+    }
+
+    /// Adds one. A standard signal that is pending already is not added again. `EAGAIN` if a real-time signal with a message would
+    /// be one more than `limit` or than there is memory for; one without (`kill`) is then pending once.
+    pub fn add(&mut self, info: SignalInfo, limit: u64) -> Result<()> {
+        let is_pending = self.set.contains(info.signal);
         // A timer has one signal on its way at most, which is never taken for another's.
         let is_timer = matches!(info.details, Details::Timer { .. });
-        if self.set.contains(info.signal) && !info.signal.is_queued() && !is_timer {
+        if is_pending && !info.signal.is_queued() && !is_timer {
             return Ok(());
         }
-        if self.queue.len() >= MAX_QUEUED && info.signal.is_queued() {
-            return Err(Errno::EAGAIN);
+        let bytes = (self.queue.len() as u64 + 1) * WAITING_BYTES;
+        let has_room = self.count.get() < limit && self.charge.resize(bytes).is_ok();
+        if !has_room && info.signal.is_queued() && !is_timer {
+            if info.code != SI_USER {
+                return Err(Errno::EAGAIN);
+            }
+            if is_pending {
+                return Ok(());
+            }
         }
         self.queue.try_reserve(1).map_err(|_| Errno::EAGAIN)?;
         self.queue.push_back(info);
+        self.count.set(self.count.get() + 1);
         self.set = self.set.with(info.signal);
         Ok(())
+    }
+
+    /// The next one that is in a set: faults first, then the lowest number.
+    fn next(&self, wanted: SignalSet) -> Option<Signal> {
+        let ready = self.set.intersection(wanted);
+        ready.intersection(SignalSet::SYNCHRONOUS).first().or_else(|| ready.first())
+    }
+
+    /// Takes the next one that is in a set.
+    pub fn take_next(&mut self, wanted: SignalSet) -> Option<SignalInfo> {
+        self.next(wanted).and_then(|signal| self.take(signal))
     }
 
     /// Takes the oldest instance of a signal.
@@ -46,13 +82,23 @@ impl Pending {
         if !self.queue.iter().any(|info| info.signal == signal) {
             self.set = self.set.without(SignalSet::of(signal));
         }
+        self.settle(1);
         info
     }
 
     /// Forgets all of these.
     pub fn discard(&mut self, signals: SignalSet) {
+        let before = self.queue.len();
         self.queue.retain(|info| !signals.contains(info.signal));
         self.set = self.set.without(signals);
+        self.settle(before - self.queue.len());
+    }
+
+    /// So many have left the queue.
+    fn settle(&mut self, gone: usize) {
+        self.count.set(self.count.get().saturating_sub(gone as u64));
+        // Giving back can't fail.
+        let _ = self.charge.resize((self.queue.len() as u64 * WAITING_BYTES).min(self.charge.bytes()));
     }
 }
 
@@ -139,6 +185,11 @@ impl ProcessSignals {
         Self { actions: self.actions.clone(), pending: Pending::default() }
     }
 
+    /// Whether both have the same actions.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.actions, &other.actions)
+    }
+
     /// Whether another process has the same actions.
     pub fn is_shared(&self) -> bool {
         Rc::strong_count(&self.actions) > 1
@@ -151,7 +202,7 @@ impl ProcessSignals {
 }
 
 /// The signals of a thread.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ThreadSignals {
     /// Blocked.
     pub mask: SignalSet,
@@ -217,6 +268,11 @@ impl ThreadSignals {
         Self { mask: self.mask, alt_stack: self.alt_stack, ..Self::default() }
     }
 
+    /// What goes on with another thread of the process after `execve`: mask and pending signals.
+    pub fn hand_over(&mut self) -> Self {
+        Self { mask: self.mask, pending: core::mem::take(&mut self.pending), ..Self::default() }
+    }
+
     /// Sets the mask, without what can't be blocked; returns what it was.
     pub fn set_mask(&mut self, mask: SignalSet) -> SignalSet {
         core::mem::replace(&mut self.mask, mask.without(SignalSet::UNBLOCKABLE))
@@ -241,21 +297,19 @@ impl ThreadSignals {
         false
     }
 
-    /// Takes one of `wanted` that is pending, lowest first (`sigtimedwait`).
+    /// Takes one of `wanted` that is pending: the thread's own first, then the process's (`sigtimedwait`).
     pub fn take_any(&mut self, process: &mut ProcessSignals, wanted: SignalSet) -> Option<SignalInfo> {
-        let signal = self.pending.set().union(process.pending.set()).intersection(wanted).first()?;
-        self.pending.take(signal).or_else(|| process.pending.take(signal))
+        self.pending.take_next(wanted).or_else(|| process.pending.take_next(wanted))
     }
 
-    /// Takes signals until one has an effect, and says which. Faults of the thread itself come first, then by number.
+    /// Takes signals until one has an effect, and says which. Those of the thread itself come first, and of them faults.
     ///
     /// A handler with `SA_RESETHAND` is reset here.
     pub fn next_delivery(&mut self, process: &mut ProcessSignals) -> Option<Delivery> {
         loop {
-            let ready = self.deliverable(process);
-            let own_faults = ready.intersection(SignalSet::SYNCHRONOUS).intersection(self.pending.set());
-            let signal = own_faults.first().or_else(|| ready.first())?;
-            let info = self.pending.take(signal).or_else(|| process.pending.take(signal))?;
+            let unblocked = SignalSet(!self.mask.0);
+            let info = self.take_any(process, unblocked)?;
+            let signal = info.signal;
             let action = process.action(signal);
             match action.disposition() {
                 Disposition::Ignore => {}
@@ -291,6 +345,8 @@ impl ThreadSignals {
 mod tests {
     use super::*;
 
+    const LIMIT: u64 = 8;
+
     fn info(signal: Signal) -> SignalInfo {
         SignalInfo::from_kernel(signal)
     }
@@ -304,8 +360,8 @@ mod tests {
         let real_time = Signal::from_number(40).unwrap();
         let mut pending = Pending::default();
         for _ in 0..3 {
-            pending.add(info(Signal::HUP)).unwrap();
-            pending.add(info(real_time)).unwrap();
+            pending.add(info(Signal::HUP), LIMIT).unwrap();
+            pending.add(info(real_time), LIMIT).unwrap();
         }
         assert!(pending.take(Signal::HUP).is_some());
         assert!(pending.take(Signal::HUP).is_none());
@@ -320,20 +376,27 @@ mod tests {
     fn the_queue_of_real_time_signals_is_bounded() {
         let real_time = Signal::from_number(64).unwrap();
         let mut pending = Pending::default();
-        let results = (0..MAX_QUEUED + 1).map(|_| pending.add(info(real_time)));
-        assert_eq!(results.last(), Some(Err(Errno::EAGAIN)));
-        assert_eq!(pending.add(info(Signal::KILL)), Ok(()), "a standard signal always fits");
+        let mut other = pending.beside();
+        let results = (0..LIMIT).map(|_| pending.add(info(real_time), LIMIT));
+        assert_eq!(results.last(), Some(Ok(())));
+        assert_eq!(other.add(info(real_time), LIMIT), Err(Errno::EAGAIN));
+        let plain = SignalInfo::from_process(real_time, SI_USER, 1, 0);
+        assert_eq!([other.add(plain, LIMIT), other.add(plain, LIMIT)], [Ok(()), Ok(())], "`kill` is never refused");
+        assert!(other.take(real_time).is_some() && other.take(real_time).is_none());
+        assert!(pending.take(real_time).is_some());
+        assert_eq!(other.add(info(real_time), LIMIT), Ok(()));
+        assert_eq!(pending.add(info(Signal::KILL), LIMIT), Ok(()), "a standard signal always fits");
     }
 
     #[test]
     fn blocked_signals_wait_and_kill_and_stop_cannot_be_blocked() {
         let (mut thread, mut process) = (ThreadSignals::default(), ProcessSignals::default());
         thread.set_mask(SignalSet(u64::MAX));
-        process.pending.add(info(Signal::TERM)).unwrap();
+        process.pending.add(info(Signal::TERM), LIMIT).unwrap();
         assert_eq!(thread.next_delivery(&mut process), None);
-        process.pending.add(info(Signal::KILL)).unwrap();
+        process.pending.add(info(Signal::KILL), LIMIT).unwrap();
         assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Terminate(..))));
-        process.pending.add(info(Signal::STOP)).unwrap();
+        process.pending.add(info(Signal::STOP), LIMIT).unwrap();
         assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Stop(_))));
     }
 
@@ -343,8 +406,8 @@ mod tests {
         for signal in [Signal::HUP, Signal::SEGV] {
             process.set_action(signal, handler(0)).unwrap();
         }
-        process.pending.add(info(Signal::HUP)).unwrap();
-        thread.pending.add(info(Signal::SEGV)).unwrap();
+        process.pending.add(info(Signal::HUP), LIMIT).unwrap();
+        thread.pending.add(info(Signal::SEGV), LIMIT).unwrap();
         assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Handle(i, _)) if i.signal == Signal::SEGV));
         assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Handle(i, _)) if i.signal == Signal::HUP));
     }
@@ -366,7 +429,7 @@ mod tests {
     fn a_one_shot_handler_is_gone_after_its_delivery() {
         let (mut thread, mut process) = (ThreadSignals::default(), ProcessSignals::default());
         process.set_action(Signal::TERM, handler(linux::SA_RESETHAND)).unwrap();
-        process.pending.add(info(Signal::TERM)).unwrap();
+        process.pending.add(info(Signal::TERM), LIMIT).unwrap();
         assert!(matches!(thread.next_delivery(&mut process), Some(Delivery::Handle(..))));
         assert_eq!(process.action(Signal::TERM).disposition(), Disposition::Default);
     }
@@ -384,7 +447,7 @@ mod tests {
     #[test]
     fn ignoring_a_signal_takes_it_back() {
         let mut process = ProcessSignals::default();
-        process.pending.add(info(Signal::INT)).unwrap();
+        process.pending.add(info(Signal::INT), LIMIT).unwrap();
         process.set_action(Signal::INT, SignalAction { handler: 1, ..SignalAction::default() }).unwrap();
         assert!(process.pending.set().is_empty());
         assert_eq!(process.set_action(Signal::KILL, handler(0)), Err(Errno::EINVAL));

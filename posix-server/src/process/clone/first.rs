@@ -59,6 +59,7 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
         ended_usage: Cell::new(Usage::default()),
         children_usage: Cell::new(Usage::default()),
         phase: Cell::new(Phase::Running),
+        is_immune: Cell::new(false),
         child_news: WaitQueue::new(),
         resumed: WaitQueue::new(),
         released: WaitQueue::new(),
@@ -75,7 +76,9 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
         threads: RefCell::new(Vec::new()),
     });
     exec::adopt(&process, &prepared);
-    let thread = new_thread(&process, pid, machine, prepared.block, ThreadSignals::default());
+    let pending = process.signals.borrow().pending.beside();
+    let signals = ThreadSignals { pending, ..ThreadSignals::default() };
+    let thread = new_thread(&process, pid, machine, prepared.block, signals);
     thread.initial_block(&Context::default(), &process.local_answers(pid))?;
     thread.machine.write_vector_state(&exec::first_vector_state())?;
     launch(&thread, &exec::first_registers(&prepared), events)?;

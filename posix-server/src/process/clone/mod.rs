@@ -125,7 +125,9 @@ fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Resul
         if error == Errno::ENOMEM { Errno::ENOMEM } else { Errno::EAGAIN }
     })?;
     let pid = process.pid;
-    let thread = new_thread(&process, pid, machine, home.block, parent.signals.borrow().for_child());
+    let pending = process.signals.borrow().pending.beside();
+    let signals = ThreadSignals { pending, ..parent.signals.borrow().for_child() };
+    let thread = new_thread(&process, pid, machine, home.block, signals);
     thread.schedule.set(parent.schedule.get());
     thread.set_schedule(parent.schedule.get().for_child());
     let started = give_file(parent, &process, request).and_then(|pidfd| {
@@ -207,7 +209,8 @@ fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) 
         vm.free_block(block);
         Errno::EAGAIN
     })?;
-    let signals = ThreadSignals { mask: parent.mask(), ..ThreadSignals::default() };
+    let pending = process.signals.borrow().pending.beside();
+    let signals = ThreadSignals { mask: parent.mask(), pending, ..ThreadSignals::default() };
     let thread = new_thread(process, tid, machine, block, signals);
     thread.set_schedule(parent.schedule.get().for_child());
     if let Err(error) = start(parent, &thread, request, context, events) {
@@ -269,6 +272,7 @@ fn child_process(
         ended_usage: Cell::new(Usage::default()),
         children_usage: Cell::new(Usage::default()),
         phase: Cell::new(Phase::Running),
+        is_immune: Cell::new(false),
         child_news: WaitQueue::new(),
         resumed: WaitQueue::new(),
         released: WaitQueue::new(),
@@ -377,7 +381,7 @@ pub(crate) fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadE
 pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: u64) -> Result<(Rc<Thread>, ThreadEvents)> {
     let process = &old.process;
     let (machine, events) = UserThread::create(&process.server.executor, &process.account, vm.space(), &process.table)?;
-    let signals = old.signals.borrow().clone();
+    let signals = old.signals.borrow_mut().hand_over();
     let thread = new_thread(process, process.pid, machine, block, signals);
     thread.set_schedule(old.schedule.get());
     Ok((thread, events))

@@ -407,7 +407,9 @@ fn wait_for_lock(thread: &Rc<Thread>, request: &Request) -> Outcome {
     let guards = (Leave { thread: thread.clone(), waiter }, LeaveLock { thread: thread.clone(), candidate });
     let (thread, deadline_ns) = (thread.clone(), request.deadline_ns);
     Outcome::block(async move {
-        let candidate = &guards.1.candidate;
+        // Both, or the one that is not named would be dropped before the wait.
+        let (_place, line) = guards;
+        let candidate = &line.candidate;
         let result = wait_in_line(&thread, candidate, deadline_ns, Errno::RESTART_ALWAYS).await;
         match result {
             // In line for the lock, there is no way back to where it waited before.

@@ -257,3 +257,101 @@ pub fn copy_tree(mount: &Rc<Mount>, root: &Rc<Dentry>, unbindable: Unbindable) -
     }
     Ok(pairs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::propagation::Change;
+    use super::super::tmpfs;
+    use super::*;
+
+    struct Tree {
+        namespace: Rc<Namespace>,
+    }
+
+    impl Tree {
+        /// A name space whose root has these directories.
+        fn new(names: &[&str]) -> Self {
+            let (filesystem, root) = tmpfs::new(0o755);
+            let namespace = Namespace::new(&filesystem, root);
+            let tree = Self { namespace };
+            names.iter().for_each(|name| tree.make(&tree.namespace.root(), name));
+            tree
+        }
+
+        fn make(&self, at: &Location, name: &str) {
+            let inode = super::super::Inode::new(at.inode().filesystem(), 0o755, 0, 0, tmpfs::directory()).unwrap();
+            let names = at.inode().directory().unwrap().names().unwrap();
+            names.insert(Dentry::stored(&at.dentry, name.as_bytes(), inode).unwrap());
+        }
+
+        fn at(&self, place: &Location, name: &str) -> Location {
+            place.with(place.inode().directory().unwrap().lookup(&place.dentry, name.as_bytes()).unwrap()).covered()
+        }
+
+        fn mount(&self, at: Location) -> Rc<Mount> {
+            let (filesystem, root) = tmpfs::new(0o755);
+            self.namespace.mount(&filesystem, root, at).unwrap().mount
+        }
+
+        fn bind(&self, mount: &Rc<Mount>, at: Location) -> Rc<Mount> {
+            let copy = mount.copy(mount.root().clone()).unwrap();
+            self.namespace.graft(&copy, at).unwrap();
+            copy
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_peer_is_mounted_in_all_and_goes_from_all() {
+        let tree = Tree::new(&["a", "b", "c"]);
+        let root = tree.namespace.root();
+        let first = tree.mount(tree.at(&root, "a"));
+        tree.make(&first.place(), "in");
+        propagation::change(&tree.namespace, &first, Change::Shared);
+        let peer = tree.bind(&first, tree.at(&root, "b"));
+        let slave = tree.bind(&first, tree.at(&root, "c"));
+        propagation::change(&tree.namespace, &slave, Change::Slave);
+        let inner = tree.mount(tree.at(&first.place(), "in"));
+        assert_eq!(tree.namespace.mounts().len(), 7);
+        for other in [&peer, &slave] {
+            let seen = tree.at(&other.place(), "in");
+            assert!(Rc::ptr_eq(seen.mount.filesystem(), inner.filesystem()) && !Rc::ptr_eq(&seen.mount, &inner));
+        }
+        tree.namespace.remove(&inner);
+        assert_eq!(tree.namespace.mounts().len(), 4);
+        let alone = tree.mount(tree.at(&slave.place(), "in"));
+        assert_eq!(tree.namespace.mounts().len(), 5);
+        assert!(!tree.at(&first.place(), "in").is_mount_root());
+        drop(alone);
+    }
+
+    #[test]
+    fn a_copy_of_a_name_space_goes_its_own_way_and_leaves_nothing() {
+        let tree = Tree::new(&["a"]);
+        let root = tree.namespace.root();
+        let mount = tree.mount(tree.at(&root, "a"));
+        let (copy, pairs) = tree.namespace.try_clone().unwrap();
+        assert_eq!(pairs.len(), 2);
+        let counterpart = pairs.iter().find(|(original, _)| Rc::ptr_eq(original, &mount)).unwrap().1.clone();
+        copy.remove(&counterpart);
+        assert_eq!((tree.namespace.mounts().len(), copy.mounts().len()), (2, 1));
+        let covered = mount.at().unwrap().dentry;
+        drop((pairs, counterpart, copy));
+        tree.namespace.remove(&mount);
+        assert!(!covered.is_mount_point());
+        assert_eq!(Rc::strong_count(&mount), 1);
+    }
+
+    #[test]
+    fn a_thousand_mounts_in_each_other_are_dropped_without_recursion() {
+        let tree = Tree::new(&["a"]);
+        let mut at = tree.at(&tree.namespace.root(), "a");
+        for _ in 0..1000 {
+            let mount = tree.mount(at);
+            tree.make(&mount.place(), "a");
+            at = tree.at(&mount.place(), "a");
+        }
+        assert_eq!(tree.namespace.mounts().len(), 1001);
+        drop(at);
+        drop(tree);
+    }
+}

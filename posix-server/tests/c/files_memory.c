@@ -74,6 +74,9 @@ TEST(blocks_count_what_is_stored) {
     show_blocks("beyond the end", fd);
     SET_UP(ftruncate(fd, 0) == 0);
     show_blocks("cut", fd);
+    CALL(fallocate(fd, 0, 0, 3L << 20));
+    show_blocks("three MiB", fd);
+    SET_UP(ftruncate(fd, 0) == 0);
 }
 
 TEST(fallocate_checks_its_arguments) {

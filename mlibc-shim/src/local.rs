@@ -1,9 +1,10 @@
-//! What the shim answers itself: ids, clocks, and yielding.
+//! What the shim answers itself: ids, clocks, yielding, and what needs only files or words that the process can see.
 
+use crate::{files, futex};
 use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
 use linux_raw_sys::general as linux;
-use posix_protocol::shim::{LocalAnswers, ThreadBlock};
+use posix_protocol::shim::{Context, LocalAnswers, ThreadBlock};
 use quire_abi::Call;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -29,6 +30,11 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> b
         linux::__NR_clock_gettime => clock_gettime(&block.local, block.context.rdi as u32, block.context.rsi),
         linux::__NR_gettimeofday => gettimeofday(&block.local, block.context.rdi, block.context.rsi),
         linux::__NR_time => time(&block.local, block.context.rdi),
+        linux::__NR_read => files::read(&block.local, arguments(&block.context)),
+        linux::__NR_pread64 => files::pread(&block.local, arguments(&block.context)),
+        linux::__NR_write => files::write(&block.local, arguments(&block.context)),
+        linux::__NR_lseek => files::seek(&block.local, arguments(&block.context)),
+        linux::__NR_futex => futex::futex(&block.local, arguments(&block.context)),
         _ => None,
     };
     match answer {
@@ -38,6 +44,11 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> b
         }
         None => false,
     }
+}
+
+/// The first four arguments of the call.
+fn arguments(context: &Context) -> [u64; 4] {
+    [context.rdi, context.rsi, context.rdx, context.r10]
 }
 
 /// Lets others run: a native call, because it comes from the shim.

@@ -11,6 +11,10 @@
 #[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
+mod files;
+#[cfg(target_os = "none")]
+mod futex;
+#[cfg(target_os = "none")]
 mod local;
 
 #[cfg(not(target_os = "none"))]

@@ -27,6 +27,7 @@ pub mod net;
 pub mod pipe;
 pub mod platform;
 pub mod process;
+pub mod shared;
 pub mod signal;
 pub mod trace;
 pub mod tty;

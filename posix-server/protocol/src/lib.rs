@@ -2,5 +2,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod host_link;
 pub mod shim;

@@ -99,6 +99,10 @@ pub struct LocalAnswers {
     pub tsc_shift: u64,
     /// Unix time of the machine's start in ns.
     pub boot_unix_ns: u64,
+    /// Where the process's [`FileTable`](crate::files::FileTable) is; 0 if it has none.
+    pub files: u64,
+    /// The end of the addresses that a program can name.
+    pub user_end: u64,
 }
 
 /// The resolution of the coarse clocks in ns: what Linux with 250 ticks a second says.

@@ -11,6 +11,7 @@ use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
 use crate::file::{Destination, OpenFile, Positioning, Source};
 use crate::fs::notify;
 use crate::process::Thread;
+use crate::shared;
 use crate::signal::{Signal, SignalInfo, deliver};
 use crate::user::{UserBuffer, UserPtr};
 use alloc::boxed::Box;
@@ -293,17 +294,31 @@ pub(super) fn run(
 
 fn read(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked(thread, args[0], Direction::Read);
-    begin(thread, file, Place::Current, Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]))
+    let outcome =
+        begin(thread, file, Place::Current, Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]));
+    noted(thread, args[0], outcome)
+}
+
+/// Has the process serve the file itself if it is used like this often.
+fn noted(thread: &Rc<Thread>, fd: u64, outcome: Outcome) -> Outcome {
+    if let Outcome::Return(Ok(1..)) = &outcome {
+        shared::note_use(thread, fd);
+    }
+    outcome
 }
 
 fn write(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked(thread, args[0], Direction::Write);
-    begin(thread, file, Place::Current, Direction::Write, || UserBuffer::new(&thread.space(), args[1], args[2]))
+    let outcome =
+        begin(thread, file, Place::Current, Direction::Write, || UserBuffer::new(&thread.space(), args[1], args[2]));
+    noted(thread, args[0], outcome)
 }
 
 fn pread(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked_at(thread, args[0], args[3], Direction::Read);
-    begin(thread, file, Place::At(args[3]), Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]))
+    let outcome =
+        begin(thread, file, Place::At(args[3]), Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]));
+    noted(thread, args[0], outcome)
 }
 
 fn pwrite(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {

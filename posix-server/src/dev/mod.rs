@@ -5,6 +5,7 @@ use crate::file::{Destination, FileOps, Positioning, Source};
 use crate::fs::open::Opener;
 use crate::fs::{DeviceNumber, Location, devpts};
 use crate::platform;
+use crate::shared::Sharing;
 use crate::tty::pty::SLAVE_MAJOR;
 use crate::tty::{Terminal, TerminalFile};
 use alloc::rc::Rc;
@@ -105,6 +106,10 @@ impl FileOps for Null {
     fn positioning(&self) -> Positioning {
         Positioning::Ignored
     }
+
+    fn shared_device(&self) -> Option<Sharing> {
+        Some(Sharing::Null)
+    }
 }
 
 /// The chunk in which zeroes and random bytes are handed out, in bytes.
@@ -141,6 +146,10 @@ impl FileOps for Zero {
 
     fn positioning(&self) -> Positioning {
         Positioning::Ignored
+    }
+
+    fn shared_device(&self) -> Option<Sharing> {
+        Some(Sharing::Zero)
     }
 }
 

@@ -3,6 +3,9 @@
 use super::OpenFile;
 use super::table::{OnExec, Slots};
 use crate::errno::Errno;
+use crate::process::Pid;
+use crate::shared::Sharing;
+use crate::vm::Vm;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -73,6 +76,23 @@ impl FdTable {
         limit: u64,
     ) -> Result<Option<Rc<OpenFile>>, Errno> {
         self.0.borrow_mut().replace(fd, file, on_exec, limit)
+    }
+
+    /// Where a space has the table of the files that the process serves itself; 0 if it has none.
+    pub fn shared_table(&self, vm: &Rc<Vm>) -> u64 {
+        self.0.borrow().shared_table(vm)
+    }
+
+    /// Lets a process serve a file itself.
+    pub fn let_serve(
+        &mut self,
+        fd: i32,
+        file: &Rc<OpenFile>,
+        kind: Sharing,
+        vm: &Rc<Vm>,
+        owner: Pid,
+    ) -> Result<(), Errno> {
+        self.0.borrow_mut().let_serve(fd, file, kind, vm, owner)
     }
 
     /// Frees a descriptor and returns its file, or `EBADF`.

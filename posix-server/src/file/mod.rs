@@ -24,6 +24,7 @@ use crate::event::epoll::Watchers;
 use crate::fs::locks::Owner;
 use crate::fs::{Inode, Location, Mount};
 use crate::process::{Pid, Thread};
+use crate::shared::{Habit, SharedPosition, Sharing};
 use crate::tty::Terminal;
 use crate::wait::{Attachment, WaitQueue};
 use alloc::rc::Rc;
@@ -256,6 +257,11 @@ pub trait FileOps {
         None
     }
 
+    /// The device that it is, if it is one that a process can serve itself.
+    fn shared_device(&self) -> Option<Sharing> {
+        None
+    }
+
     /// The message queue that it is, if it is one.
     fn message_queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {
         None
@@ -294,6 +300,9 @@ pub struct OpenFile {
     location: Option<Location>,
     access: AccessMode,
     position: Cell<u64>,
+    /// Where the position is instead, while a process moves it itself.
+    shared_position: RefCell<Option<SharedPosition>>,
+    habit: Habit,
     status: Cell<StatusFlags>,
     /// Of the flags it was opened with, those that `F_GETFL` shows besides access mode and status.
     shown_flags: u32,
@@ -350,6 +359,8 @@ impl OpenFile {
             location,
             access,
             position: Cell::new(0),
+            shared_position: RefCell::new(None),
+            habit: Habit::default(),
             status: Cell::new(status),
             shown_flags,
             owner: AsyncTarget::default(),
@@ -487,17 +498,38 @@ impl OpenFile {
 
     /// The position.
     pub fn position(&self) -> u64 {
+        self.take_position();
         self.position.get()
+    }
+
+    /// Takes the position back from the process that moves it itself, if one does.
+    pub(crate) fn take_position(&self) {
+        let shared = self.shared_position.take();
+        if let Some(shared) = shared {
+            self.position.set(shared.take());
+            self.habit.note_taken();
+        }
+    }
+
+    /// Lets a process move the position itself, which it has been given just now.
+    pub(crate) fn share_position(&self, shared: SharedPosition) {
+        self.shared_position.replace(Some(shared));
+    }
+
+    /// How often it is used through the server.
+    pub(crate) fn habit(&self) -> &Habit {
+        &self.habit
     }
 
     /// Sets it.
     pub fn set_position(&self, position: u64) {
+        self.take_position();
         self.position.set(position);
     }
 
     /// Reads at the position, and advances it. Takes what there is if the file is not to wait.
     pub fn read(&self, to: &mut dyn Destination) -> Result<usize, Errno> {
-        let position = self.position.get();
+        let position = self.position();
         let count =
             if self.is_nonblocking() { self.ops.read_now(position, to)? } else { self.ops.read(position, to)? };
         self.advance(position, count);
@@ -506,7 +538,7 @@ impl OpenFile {
 
     /// Writes at the position, or at the end if it is opened so, and advances the position.
     pub fn write(&self, from: &mut dyn Source) -> Result<usize, Errno> {
-        let position = self.write_position(self.position.get());
+        let position = self.write_position(self.position());
         let count = self.ops.write(position, from)?;
         self.advance(position, count);
         Ok(count)

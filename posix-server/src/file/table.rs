@@ -9,6 +9,9 @@
 use super::OpenFile;
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::Errno;
+use crate::process::Pid;
+use crate::shared::{SharedFiles, Sharing};
+use crate::vm::{FILE_TABLE, Vm};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
@@ -39,6 +42,8 @@ pub struct Slots {
     used: Vec<u64>,
     /// No word before this one has a clear bit.
     first_word_with_room: usize,
+    /// Those that the process serves itself.
+    shared: Option<Rc<SharedFiles>>,
     /// Pays for the slots.
     charge: Charge,
 }
@@ -59,7 +64,7 @@ impl Slots {
     /// An empty table.
     pub const fn new() -> Self {
         let charge = Charge::none(Budget::Open);
-        Self { slots: Vec::new(), used: Vec::new(), first_word_with_room: 0, charge }
+        Self { slots: Vec::new(), used: Vec::new(), first_word_with_room: 0, shared: None, charge }
     }
 
     /// A copy that names the same open files, for `fork`. Fails with `ENOMEM`.
@@ -131,18 +136,50 @@ impl Slots {
         while self.used.get(self.first_word_with_room) == Some(&u64::MAX) {
             self.first_word_with_room += 1;
         }
+        if let Some(shared) = &self.shared {
+            shared.forget(index);
+        }
         let place = self.slots.get_mut(index)?;
         place.replace(slot).map(|old| old.file)
     }
 
     fn clear(&mut self, index: usize) -> Option<Rc<OpenFile>> {
         let slot = self.slots.get_mut(index)?.take()?;
+        if let Some(shared) = &self.shared {
+            shared.forget(index);
+        }
         let word = index / WORD_BITS;
         if let Some(bits) = self.used.get_mut(word) {
             *bits &= !(1 << (index % WORD_BITS));
         }
         self.first_word_with_room = self.first_word_with_room.min(word);
         Some(slot.file)
+    }
+
+    /// Where a space has the table of the files that the process serves itself; 0 if it has none.
+    pub fn shared_table(&self, vm: &Rc<Vm>) -> u64 {
+        self.shared.as_ref().filter(|shared| shared.is_of(vm)).map_or(0, |_| FILE_TABLE)
+    }
+
+    /// Lets a process serve a file itself that one of its descriptors names. `EBUSY` if another space has the table of files
+    /// already; the errors of [`SharedFiles`].
+    pub fn let_serve(
+        &mut self,
+        fd: i32,
+        file: &Rc<OpenFile>,
+        kind: Sharing,
+        vm: &Rc<Vm>,
+        owner: Pid,
+    ) -> Result<(), Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let shared = match &self.shared {
+            Some(shared) if shared.is_of(vm) => shared.clone(),
+            // What this table loses, the other space would go on using.
+            Some(shared) if shared.has_space() => return Err(Errno::EBUSY),
+            Some(_) | None => SharedFiles::new(vm, owner)?,
+        };
+        self.shared = Some(shared.clone());
+        shared.share(index, file, kind)
     }
 
     /// Whether a new descriptor can be had: `EMFILE` if all below `limit` are used.

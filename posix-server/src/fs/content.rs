@@ -9,6 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::file::io::moved_or_fault;
 use crate::file::{Destination, Source};
 use crate::platform::{Account, Memory, PAGE_SIZE};
+use crate::shared::Readers;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use bitflags::bitflags;
@@ -81,6 +82,7 @@ pub struct Content {
     given_bytes: Cell<u64>,
     /// Above zero: open for writing so many times. Below: being run so many times, and then not to be written.
     writers: Cell<i64>,
+    readers: Readers,
 }
 
 impl Content {
@@ -103,12 +105,26 @@ impl Content {
             writable_mappings: Rc::default(),
             given_bytes: Cell::new(size),
             writers: Cell::new(0),
+            readers: Readers::default(),
         }
     }
 
     /// Has an account pay for the memory, once there is one.
     pub fn set_payer(&self, payer: Account) {
         self.payer.replace(Some(payer));
+    }
+
+    /// The processes that read it themselves.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Whether each of its pages has its frame.
+    pub fn has_no_holes(&self) -> bool {
+        match &*self.state.borrow() {
+            State::Empty | State::Deferred(_) => false,
+            State::Present(memory) => memory.resident_pages() >= memory.len_bytes() / PAGE_SIZE,
+        }
     }
 
     /// The size in bytes.

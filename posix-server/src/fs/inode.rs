@@ -409,16 +409,26 @@ impl Inode {
 
     /// Sets them.
     pub fn set_times(&self, times: Times) {
+        self.revoke_readers();
         self.times.set(times);
+    }
+
+    /// Has the next read of everybody seen by the server: something about the file is about to be different.
+    fn revoke_readers(&self) {
+        if let Some(content) = self.content() {
+            content.readers().revoke();
+        }
     }
 
     /// Notes that attributes changed.
     pub fn touch_changed(&self) {
+        self.revoke_readers();
         self.times.set(Times { changed: now(), ..self.times.get() });
     }
 
     /// Notes that the content changed.
     pub fn touch_modified(&self) {
+        self.revoke_readers();
         let now = now();
         self.times.set(Times { modified: now, changed: now, ..self.times.get() });
     }

@@ -12,6 +12,7 @@ pub use remap::RemapTarget;
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
 use crate::platform::{Account, Backing, Change, Inherit, PAGE_SIZE, Protection, Sharing, Space};
+use crate::process::Pid;
 use crate::user::USER_END;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -23,6 +24,10 @@ pub const USER_START: u64 = 0x1_0000;
 pub const SHIM_BASE: u64 = 0x7fff_f000_0000;
 /// Where the blocks of the threads are, one page each: so near that the first ones share a page table with the shim.
 const BLOCKS_BASE: u64 = SHIM_BASE + 0x10_0000;
+/// Where the table of the files is that a process serves itself, which clones do not inherit: in a page table of its own.
+pub(crate) const FILE_TABLE: u64 = 0x7fff_f1e0_0000;
+/// Where those files are mapped.
+pub(crate) const FILE_WINDOWS: u64 = 0x7fff_f200_0000;
 /// How many threads can share a space.
 const MAX_BLOCKS: usize = 4096;
 /// How many areas a space can have (`vm.max_map_count`).
@@ -76,6 +81,8 @@ pub struct Vm {
     layout: Layout,
     heap_end: Cell<u64>,
     blocks: RefCell<Vec<bool>>,
+    /// Which of the processes that share the space has the table of files in it; 0 if none.
+    shared_zone: Cell<Pid>,
     running: RefCell<Option<Rc<Running>>>,
 }
 
@@ -89,6 +96,7 @@ impl Vm {
             layout,
             heap_end: Cell::new(layout.heap_start),
             blocks: RefCell::new(Vec::new()),
+            shared_zone: Cell::new(0),
             running: RefCell::new(running),
         }
     }
@@ -131,6 +139,7 @@ impl Vm {
             layout: self.layout,
             heap_end: self.heap_end.clone(),
             blocks: RefCell::new(blocks),
+            shared_zone: Cell::new(0),
             running: RefCell::new(self.running.borrow().clone()),
         })
     }
@@ -257,6 +266,14 @@ impl Vm {
         }
         let covered: u64 = parts.iter().map(Area::length).sum();
         if covered == end - address { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Lets a process have the table of files in the space. False: another one has it.
+    pub(crate) fn take_shared_zone(&self, owner: Pid) -> bool {
+        if self.shared_zone.get() == 0 {
+            self.shared_zone.set(owner);
+        }
+        self.shared_zone.get() == owner
     }
 
     /// The budget that pays for the space.

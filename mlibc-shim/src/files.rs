@@ -1,0 +1,189 @@
+//! Reads, and seeks, that need no server: those of files whose bytes and position the server has shared
+//! (`posix_protocol::files`, ADR 11). What is not plain is not done here: `None`, and the server does all of it.
+
+use core::arch::asm;
+use core::sync::atomic::{Ordering, compiler_fence};
+use posix_protocol::files::{
+    DESCRIPTORS, FILES, FileTable, MAX_COUNT, POSITIONS_OFFSET, Position, READABLE, SharedFile, WRITABLE, kind,
+    readable, sought,
+};
+use posix_protocol::shim::LocalAnswers;
+
+/// How often a read is tried anew because another thread has moved the position.
+const ATTEMPTS: u32 = 8;
+
+/// A file that a descriptor names, as it was when it was looked up.
+struct Found {
+    file: SharedFile,
+    place: *const SharedFile,
+    position: *mut Position,
+}
+
+fn find(local: &LocalAnswers, fd: u64) -> Option<Found> {
+    if local.files == 0 {
+        return None;
+    }
+    let fd = fd as u32 as usize;
+    let table = local.files as *const FileTable;
+    // SAFETY: the server maps the table at this address, and writes it in the block after that; it stays as long as the space. Only
+    // the server writes it, at any time: therefore volatile. A program that has put another address into its block harms itself.
+    let descriptors = unsafe { &raw const (*table).descriptors };
+    if fd >= DESCRIPTORS {
+        return None;
+    }
+    // SAFETY: as above; the index is below the length.
+    let index = usize::from(unsafe { descriptors.cast::<u8>().add(fd).read_volatile() }).checked_sub(1)?;
+    // SAFETY: as above.
+    let files = unsafe { &raw const (*table).files };
+    if index >= FILES {
+        return None;
+    }
+    // SAFETY: as above; the index is below the length.
+    let place = unsafe { files.cast::<SharedFile>().add(index) };
+    // SAFETY: as above. A copy that mixes two uses of the place is found out by its state, which the server changes first and last.
+    let file = unsafe { place.read_volatile() };
+    let position = (local.files + POSITIONS_OFFSET) as *mut Position;
+    (file.state != 0).then(|| Found { file, place, position: position.wrapping_add(index) })
+}
+
+impl Found {
+    /// Whether the server has kept the file shared up to now, so that what was read from it was the file's.
+    fn is_current(&self) -> bool {
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: as in `find`. The processor keeps loads in order.
+        let state = unsafe { (&raw const (*self.place).state).read_volatile() };
+        state == self.file.state
+    }
+
+    /// The position, if it is here.
+    fn position(&self) -> Option<u64> {
+        // SAFETY: the second page of the table is mapped, writable, right behind the first.
+        let Position { offset, epoch } = unsafe { self.position.read_volatile() };
+        (self.file.epoch != 0 && epoch == self.file.epoch).then_some(offset)
+    }
+
+    /// Moves the position, if nobody else has and it is still here.
+    fn advance(&self, from: u64, to: u64) -> bool {
+        let done: u8;
+        // SAFETY: the position is 16 bytes, aligned to 16, and mapped writable. The compiler keeps rbx to itself, and it is given
+        // back; all others are named, so that none of them is rbx.
+        unsafe {
+            asm!(
+                "xchg rbx, rsi",
+                "lock cmpxchg16b [rdi]",
+                "sete r8b",
+                "mov rbx, rsi",
+                inout("rsi") to => _,
+                in("rdi") self.position,
+                lateout("r8b") done,
+                inout("rax") from => _,
+                inout("rdx") self.file.epoch => _,
+                in("rcx") self.file.epoch,
+                options(nostack),
+            );
+        }
+        done != 0
+    }
+}
+
+/// Whether a program may name all of a buffer.
+fn is_nameable(local: &LocalAnswers, address: u64, count: u64) -> bool {
+    address.checked_add(count).is_some_and(|end| end <= local.user_end)
+}
+
+/// Copies to the program. False: an address could not be read or written.
+fn copy(to: u64, from: u64, count: u64) -> bool {
+    let done: u64;
+    // SAFETY: the function uses these registers only. It writes where the program could write itself; a fault is caught.
+    unsafe {
+        asm!(
+            "call shim_copy",
+            inout("rdi") to => _, inout("rsi") from => _, in("rdx") count, lateout("rcx") _, lateout("rax") done,
+        );
+    }
+    done != 0
+}
+
+/// Stores zeroes for the program. False: an address could not be written.
+fn clear(to: u64, count: u64) -> bool {
+    let done: u64;
+    // SAFETY: as in `copy`.
+    unsafe {
+        asm!("call shim_clear", inout("rdi") to => _, in("rdx") count, lateout("rcx") _, lateout("rax") done);
+    }
+    done != 0
+}
+
+fn read_at(found: &Found, position: u64, address: u64, count: u64) -> Option<u64> {
+    let count = readable(&found.file, position, count)?;
+    (count == 0 || copy(address, found.file.window.wrapping_add(position), count)).then_some(count)
+}
+
+/// `pread64`.
+pub(crate) fn pread(local: &LocalAnswers, [fd, address, count, position]: [u64; 4]) -> Option<u64> {
+    let found = find(local, fd)?;
+    let is_plain = found.file.kind == kind::REGULAR && found.file.access & READABLE != 0;
+    if !is_plain || count == 0 || !is_nameable(local, address, count) {
+        return None;
+    }
+    let count = read_at(&found, position, address, count)?;
+    found.is_current().then_some(count)
+}
+
+/// `read`.
+pub(crate) fn read(local: &LocalAnswers, [fd, address, count, _]: [u64; 4]) -> Option<u64> {
+    let found = find(local, fd)?;
+    if found.file.access & READABLE == 0 || count == 0 || !is_nameable(local, address, count) {
+        return None;
+    }
+    match found.file.kind {
+        kind::REGULAR => read_on(&found, address, count),
+        kind::NULL => Some(0),
+        kind::ZERO => clear(address, count.min(MAX_COUNT)).then(|| count.min(MAX_COUNT)),
+        _ => None,
+    }
+}
+
+/// Copies, and only then moves the position: a read that the server interrupts by taking the position has not happened.
+fn read_on(found: &Found, address: u64, count: u64) -> Option<u64> {
+    for _ in 0..ATTEMPTS {
+        let position = found.position()?;
+        let count = read_at(found, position, address, count)?;
+        if !found.is_current() {
+            return None;
+        }
+        if found.advance(position, position.checked_add(count)?) {
+            return Some(count);
+        }
+    }
+    None
+}
+
+/// `write`: only to what swallows all.
+pub(crate) fn write(local: &LocalAnswers, [fd, address, count, _]: [u64; 4]) -> Option<u64> {
+    let found = find(local, fd)?;
+    let swallows = matches!(found.file.kind, kind::NULL | kind::ZERO) && found.file.access & WRITABLE != 0;
+    (swallows && is_nameable(local, address, count)).then(|| count.min(MAX_COUNT))
+}
+
+/// `lseek`.
+pub(crate) fn seek(local: &LocalAnswers, [fd, offset, whence, _]: [u64; 4]) -> Option<u64> {
+    let found = find(local, fd)?;
+    if found.file.kind != kind::REGULAR {
+        return None;
+    }
+    for _ in 0..ATTEMPTS {
+        let position = found.position()?;
+        let target = sought(&found.file, position, offset, whence as u32)?;
+        if !found.is_current() {
+            return None;
+        }
+        if found.advance(position, target) {
+            return Some(target);
+        }
+    }
+    None
+}
+
+/// What the processor compares and exchanges at once.
+const _: () = assert!(size_of::<Position>() == 16 && align_of::<Position>() == 16);

@@ -1,0 +1,154 @@
+//! What server and shim share about a process's open files, so that some calls on them need no server (ADR 11).
+//!
+//! Two pages, which no clone of the space inherits. The first, [`FileTable`], only the server writes: which descriptors can be
+//! served in the process, and how. The second holds [`Position`]s, which the shim moves; the server believes of them no more
+//! than it would believe `lseek`. All that a program gains by scribbling there is a position of its own file.
+//!
+//! The rules of the shim are here as functions of numbers, because here they can be tested.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Descriptors that the table knows: those below this.
+pub const DESCRIPTORS: usize = 256;
+/// Open files that can be served in a process at a time.
+pub const FILES: usize = 12;
+/// The longest part of a file that is mapped for reading, from its start, in bytes.
+pub const WINDOW_BYTES: u64 = 16 << 20;
+/// Where in the second page the positions are: at its start.
+pub const POSITIONS_OFFSET: u64 = 4096;
+/// Both pages.
+pub const TABLE_BYTES: u64 = 8192;
+/// How many bytes one call moves at most (`MAX_RW_COUNT`).
+pub const MAX_COUNT: u64 = 0x7fff_f000;
+
+/// The kinds of [`SharedFile`].
+pub mod kind {
+    /// A regular file, readable through its window.
+    pub const REGULAR: u32 = 1;
+    /// `/dev/null`.
+    pub const NULL: u32 = 2;
+    /// `/dev/zero`.
+    pub const ZERO: u32 = 3;
+}
+
+/// What `lseek` counts from.
+const SEEK_SET: u32 = 0;
+const SEEK_CUR: u32 = 1;
+const SEEK_END: u32 = 2;
+
+/// [`SharedFile::access`]: it may be read.
+pub const READABLE: u32 = 1;
+/// [`SharedFile::access`]: it may be written.
+pub const WRITABLE: u32 = 2;
+
+/// An open file that can be served in the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SharedFile {
+    /// 0: not in use. Else a number that no other use of this place had: what was read before it changed was read in time.
+    pub state: u64,
+    /// See [`kind`].
+    pub kind: u32,
+    /// [`READABLE`], [`WRITABLE`].
+    pub access: u32,
+    /// Where the file's bytes are mapped, from its first one on.
+    pub window: u64,
+    /// How many of them there are.
+    pub mapped: u64,
+    /// The file's size.
+    pub size: u64,
+    /// The [`Position::epoch`] with which the position may be moved; 0: the server has the position.
+    pub epoch: u64,
+    /// Always 0.
+    pub reserved: [u64; 2],
+}
+
+/// A position of an open file, as long as the epoch is that of its [`SharedFile`]. Both are changed together, or neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(16))]
+pub struct Position {
+    /// In bytes.
+    pub offset: u64,
+    /// The server changes it to take the position back.
+    pub epoch: u64,
+}
+
+/// The first page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FileTable {
+    /// For each descriptor, the place in `files` and 1 more; 0: the server serves it.
+    pub descriptors: [u8; DESCRIPTORS],
+    /// The open files.
+    pub files: [SharedFile; FILES],
+}
+
+const _: () = assert!(size_of::<FileTable>() <= 4096);
+
+/// How many bytes a read at `position` gives; `None` if only the server can say, because they are not all mapped.
+#[inline]
+pub fn readable(file: &SharedFile, position: u64, count: u64) -> Option<u64> {
+    let end = position.checked_add(count.min(MAX_COUNT)).filter(|end| *end <= i64::MAX as u64)?;
+    if end > file.mapped && file.mapped < file.size {
+        return None;
+    }
+    Some(end.min(file.size).saturating_sub(position))
+}
+
+/// Where `lseek` goes; `None` if only the server can say, or refuse.
+#[inline]
+pub fn sought(file: &SharedFile, position: u64, offset: u64, whence: u32) -> Option<u64> {
+    let base = match whence {
+        SEEK_SET => 0,
+        SEEK_CUR => position,
+        SEEK_END => file.size,
+        _ => return None,
+    };
+    let target = i64::try_from(base).ok()?.checked_add(offset as i64)?;
+    u64::try_from(target).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: SharedFile = SharedFile {
+        state: 1,
+        kind: kind::REGULAR,
+        access: READABLE,
+        window: 0,
+        mapped: 100,
+        size: 100,
+        epoch: 1,
+        reserved: [0; 2],
+    };
+
+    #[test]
+    fn a_read_ends_with_the_file() {
+        assert_eq!(readable(&FILE, 0, 10), Some(10));
+        assert_eq!(readable(&FILE, 95, 10), Some(5));
+        assert_eq!(readable(&FILE, 100, 10), Some(0));
+        assert_eq!(readable(&FILE, 5000, u64::MAX), Some(0));
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_the_servers() {
+        let large = SharedFile { size: 1000, ..FILE };
+        assert_eq!(readable(&large, 90, 10), Some(10));
+        assert_eq!(readable(&large, 91, 10), None);
+        assert_eq!(readable(&large, 2000, 10), None);
+        assert_eq!(readable(&FILE, u64::MAX, 10), None);
+        assert_eq!(readable(&FILE, i64::MAX as u64, 1), None);
+    }
+
+    #[test]
+    fn seeking_goes_where_linux_goes_or_to_the_server() {
+        assert_eq!(sought(&FILE, 7, 50, 0), Some(50));
+        assert_eq!(sought(&FILE, 7, -3i64 as u64, 1), Some(4));
+        assert_eq!(sought(&FILE, 7, 1, 2), Some(101));
+        assert_eq!(sought(&FILE, 7, -8i64 as u64, 1), None);
+        assert_eq!(sought(&FILE, 7, i64::MAX as u64, 2), None);
+        assert_eq!(sought(&FILE, 7, 0, 3), None);
+        assert_eq!(sought(&FILE, u64::MAX, 0, 1), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! Open files that a process serves itself: the server's side of `posix_protocol::files` (ADR 11).
+//!
+//! A file that has been used often enough through a descriptor is *shared* with the process: the process's table gets an entry,
+//! the shim finds the file's bytes in a window of its space, and may move the position. Whatever could make an answer of the shim
+//! wrong ends that first: a change of the file's size, content or times by a call, the last descriptor's end, a call on the server
+//! that needs the position. So the shim never knows more than the server, only sooner.
+//!
+//! * [`SharedFiles`] is the table of one process, kept by its descriptors ([`FdTable`](crate::file::FdTable)).
+//! * [`SharedPosition`] is kept by the open file, and gives the position back when anybody asks.
+//! * [`Readers`] is kept by a file's content, and knows in which tables it is.
+
+mod position;
+mod readers;
+mod table;
+
+pub use position::{Habit, SharedPosition};
+pub use readers::Readers;
+pub use table::SharedFiles;
+
+use crate::file::{OpenFile, Positioning};
+use crate::fs::mount::MountFlags;
+use crate::process::Thread;
+use alloc::rc::Rc;
+
+/// What kind of file a process could serve itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// A regular file, for reading.
+    Regular,
+    /// `/dev/null`.
+    Null,
+    /// `/dev/zero`.
+    Zero,
+}
+
+/// Notes that a thread has read or written through a descriptor, and shares the file with the process if it does so often.
+pub fn note_use(thread: &Rc<Thread>, fd: u64) {
+    let Ok(fd) = i32::try_from(fd as u32) else { return };
+    let process = &thread.process;
+    // A process that borrows its space has no zone of its own in it.
+    if process.is_borrowing.get() {
+        return;
+    }
+    let Ok(file) = process.files.borrow().get(fd) else { return };
+    if !file.habit().is_due() {
+        return;
+    }
+    let Some(kind) = sharing_of(&file) else { return };
+    let vm = process.vm();
+    let is_new = {
+        let mut files = process.files.borrow_mut();
+        let had = files.shared_table(&vm) != 0;
+        // What can't be shared stays with the server.
+        let _ = files.let_serve(fd, &file, kind, &vm, process.pid);
+        !had && files.shared_table(&vm) != 0
+    };
+    if is_new {
+        process.update_local_answers();
+    }
+}
+
+/// What could be served in the process: nothing whose reads must be seen.
+fn sharing_of(file: &Rc<OpenFile>) -> Option<Sharing> {
+    if let Some(device) = file.ops().shared_device() {
+        return Some(device);
+    }
+    let content = file.inode().content().filter(|_| file.ops().positioning() == Positioning::Bytes)?;
+    // A hole that is read through a mapping would take memory.
+    let is_whole = content.size() > 0 && content.has_no_holes();
+    (is_whole && file.access().can_read() && !must_note_reads(file)).then_some(Sharing::Regular)
+}
+
+/// Whether one more read could change the access time (`relatime`: the first one after a change).
+fn must_note_reads(file: &OpenFile) -> bool {
+    let times = file.inode().times();
+    let was_noted = times.accessed > times.modified && times.accessed > times.changed;
+    let flags = file.location().map(|location| location.mount.flags()).unwrap_or(MountFlags::RELATIVE_ACCESS_TIME);
+    let is_relative = flags.contains(MountFlags::RELATIVE_ACCESS_TIME);
+    !(flags.contains(MountFlags::NO_ACCESS_TIME) || is_relative && was_noted)
+}

@@ -97,6 +97,11 @@ impl Numbers {
         Ok(self.changed.borrow().get(&(level, option)).copied().unwrap_or(known.initial))
     }
 
+    /// An option's value, if it was ever set.
+    pub fn changed(&self, level: u32, option: u32) -> Option<i32> {
+        self.changed.borrow().get(&(level, option)).copied()
+    }
+
     /// Whether an option is on.
     pub fn is_on(&self, level: u32, option: u32) -> bool {
         self.get(level, option).is_ok_and(|value| value != 0)

@@ -9,7 +9,7 @@ use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, PollEvents, Source};
 use crate::net::common::{Common, Shutdown, Style, Switches};
-use crate::net::unix::message::shrink;
+use crate::net::unix::message::{footprint, shrink};
 use crate::net::unix::{Received, Request};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -24,8 +24,8 @@ const SOCKET_BYTES: u64 = 640;
 const MAX_DATAGRAM: usize = 65_507;
 /// The same over IPv6, whose length does not count the address.
 const MAX_DATAGRAM_V6: usize = 65_527;
-/// What a datagram counts for in a receive buffer, and takes of the server's memory, besides its bytes.
-const DATAGRAM_OVERHEAD: usize = 768;
+/// What a datagram takes of the server's memory besides its bytes, about.
+const DATAGRAM_OVERHEAD: usize = 192;
 
 /// How many datagrams that came back are kept.
 const MAX_RETURNED: usize = 16;
@@ -242,7 +242,7 @@ impl UdpSocket {
 
     /// A datagram has come; it is lost if there is no room.
     fn take_in(&self, datagram: Datagram) {
-        let size = datagram.bytes.len() + DATAGRAM_OVERHEAD;
+        let size = footprint::datagram(datagram.bytes.len());
         let datagram = Datagram { lost: self.lost.get(), ..datagram };
         if self.received.get() > self.common.receive_buffer.get() as usize
             || self.inbox.borrow_mut().try_reserve(1).is_err()
@@ -280,7 +280,7 @@ impl UdpSocket {
         if !request.peeks {
             let taken = self.inbox.borrow_mut().pop_front();
             shrink(&mut self.inbox.borrow_mut());
-            self.received.set(self.received.get().saturating_sub(length + DATAGRAM_OVERHEAD));
+            self.received.set(self.received.get().saturating_sub(footprint::datagram(length)));
             drop(taken);
         }
         if is_fault { Err(Errno::EFAULT) } else { Ok(()) }

@@ -164,6 +164,11 @@ impl TcpSocket {
         arrival.common.linger_seconds.set(self.common.linger_seconds.get());
         arrival.common.send_buffer.set(self.common.send_buffer.get());
         arrival.common.receive_buffer.set(self.common.receive_buffer.get());
+        // The listener has said how large segments may be.
+        if let Some(bytes) = self.numbers.changed(linux::SOL_TCP, linux::TCP_MAXSEG) {
+            // It was checked when it was set there.
+            let _ = client.numbers.set(linux::SOL_TCP, linux::TCP_MAXSEG, bytes);
+        }
         client.peer.replace(Rc::downgrade(&arrival));
         client.phase.set(Phase::Connected);
         self.arrivals.borrow_mut().push_back(arrival);

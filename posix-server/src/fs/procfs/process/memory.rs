@@ -69,6 +69,9 @@ pub(super) fn auxiliary_vector(subject: &Subject) -> Result<Vec<u8>> {
     Ok(vector)
 }
 
+/// Names of areas begin at this column, as Linux has it.
+const NAME_COLUMN: usize = 73;
+
 fn push_area(text: &mut Vec<u8>, area: &Area, root: &Location) {
     let flag = |bit, letter| if area.protection.contains(bit) { letter } else { '-' };
     let shared = if area.sharing == Sharing::Shared { 's' } else { 'p' };
@@ -89,8 +92,6 @@ fn push_area(text: &mut Vec<u8>, area: &Area, root: &Location) {
         Content::Anonymous => Vec::new(),
     };
     if !name.is_empty() {
-        /// Names begin at this column, as Linux has it.
-        const NAME_COLUMN: usize = 73;
         while line.len() < NAME_COLUMN {
             line.push(' ');
         }
@@ -116,7 +117,17 @@ fn text_of_areas(process: &Process, mut each: impl FnMut(&mut Vec<u8>, &Area, &L
 
 /// `maps`.
 pub(super) fn maps(subject: &Subject) -> Result<Vec<u8>> {
-    subject.process().map_or(Ok(Vec::new()), |process| text_of_areas(process, push_area))
+    let Some(process) = subject.process() else { return Ok(Vec::new()) };
+    let mut text = text_of_areas(process, push_area)?;
+    for (range, protection, name) in process.server.shim.shown_areas() {
+        let execute = if protection.contains(Protection::EXECUTE) { 'x' } else { '-' };
+        let mut line = String::new();
+        add!(line, "{:08x}-{:08x} r-{execute}p 00000000 00:00 0 ", range.start, range.end);
+        let gap = NAME_COLUMN.saturating_sub(line.len());
+        add!(line, "{:gap$}{name}\n", "");
+        text.extend_from_slice(line.as_bytes());
+    }
+    Ok(text)
 }
 
 /// The sizes of an area or of several, in pages.

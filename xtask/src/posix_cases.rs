@@ -58,7 +58,12 @@ struct Flavour {
 
 const FLAVOURS: [Flavour; 4] = [
     Flavour { suffix: "", compiler: "musl-gcc", flags: &["-static"], files: &[] },
-    Flavour { suffix: "-glibc", compiler: "gcc", flags: &["-static"], files: &["startup", "process", "signals", "threads", "futex"] },
+    Flavour {
+        suffix: "-glibc",
+        compiler: "gcc",
+        flags: &["-static"],
+        files: &["startup", "process", "signals", "threads", "futex"],
+    },
     Flavour { suffix: "-dynamic", compiler: "musl-gcc", flags: &[], files: &["startup", "process", "exec"] },
     Flavour { suffix: "-pie", compiler: "gcc", flags: &["-static-pie", "-fPIE"], files: &["startup", "memory"] },
 ];

@@ -8,6 +8,8 @@ mod access;
 mod allocate;
 mod attributes;
 pub mod blocking;
+#[cfg(test)]
+mod documentation;
 mod epoll;
 mod events;
 pub mod exception;

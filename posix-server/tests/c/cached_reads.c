@@ -1,9 +1,11 @@
 /* Reads that are repeated often enough for a process to serve them itself: what they give must not change by that. */
 #include "case.h"
 
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/time.h>
+
+/* `linux/futex.h`, which not every C library brings along. */
+enum { FUTEX_WAIT = 0, FUTEX_WAIT_PRIVATE = 128 };
 
 #define RECORDS 4096
 #define OFTEN 40

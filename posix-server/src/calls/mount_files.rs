@@ -385,6 +385,9 @@ fn mount_setattr(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if flags & !known != 0 {
         return Err(Errno::EINVAL);
     }
+    if args[4] < linux::MOUNT_ATTR_SIZE_VER0 as u64 {
+        return Err(Errno::EINVAL);
+    }
     check_may_mount(thread)?;
     let wanted: MountAttributes = read_extensible(&pointer(thread, args[3]), args[4])?;
     if wanted.set == 0 && wanted.clear == 0 && wanted.propagation == 0 {

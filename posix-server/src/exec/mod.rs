@@ -16,7 +16,7 @@ use crate::fs::walk::{Actor, LastLink, Walk};
 use crate::fs::{FsContext, Location, MountFlags};
 use crate::platform::{self, Account, Change, MAX_CHANGES, Memory, PAGE_SIZE, Protection, Registers, Sharing, Space};
 use crate::process::end::retire;
-use crate::process::{Attributes, MAX_NAME, Process, Thread, launch, successor};
+use crate::process::{Attributes, MAX_NAME, Process, Thread, successor};
 use crate::signal::state::AltStack;
 use crate::user::USER_END;
 use crate::vm::{Area, Areas, Content, Layout, MappedFile, Running, Vm, change_for, write_all};
@@ -396,14 +396,14 @@ pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
     let is_first = thread.tid == process.pid;
     thread.machine.suspend();
     let old_block = thread.block.get();
-    let (heir, events) = if is_first {
+    let heir = if is_first {
         thread.machine.set_space(prepared.vm.space())?;
         thread.machine.set_registers(&registers)?;
-        (thread.clone(), None)
+        thread.clone()
     } else {
-        let (heir, events) = successor(thread, &prepared.vm, prepared.block)?;
+        let heir = successor(thread, &prepared.vm, prepared.block, &registers)?;
         retire(thread);
-        (heir, Some(events))
+        heir
     };
     heir.machine.write_vector_state(&first_vector_state())?;
     heir.block.set(prepared.block);
@@ -411,10 +411,7 @@ pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
     begin_anew(&heir, &prepared);
     heir.initial_block(&Context::default(), &process.local_answers(heir.tid))?;
     process.release_parent();
-    match events {
-        None => heir.machine.resume(),
-        Some(events) => launch(&heir, &registers, events)?,
-    }
+    heir.machine.resume();
     Ok(())
 }
 

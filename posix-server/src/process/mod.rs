@@ -15,8 +15,8 @@ pub mod tree;
 pub mod usage;
 
 pub use attributes::Attributes;
+pub(crate) use clone::successor;
 pub use clone::{CloneRequest, FirstProcess, check_name_spaces, clone, start_first};
-pub(crate) use clone::{launch, successor};
 pub use server::Server;
 pub use thread::{Attention, Thread, Whereabouts};
 

@@ -363,7 +363,7 @@ fn start(
 }
 
 /// Routes a new thread's calls, starts it and serves it.
-pub(crate) fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadEvents) -> Result<()> {
+fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadEvents) -> Result<()> {
     let process = &thread.process;
     let server = &process.server;
     let (entry, native_start, native_end) = server.shim.reflection();
@@ -377,12 +377,17 @@ pub(crate) fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadE
     thread.machine.start(registers)
 }
 
-/// A thread that takes the number of its process, in the place of the one that calls `execve`. It is not yet started.
-pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: u64) -> Result<(Rc<Thread>, ThreadEvents)> {
+/// Starts a thread that takes the number of its process, in the place of the one that calls `execve`. It is suspended.
+///
+/// It is started while the old one is still there: with the last started thread of a table go its handles, and so the new one's
+/// channel.
+pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: u64, registers: &Registers) -> Result<Rc<Thread>> {
     let process = &old.process;
     let (machine, events) = UserThread::create(&process.server.executor, &process.account, vm.space(), &process.table)?;
+    machine.suspend();
     let signals = old.signals.borrow_mut().hand_over();
     let thread = new_thread(process, process.pid, machine, block, signals);
     thread.set_schedule(old.schedule.get());
-    Ok((thread, events))
+    launch(&thread, registers, events)?;
+    Ok(thread)
 }

@@ -1,5 +1,6 @@
 //! Calls on clocks, sleeping and used time.
 
+use super::blocking::{self, Woken};
 use super::timerfd::timer_clock;
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
@@ -17,18 +18,21 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_clock_gettime, |t, a| clock_gettime(t, a).into()),
     SystemCall::new(linux::__NR_clock_getres, |t, a| clock_getres(t, a).into()),
-    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()).partly("the clock is not set: EPERM"),
+    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()).partly(SETTING),
     SystemCall::new(linux::__NR_adjtimex, |t, a| clock_adjtime(t, linux::CLOCK_REALTIME.into(), a[0]).into())
-        .partly("the clock is not changed: EPERM"),
+        .partly("the pace of the clock is not changed: EPERM"),
     SystemCall::new(linux::__NR_clock_adjtime, |t, a| clock_adjtime(t, a[0], a[1]).into())
-        .partly("the clock is not changed: EPERM"),
+        .partly("the pace of the clock is not changed: EPERM"),
     SystemCall::new(linux::__NR_clock_nanosleep, clock_nanosleep),
     SystemCall::new(linux::__NR_nanosleep, nanosleep),
     SystemCall::new(linux::__NR_restart_syscall, |t, _| restart(t)),
     SystemCall::new(linux::__NR_gettimeofday, |t, a| gettimeofday(t, a).into()),
-    SystemCall::new(linux::__NR_settimeofday, |t, a| settimeofday(t, a).into()).partly("the clock is not set: EPERM"),
+    SystemCall::new(linux::__NR_settimeofday, |t, a| settimeofday(t, a).into())
+        .partly("a time zone other than UTC is not set: EPERM"),
     SystemCall::new(linux::__NR_time, |t, a| time(t, a[0]).into()),
 ];
+
+const SETTING: &str = "what waits at a futex or a message queue until a time of the clock is not moved when it is set";
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MICROSECOND: u64 = 1000;
@@ -68,7 +72,6 @@ fn clock_getres(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     pointer(thread, address).write_if_given(&resolution)
 }
 
-/// The clock is the machine's, and nobody sets it.
 fn clock_settime(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [number, address, ..] = *arguments;
     let is_used_time = (number as i32) < 0;
@@ -77,13 +80,27 @@ fn clock_settime(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let time: [i64; 2] = pointer(thread, address).read()?;
-    if !is_used_time && (time[0] < 0 || !(0..NS_PER_SECOND as i64).contains(&time[1])) {
-        return Err(Errno::EINVAL);
-    }
-    Err(Errno::EPERM)
+    if is_used_time { Err(Errno::EPERM) } else { set_realtime(thread, time) }
 }
 
-/// Nor does anybody change its pace: `struct timex` can be read, and tells of a clock that nothing synchronizes.
+/// The clock can't be set to this and later, in s: Linux leaves 30 years before its numbers end.
+const MAX_SET_SECONDS: i64 = i64::MAX / NS_PER_SECOND as i64 - 30 * 365 * 24 * 3600;
+
+/// Sets the real-time clock. `EINVAL` for a time that it can't have, `EPERM`.
+fn set_realtime(thread: &Rc<Thread>, [seconds, nanoseconds]: [i64; 2]) -> Result<()> {
+    if !(0..MAX_SET_SECONDS).contains(&seconds) || !(0..NS_PER_SECOND as i64).contains(&nanoseconds) {
+        return Err(Errno::EINVAL);
+    }
+    check_may_set(thread)?;
+    clock::set_realtime(thread.server(), seconds as u64 * NS_PER_SECOND + nanoseconds as u64)
+}
+
+/// `EPERM` unless the caller may set the clock.
+fn check_may_set(thread: &Thread) -> Result<()> {
+    if thread.process.credentials().is_privileged() { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Nobody changes the pace of the clock: `struct timex` can be read, and tells of a clock that nothing synchronizes.
 fn clock_adjtime(thread: &Rc<Thread>, number: u64, address: u64) -> Result<u64> {
     match number as i32 as u32 {
         linux::CLOCK_REALTIME => {}
@@ -143,16 +160,19 @@ const TIME_ERROR: u64 = 5;
 
 fn settimeofday(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [time, zone, ..] = *arguments;
-    if time != 0 {
-        let [seconds, microseconds]: [i64; 2] = pointer(thread, time).read()?;
-        if seconds < 0 || !(0..=MICROSECONDS_PER_SECOND as i64).contains(&microseconds) {
-            return Err(Errno::EINVAL);
+    let given: Option<[i64; 2]> = if time == 0 { None } else { Some(pointer(thread, time).read()?) };
+    if given.is_some_and(|[_, microseconds]| !(0..=MICROSECONDS_PER_SECOND as i64).contains(&microseconds)) {
+        return Err(Errno::EINVAL);
+    }
+    if zone != 0 && pointer(thread, zone).read::<[i32; 2]>()? != [0; 2] {
+        return Err(Errno::EPERM);
+    }
+    match given {
+        Some([seconds, microseconds]) => {
+            set_realtime(thread, [seconds, microseconds.saturating_mul(NS_PER_MICROSECOND as i64)])
         }
+        None => check_may_set(thread),
     }
-    if zone != 0 {
-        pointer(thread, zone).read::<[i32; 2]>()?;
-    }
-    Err(Errno::EPERM)
 }
 
 fn gettimeofday(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
@@ -191,13 +211,18 @@ fn clock_nanosleep(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     if !is_absolute {
         return sleep_until(thread, now_ns().saturating_add(time), remaining);
     }
-    let deadline_ns = clock.deadline_ns(time);
     let thread = thread.clone();
     Outcome::block(async move {
-        match sleep(&thread, deadline_ns).await {
-            Slept::Enough => Ok(0),
-            // An absolute time stays what it is: just do it again.
-            Slept::Interrupted => Err(Errno::RESTART_NO_HANDLER),
+        loop {
+            let clock_set = thread.server().clock_set.listen();
+            let deadline_ns = clock.deadline_ns(time);
+            match blocking::wait(&thread, clock_set, Some(deadline_ns)).await {
+                Woken::TimedOut => return Ok(0),
+                Woken::Changed => {}
+                Woken::Interrupted if now_ns() >= deadline_ns => return Ok(0),
+                // An absolute time stays what it is: just do it again.
+                Woken::Interrupted => return Err(Errno::RESTART_NO_HANDLER),
+            }
         }
     })
 }

@@ -64,12 +64,14 @@ impl Setting {
 
     /// The expirations that it asks for, on the clock's timers.
     pub(super) fn schedule(self, clock: &Clock, flags: u32) -> Schedule {
+        let is_absolute = flags & linux::TIMER_ABSTIME != 0;
         let first_ns = match self.value_ns {
             0 => 0,
-            value if flags & linux::TIMER_ABSTIME != 0 => clock.deadline_ns(value),
+            value if is_absolute => clock.deadline_ns(value),
             value => clock.timer_now_ns().unwrap_or_default().saturating_add(value),
         };
-        Schedule::new(first_ns, self.interval_ns)
+        let schedule = Schedule::new(first_ns, self.interval_ns);
+        if is_absolute && matches!(clock, Clock::Realtime) { schedule.of_realtime() } else { schedule }
     }
 }
 
@@ -112,7 +114,6 @@ fn timerfd_settime(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let setting = Setting::new(given)?;
-    // Nobody sets the clock: nothing is ever cancelled.
     let before = with_timer(thread, fd, |timer| timer.set(setting.schedule(timer.clock(), flags), flags))?;
     pointer(thread, old).write_if_given(&setting_record(before))
 }

@@ -13,7 +13,7 @@ use futures_util::future::select;
 
 /// What is told that its deadline has come.
 pub trait Ring {
-    /// The deadline has come. It may set another alarm, or drop the one that rang.
+    /// The deadline has come, or the real-time clock has been set and the deadline may be another. It may set another alarm, or drop the one that rang.
     fn ring(&self);
 }
 
@@ -75,6 +75,14 @@ impl Alarms {
 
     fn first_deadline_ns(&self) -> Option<u64> {
         self.pending.borrow().alarms.first_key_value().map(|((deadline_ns, _), _)| *deadline_ns)
+    }
+
+    /// Rings all before their time, so that those whose deadline has moved set themselves anew.
+    pub fn ring_all(&self) {
+        let all = core::mem::take(&mut self.pending.borrow_mut().alarms);
+        for who in all.into_values().filter_map(|who| who.upgrade()) {
+            who.ring();
+        }
     }
 
     /// Rings all whose deadline has come, but none that are set meanwhile.

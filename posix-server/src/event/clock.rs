@@ -1,8 +1,8 @@
 //! The clocks of programs (`clock_gettime(2)`).
 
 use crate::errno::{Errno, Result};
-use crate::platform::{now_ns, realtime_ns};
-use crate::process::{Pid, Process, Thread};
+use crate::platform::{self, now_ns, realtime_ns};
+use crate::process::{Pid, Process, Server, Thread};
 use alloc::rc::{Rc, Weak};
 use linux_raw_sys::general as linux;
 
@@ -31,6 +31,19 @@ impl Worker {
             Self::Thread(_) => 1,
         }
     }
+}
+
+/// Sets the real-time clock, and moves what waits for a time of it. `EINVAL`: it would start before 1970.
+pub fn set_realtime(server: &Server, unix_ns: u64) -> Result<()> {
+    let boot_unix_ns = unix_ns.checked_sub(now_ns()).ok_or(Errno::EINVAL)?;
+    platform::set_boot_unix_ns(boot_unix_ns);
+    server.shim.update_clock();
+    for process in server.processes() {
+        process.update_local_answers();
+    }
+    server.alarms.ring_all();
+    server.clock_set.wake();
+    Ok(())
 }
 
 /// What a clock tells.
@@ -117,7 +130,7 @@ impl Clock {
     /// A point in time of this clock from a program's number: 0 and what lies before the start become 1, as never is 0.
     pub fn deadline_ns(&self, time_ns: u64) -> u64 {
         match self {
-            // Timers count on the clock that nobody sets.
+            // Timers count on the clock that nobody sets, and follow when the other one is set.
             Self::Realtime => time_ns.saturating_sub(realtime_ns().saturating_sub(now_ns())).max(1),
             Self::Monotonic | Self::Used(_) => time_ns.max(1),
         }

@@ -94,7 +94,8 @@ impl PosixTimer {
     /// What is left, and the interval.
     pub fn left_ns(&self) -> (u64, u64) {
         let now_ns = self.clock.timer_now_ns().unwrap_or_default();
-        let schedule = self.state.borrow().schedule;
+        let mut schedule = self.state.borrow().schedule;
+        schedule.follow_clock();
         match (&self.notice, schedule.is_due(now_ns) && schedule.interval_ns() == 0) {
             // It is about to ring.
             (Notice::Signal { .. }, true) => (1, 0),
@@ -115,6 +116,7 @@ impl PosixTimer {
         let passed = if state.schedule.interval_ns() == 0 { 0 } else { state.schedule.advance(now_ns) };
         let missed = core::mem::take(&mut state.missed);
         state.last_overrun = passed.saturating_sub(1).saturating_add(missed).min(MAX_OVERRUN);
+        state.schedule.follow_clock();
         self.watch(&mut state);
         state.last_overrun
     }
@@ -166,7 +168,11 @@ impl PosixTimer {
 impl Ring for PosixTimer {
     fn ring(&self) {
         let (Some(process), Some(now_ns)) = (self.process.upgrade(), self.clock.timer_now_ns()) else { return };
-        let is_due = self.state.borrow().schedule.is_due(now_ns);
+        let is_due = {
+            let mut state = self.state.borrow_mut();
+            state.schedule.follow_clock();
+            state.schedule.is_due(now_ns)
+        };
         if is_due {
             self.expire(&process, now_ns);
         } else {

@@ -1,5 +1,7 @@
 //! When a timer expires: once, or again and again.
 
+use crate::platform;
+
 /// The expirations of a timer, on whatever clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
@@ -7,12 +9,38 @@ pub struct Schedule {
     next_ns: u64,
     /// From one to the next; 0 if there is but one.
     interval_ns: u64,
+    /// If the expirations are times of the real-time clock: the Unix time of the machine's start that they were told by, in ns.
+    boot_unix_ns: Option<u64>,
+}
+
+/// The Unix time of the machine's start, in ns, as the real-time clock has it now.
+fn boot_unix_ns() -> u64 {
+    let (.., boot_unix_ns) = platform::clock_parameters();
+    boot_unix_ns
 }
 
 impl Schedule {
     /// A timer that expires at `first_ns` (never, if that is 0), then every `interval_ns` unless that is 0.
     pub fn new(first_ns: u64, interval_ns: u64) -> Self {
-        Self { next_ns: first_ns, interval_ns }
+        Self { next_ns: first_ns, interval_ns, boot_unix_ns: None }
+    }
+
+    /// The same for times of the real-time clock, told on the monotonic clock: they move when that clock is set.
+    pub fn of_realtime(self) -> Self {
+        Self { boot_unix_ns: Some(boot_unix_ns()), ..self }
+    }
+
+    /// Moves the expirations as far as the real-time clock has been set since, if they are times of it. Whether they were.
+    pub fn follow_clock(&mut self) -> bool {
+        let (Some(before), now) = (self.boot_unix_ns, boot_unix_ns()) else { return false };
+        if before == now {
+            return false;
+        }
+        self.boot_unix_ns = Some(now);
+        if self.next_ns != 0 {
+            self.next_ns = self.next_ns.saturating_add(before).saturating_sub(now).max(1);
+        }
+        true
     }
 
     /// The next expiration, if there is one; it may have passed.
@@ -68,6 +96,17 @@ mod tests {
     fn a_stopped_timer_keeps_its_interval_and_never_expires() {
         let mut schedule = Schedule::new(0, 7);
         assert_eq!((schedule.advance(u64::MAX), schedule.left_ns(5)), (0, (0, 7)));
+    }
+
+    #[test]
+    fn times_of_the_real_time_clock_move_when_it_is_set() {
+        let (mut other, mut schedule) = (Schedule::new(100, 0), Schedule::new(100, 0).of_realtime());
+        platform::set_boot_unix_ns(boot_unix_ns() + 30);
+        assert_eq!((schedule.follow_clock(), schedule.next_ns()), (true, Some(70)));
+        assert_eq!((schedule.follow_clock(), other.follow_clock()), (false, false));
+        platform::set_boot_unix_ns(boot_unix_ns() - 50);
+        assert_eq!((schedule.follow_clock(), schedule.next_ns()), (true, Some(120)));
+        assert_eq!((other.follow_clock(), other.next_ns()), (false, Some(100)));
     }
 
     proptest! {

@@ -13,12 +13,15 @@ use crate::platform::now_ns;
 use crate::wait::WaitQueue;
 use alloc::rc::{Rc, Weak};
 use core::cell::RefCell;
+use linux_raw_sys::general as linux;
 
 #[derive(Default)]
 struct State {
     schedule: Schedule,
     /// Counted and not yet read.
     expirations: u64,
+    /// The clock was set, and nobody was told yet who wants to know (`TFD_TIMER_CANCEL_ON_SET`).
+    is_cancelled: bool,
     alarm: Option<Alarm>,
     /// The setting's flags, for `/proc/PID/fdinfo`.
     flags: u32,
@@ -55,6 +58,7 @@ impl TimerFile {
         let passed = state.schedule.advance(now_ns());
         if passed > 0 {
             state.expirations = state.expirations.saturating_add(passed);
+            state.schedule.follow_clock();
             self.set_alarm(state);
         }
     }
@@ -64,12 +68,17 @@ impl TimerFile {
         state.alarm = state.schedule.next_ns().map(|deadline_ns| self.alarms.set(deadline_ns, who));
     }
 
+    fn is_ready(&self, state: &State) -> bool {
+        state.is_cancelled || state.expirations > 0 || state.schedule.is_due(now_ns())
+    }
+
     /// Sets or stops it, on the monotonic clock; returns what was left, and the interval.
     pub fn set(&self, schedule: Schedule, flags: u32) -> (u64, u64) {
         let mut state = self.state.borrow_mut();
         let before = state.schedule.left_ns(now_ns());
         state.schedule = schedule;
         state.expirations = 0;
+        state.is_cancelled = false;
         state.flags = flags;
         self.set_alarm(&mut state);
         before
@@ -91,7 +100,18 @@ impl TimerFile {
 
 impl Ring for TimerFile {
     fn ring(&self) {
-        self.changed.wake_for(PollEvents::IN);
+        let mut state = self.state.borrow_mut();
+        if state.schedule.follow_clock() {
+            state.is_cancelled |= state.flags & linux::TFD_TIMER_CANCEL_ON_SET != 0;
+        }
+        if !state.schedule.is_due(now_ns()) {
+            self.set_alarm(&mut state);
+        }
+        let is_ready = self.is_ready(&state);
+        drop(state);
+        if is_ready {
+            self.changed.wake_for(PollEvents::IN);
+        }
     }
 }
 
@@ -102,6 +122,10 @@ impl FileOps for TimerFile {
         }
         let mut state = self.state.borrow_mut();
         self.count(&mut state);
+        if core::mem::take(&mut state.is_cancelled) {
+            state.expirations = 0;
+            return Err(Errno::ECANCELED);
+        }
         if state.expirations == 0 {
             return Err(Errno::EAGAIN);
         }
@@ -118,9 +142,7 @@ impl FileOps for TimerFile {
     }
 
     fn readiness(&self) -> PollEvents {
-        let state = self.state.borrow();
-        let is_ready = state.expirations > 0 || state.schedule.is_due(now_ns());
-        if is_ready { PollEvents::IN } else { PollEvents::empty() }
+        if self.is_ready(&self.state.borrow()) { PollEvents::IN } else { PollEvents::empty() }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::platform::{self, Backing, Change, Inherit, Memory, PAGE_SIZE, Protection, Sharing};
 use crate::vm::SHIM_BASE;
 use alloc::vec;
+use core::mem::offset_of;
 use posix_protocol::shim::{ClockPage, ImageHeader, MAGIC};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -90,6 +91,13 @@ impl ShimImage {
     #[cfg(any(test, not(target_os = "none")))]
     pub fn empty() -> Result<Self> {
         Ok(Self { memory: Memory::create(3 * PAGE_SIZE)?, length: PAGE_SIZE, header: ImageHeader::default() })
+    }
+
+    /// Tells the vDSO what the clock's parameters are now.
+    pub fn update_clock(&self) {
+        let (.., boot_unix_ns) = platform::clock_parameters();
+        let offset = self.length + offset_of!(ClockPage, boot_unix_ns) as u64;
+        self.memory.write(offset, boot_unix_ns.as_bytes());
     }
 
     /// The change that maps them.

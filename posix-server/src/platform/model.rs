@@ -18,6 +18,7 @@ std::thread_local! {
     static NOW_NS: Cell<u64> = const { Cell::new(1) };
     static NEXT_ID: Cell<u64> = const { Cell::new(1) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9e37_79b9_7f4a_7c15) };
+    static BOOT_UNIX_NS: Cell<u64> = const { Cell::new(1_700_000_000_000_000_000) };
     static ENDED: Cell<Option<Ending>> = const { Cell::new(None) };
 }
 
@@ -28,7 +29,12 @@ pub fn now_ns() -> u64 {
 
 /// Unix time in ns.
 pub fn realtime_ns() -> u64 {
-    1_700_000_000_000_000_000 + now_ns()
+    BOOT_UNIX_NS.get() + now_ns()
+}
+
+/// Sets the Unix time of the machine's start, in ns, from which Unix time counts.
+pub fn set_boot_unix_ns(boot_unix_ns: u64) {
+    BOOT_UNIX_NS.set(boot_unix_ns);
 }
 
 /// Moves the model's clock on (tests only; each thread has its own clock).
@@ -65,7 +71,7 @@ pub fn server_usage() -> super::Usage {
 
 /// The clock's parameters for the shim: counter base, multiplier, shift, Unix time of the start in ns.
 pub fn clock_parameters() -> (u64, u64, u64, u64) {
-    (0, 1, 0, 1_700_000_000_000_000_000)
+    (0, 1, 0, BOOT_UNIX_NS.get())
 }
 
 /// The size of a thread's vector state in bytes.

@@ -25,6 +25,8 @@ pub struct Server {
     pub executor: Executor,
     /// The deadlines of programs' timers.
     pub alarms: Rc<crate::event::alarms::Alarms>,
+    /// Woken when the real-time clock has been set.
+    pub clock_set: WaitQueue,
     /// The name space.
     pub namespace: Rc<Namespace>,
     /// The in-process half.
@@ -97,6 +99,7 @@ impl Server {
     pub fn new(parts: Parts) -> Rc<Self> {
         Rc::new(Self {
             alarms: crate::event::alarms::Alarms::new(&parts.executor),
+            clock_set: WaitQueue::new(),
             executor: parts.executor,
             namespace: parts.namespace,
             shim: parts.shim,

@@ -10,6 +10,7 @@ pub use thread::{Reply, Table, ThreadEvents, UserThread};
 
 use crate::errno::{Errno, Result};
 use core::future::Future;
+use core::sync::atomic::{AtomicU64, Ordering};
 use quire_api::abi::system::AccountLimits;
 use quire_api::account::UNLIMITED;
 use quire_api::executor::Sleep;
@@ -23,7 +24,7 @@ struct Machine {
     /// Pays, through an account for each, for processes.
     processes: quire_api::Account,
     clock: Clock,
-    boot_unix_ns: u64,
+    boot_unix_ns: AtomicU64,
     tsc: (u64, u64, u64),
     vector_state_bytes: usize,
     total_frames: u64,
@@ -76,7 +77,7 @@ pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Erro
         files: guests.create_child(&UNLIMITED)?,
         processes: guests.create_child(&UNLIMITED)?,
         clock: Clock::new()?,
-        boot_unix_ns: system.boot_unix_ns,
+        boot_unix_ns: AtomicU64::new(system.boot_unix_ns),
         tsc: (system.tsc_base, system.tsc_multiplier, system.tsc_shift),
         vector_state_bytes: system.vector_state_bytes as usize,
         total_frames: system.total_frames,
@@ -96,7 +97,16 @@ pub fn now_ns() -> u64 {
 
 /// Unix time in ns.
 pub fn realtime_ns() -> u64 {
-    MACHINE.get().map_or(0, |machine| machine.boot_unix_ns.saturating_add(machine.clock.now_ns()))
+    MACHINE
+        .get()
+        .map_or(0, |machine| machine.boot_unix_ns.load(Ordering::Relaxed).saturating_add(machine.clock.now_ns()))
+}
+
+/// Sets the Unix time of the machine's start, in ns, from which Unix time counts.
+pub fn set_boot_unix_ns(boot_unix_ns: u64) {
+    if let Some(machine) = MACHINE.get() {
+        machine.boot_unix_ns.store(boot_unix_ns, Ordering::Relaxed);
+    }
 }
 
 /// Fills `buffer` with unpredictable bytes.
@@ -129,7 +139,7 @@ pub fn server_usage() -> super::Usage {
 pub fn clock_parameters() -> (u64, u64, u64, u64) {
     MACHINE.get().map_or((0, 0, 0, 0), |machine| {
         let (base, multiplier, shift) = machine.tsc;
-        (base, multiplier, shift, machine.boot_unix_ns)
+        (base, multiplier, shift, machine.boot_unix_ns.load(Ordering::Relaxed))
     })
 }
 

@@ -380,6 +380,53 @@ TEST(a_connected_udp_socket_hears_its_peer_and_of_its_absence) {
     CALL(getpeername(one, &nothing, &length));
 }
 
+/* Both versions' addresses, as an address of IPv6. */
+static void say_own_name(const char *what, int fd, const char *port) {
+    struct sockaddr_in6 address = {.sin6_family = 0};
+    socklen_t length = sizeof address;
+    SET_UP(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
+    char text[INET6_ADDRSTRLEN];
+    say("%s: %s, %s %s", what, inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof text), port,
+        address.sin6_port != 0 ? "yes" : "no");
+}
+
+/* Tries one address after the other, as getaddrinfo does to sort them. */
+TEST(a_udp_socket_without_its_peer_has_only_the_address_that_was_bound) {
+    struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+    struct sockaddr_in6 loopback = {.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    SET_UP(fd >= 0);
+    CALL(connect(fd, (struct sockaddr *)&loopback, sizeof loopback));
+    say_own_name("with a peer", fd, "port");
+    CALL(connect(fd, &nothing, sizeof nothing));
+    say_own_name("without", fd, "port");
+    CALL(connect_to(fd, "127.0.0.1", 9));
+    say_own_name("with one of IPv4", fd, "port");
+    CALL(connect(fd, &nothing, sizeof nothing));
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6};
+    CALL(bind(fd, (struct sockaddr *)&any, sizeof any));
+    say_own_name("bound again", fd, "port");
+    close(fd);
+
+    int kept = new_socket(SOCK_DGRAM), other = new_socket(SOCK_DGRAM), by_number = new_socket(SOCK_DGRAM);
+    SET_UP(bind_to(kept, "127.0.0.1", 0) == 0 && bind_to(other, "0.0.0.0", 0) == 0);
+    int port = own_port(other);
+    CALL(connect_to(other, "127.0.0.1", 9));
+    CALL(connect(other, &nothing, sizeof nothing));
+    say("a port that was chosen for it stays: %d", own_port(other) == port);
+    CALL(bind_to(by_number, "0.0.0.0", port));
+    CALL(connect_to(by_number, "127.0.0.1", 9));
+    CALL(connect(by_number, &nothing, sizeof nothing));
+    struct sockaddr_in name;
+    socklen_t length = sizeof name;
+    SET_UP(getsockname(by_number, (struct sockaddr *)&name, &length) == 0);
+    say("its own: %d, any address %d", ntohs(name.sin_port) == port, name.sin_addr.s_addr == 0);
+    CALL(connect_to(kept, "127.0.0.1", 9));
+    CALL(connect(kept, &nothing, sizeof nothing));
+    SET_UP(getsockname(kept, (struct sockaddr *)&name, &length) == 0);
+    say("loopback %d", name.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+}
+
 TEST(internet_options_are_kept) {
     int fd = new_socket(SOCK_STREAM), value = -1, on = 1;
     socklen_t length = sizeof value;

@@ -42,6 +42,13 @@ struct Datagram {
     _charge: Charge,
 }
 
+/// Which parts of an address a program named when it bound a socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chosen {
+    ip: bool,
+    port: bool,
+}
+
 /// A UDP socket.
 pub struct UdpSocket {
     /// What all sockets have.
@@ -52,6 +59,8 @@ pub struct UdpSocket {
     pub numbers: Numbers,
     domain: Rc<Domain>,
     local: Cell<Option<SocketAddr>>,
+    /// What of its address the program chose, and so outlasts the peer.
+    chosen: Cell<Chosen>,
     remote: Cell<Option<SocketAddr>>,
     inbox: RefCell<VecDeque<Datagram>>,
     /// What is in there, as a receive buffer counts.
@@ -79,6 +88,7 @@ impl UdpSocket {
             numbers: Numbers::default(),
             domain: domain.clone(),
             local: Cell::new(None),
+            chosen: Cell::default(),
             remote: Cell::new(None),
             inbox: RefCell::default(),
             received: Cell::new(0),
@@ -124,6 +134,7 @@ impl UdpSocket {
         };
         let port = self.domain.udp.bind(self, claim, address.port())?;
         self.local.set(Some(SocketAddr::new(address.ip(), port)));
+        self.chosen.set(Chosen { ip: !address.ip().is_unspecified(), port: address.port() != 0 });
         Ok(())
     }
 
@@ -138,7 +149,7 @@ impl UdpSocket {
     /// Gives it the peer that it sends to by default and alone hears; or none. `ENETUNREACH`.
     pub fn connect(self: &Rc<Self>, to: Option<SocketAddr>, binder: Binder) -> Result<()> {
         let Some(to) = to else {
-            self.remote.set(None);
+            self.disconnect();
             return Ok(());
         };
         let to = self.reachable(to)?;
@@ -149,6 +160,23 @@ impl UdpSocket {
         self.remote.set(Some(to));
         self.common.changed.wake();
         Ok(())
+    }
+
+    /// Takes the peer away, and of the socket's own address what the system chose for it.
+    fn disconnect(self: &Rc<Self>) {
+        let chosen = self.chosen.get();
+        self.remote.set(None);
+        let Some(local) = self.local.get() else { return };
+        // With an address of the program's choice, a port of ours stays, too; Linux would choose another one next time.
+        if chosen.ip {
+            return;
+        }
+        if chosen.port {
+            self.local.set(Some(SocketAddr::new(unspecified(self.version).ip(), local.port())));
+        } else {
+            self.local.set(None);
+            self.domain.udp.release(self, local.port());
+        }
     }
 
     fn reachable(&self, to: SocketAddr) -> Result<SocketAddr> {

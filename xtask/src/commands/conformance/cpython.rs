@@ -15,9 +15,10 @@ const OUTPUT_BYTES: usize = 512 << 10;
 const MODULES: [&str; 6] = ["test_os", "test_subprocess", "test_signal", "test_threading", "test_mmap", "test_socket"];
 /// Python, its tests, and what they load.
 #[rustfmt::skip]
-const DEBIAN_PACKAGES: [&str; 15] = [
+const DEBIAN_PACKAGES: [&str; 17] = [
     "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libpython3.11-testsuite", "libc6", "zlib1g",
     "libexpat1", "libffi8", "libssl3", "libbz2-1.0", "liblzma5", "libuuid1", "libcrypt1", "libtinfo6", "libncursesw6",
+    "libgcc-s1", "netbase",
 ];
 
 fn prepare(workshop: &Workshop, _: &Selection) -> Result<Prepared> {

@@ -29,6 +29,7 @@ pub mod platform;
 pub mod process;
 pub mod shared;
 pub mod signal;
+pub mod sysv;
 pub mod trace;
 pub mod tty;
 pub mod user;

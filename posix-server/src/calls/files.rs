@@ -24,7 +24,10 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_lseek, |thread, args| Outcome::Return(lseek(thread, args))),
     SystemCall::new(linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
     SystemCall::new(linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
-    SystemCall::new(linux::__NR_getdents64, |thread, args| Outcome::Return(getdents64(thread, args))),
+    SystemCall::new(linux::__NR_getdents64, |thread, args| {
+        Outcome::Return(getdents(thread, args, Layout::TypeBeforeName))
+    }),
+    SystemCall::new(linux::__NR_getdents, |thread, args| Outcome::Return(getdents(thread, args, Layout::TypeAtEnd))),
 ];
 
 /// `close_range`: first give the process a table of its own. It has one.
@@ -191,13 +194,23 @@ fn pipe(thread: &Rc<Thread>, pointer: u64, flags: u32) -> Result<u64> {
     Ok(0)
 }
 
-/// Bytes of `struct linux_dirent64` before the name.
-const ENTRY_HEADER_BYTES: usize = 19;
+/// Bytes of an entry that are neither its name nor padding: inode, position, length, type, and the end of the name.
+const ENTRY_FIXED_BYTES: usize = 8 + 8 + 2 + 1 + 1;
 /// How many bytes of entries one call gives at most.
 const MAX_LISTING_BYTES: usize = 64 << 10;
 
+/// Where an entry has the type of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// `struct linux_dirent64`.
+    TypeBeforeName,
+    /// `struct linux_dirent`: in the last byte.
+    TypeAtEnd,
+}
+
 /// Appends entries as programs see them, until there is no room.
 struct Records {
+    layout: Layout,
     bytes: Vec<u8>,
     room: usize,
     next: u64,
@@ -205,7 +218,7 @@ struct Records {
 
 impl Records {
     fn push(&mut self, entry: Entry<'_>) -> Listing {
-        let length = (ENTRY_HEADER_BYTES + entry.name.len() + 1).next_multiple_of(8);
+        let length = (ENTRY_FIXED_BYTES + entry.name.len()).next_multiple_of(8);
         if self.bytes.len() + length > self.room {
             return Listing::Stop;
         }
@@ -213,9 +226,19 @@ impl Records {
         self.bytes.extend_from_slice(&entry.inode.to_le_bytes());
         self.bytes.extend_from_slice(&entry.next.to_le_bytes());
         self.bytes.extend_from_slice(&(length as u16).to_le_bytes());
-        self.bytes.push(directory_type(entry.file_type));
-        self.bytes.extend_from_slice(entry.name);
-        self.bytes.resize(end, 0);
+        let file_type = directory_type(entry.file_type);
+        match self.layout {
+            Layout::TypeBeforeName => {
+                self.bytes.push(file_type);
+                self.bytes.extend_from_slice(entry.name);
+                self.bytes.resize(end, 0);
+            }
+            Layout::TypeAtEnd => {
+                self.bytes.extend_from_slice(entry.name);
+                self.bytes.resize(end - 1, 0);
+                self.bytes.push(file_type);
+            }
+        }
         self.next = entry.next;
         Listing::Continue
     }
@@ -227,7 +250,7 @@ fn directory_type(file_type: u32) -> u8 {
     (file_type >> SHIFT) as u8
 }
 
-fn getdents64(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+fn getdents(thread: &Rc<Thread>, args: &[u64; 6], layout: Layout) -> Result<u64> {
     let file = usable_file(thread, args[0])?;
     let directory = file.inode().directory()?;
     let location = file.location().ok_or(Errno::ENOTDIR)?;
@@ -235,7 +258,7 @@ fn getdents64(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
         return Err(Errno::ENOENT);
     }
     let room = (args[2] as u32 as usize).min(MAX_LISTING_BYTES);
-    let mut records = Records { bytes: Vec::new(), room, next: file.position() };
+    let mut records = Records { layout, bytes: Vec::new(), room, next: file.position() };
     let fits = list(location, directory, &mut records)?;
     if records.bytes.is_empty() && fits == Listing::Stop {
         return Err(Errno::EINVAL);

@@ -4,13 +4,14 @@ use super::blocking::{Woken, wait as wait_for};
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::budget::{Charge, Kind};
 use crate::errno::{Errno, Result};
-use crate::platform::{now_ns, realtime_ns};
+use crate::platform::{Protection, now_ns, realtime_ns};
 use crate::process::futex::pi::{Candidate, Claim, IfTaken, Progress};
 use crate::process::futex::word::{self, Operation};
 use crate::process::futex::{Futexes, Scope, Waiter, Word, is_aligned};
 use crate::process::thread::Restart;
 use crate::process::{Pid, Thread};
 use crate::user::USER_END;
+use crate::vm::Content;
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -113,8 +114,13 @@ fn word_at(thread: &Thread, address: u64, scope: Scope) -> Result<Word> {
         return Err(Errno::EFAULT);
     }
     let vm = thread.process.vm();
-    if scope == Scope::Any && vm.area_at(address).is_none() {
-        return Err(Errno::EFAULT);
+    if scope == Scope::Any {
+        let area = vm.area_at(address).ok_or(Errno::EFAULT)?;
+        // Private memory that nobody can change has nothing to wait for.
+        let is_private = matches!(area.content, Content::Anonymous | Content::Heap | Content::Stack);
+        if is_private && !area.protection.contains(Protection::WRITE) {
+            return Err(Errno::EFAULT);
+        }
     }
     Ok(Word::at(&vm, address, scope))
 }

@@ -4,10 +4,12 @@ use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::platform::{self, PAGE_SIZE, Registers, now_ns};
 use crate::process::limits::Limit;
-use crate::process::{Pid, Thread, Whereabouts};
+use crate::process::{Pid, Process, Thread, Whereabouts};
 use crate::signal::deliver::with_context;
 use crate::user::UserBuffer;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 use linux_raw_sys::general as linux;
 use posix_protocol::shim::Context;
 
@@ -15,12 +17,13 @@ use posix_protocol::shim::Context;
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_arch_prctl, arch_prctl),
     SystemCall::new(linux::__NR_uname, |t, a| uname(t, a[0]).into()),
-    SystemCall::new(linux::__NR_sethostname, |t, a| sethostname(t, a).into()),
+    SystemCall::new(linux::__NR_sethostname, |t, a| set_name(t, a, &t.server().host_name).into()),
+    SystemCall::new(linux::__NR_setdomainname, |t, a| set_name(t, a, &t.server().domain_name).into()),
     SystemCall::new(linux::__NR_sysinfo, |t, a| sysinfo(t, a[0]).into()),
     SystemCall::new(linux::__NR_getrandom, |t, a| getrandom(t, a).into()),
-    SystemCall::new(linux::__NR_getrlimit, |t, a| prlimit(t, [0, a[0], 0, a[1]]).into()),
-    SystemCall::new(linux::__NR_setrlimit, |t, a| prlimit(t, [0, a[0], a[1], 0]).into()),
-    SystemCall::new(linux::__NR_prlimit64, |t, a| prlimit(t, [a[0], a[1], a[2], a[3]]).into()),
+    SystemCall::new(linux::__NR_getrlimit, |t, a| getrlimit(t, a).into()),
+    SystemCall::new(linux::__NR_setrlimit, |t, a| setrlimit(t, a).into()),
+    SystemCall::new(linux::__NR_prlimit64, |t, a| prlimit(t, a).into()),
     SystemCall::new(linux::__NR_getcpu, |t, a| getcpu(t, a).into()),
 ];
 
@@ -81,7 +84,8 @@ const NAME_BYTES: usize = 65;
 
 fn uname(thread: &Rc<Thread>, address: u64) -> Result<()> {
     let host = thread.server().host_name.borrow().clone();
-    let fields: [&[u8]; 6] = [b"Linux", &host, b"6.1.0-quire", b"#1 Quire", b"x86_64", b"(none)"];
+    let domain = thread.server().domain_name.borrow().clone();
+    let fields: [&[u8]; 6] = [b"Linux", &host, b"6.1.0-quire", b"#1 Quire", b"x86_64", &domain];
     let mut record = [[0u8; NAME_BYTES]; 6];
     for (field, text) in record.iter_mut().zip(fields) {
         for (to, from) in field.iter_mut().take(NAME_BYTES - 1).zip(text) {
@@ -91,7 +95,8 @@ fn uname(thread: &Rc<Thread>, address: u64) -> Result<()> {
     pointer(thread, address).write(&record)
 }
 
-fn sethostname(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+/// Sets a field of `uname` that has a name of the host.
+fn set_name(thread: &Rc<Thread>, arguments: &Arguments, field: &RefCell<Vec<u8>>) -> Result<()> {
     let [address, length, ..] = *arguments;
     if !thread.process.credentials().is_privileged() {
         return Err(Errno::EPERM);
@@ -101,7 +106,7 @@ fn sethostname(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     }
     let mut name = alloc::vec![0; length as usize];
     pointer(thread, address).read_bytes(&mut name)?;
-    thread.server().host_name.replace(name);
+    field.replace(name);
     Ok(())
 }
 
@@ -156,7 +161,31 @@ fn getrandom(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
 
 // ---- limits and attributes of processes --------------------------------------------------------------------------
 
-fn prlimit(thread: &Rc<Thread>, [pid, resource, new, old]: [u64; 4]) -> Result<()> {
+fn getrlimit(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [resource, address, ..] = *arguments;
+    pointer(thread, address).write(&thread.process.limits.get().get(resource as u32)?)
+}
+
+fn setrlimit(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [resource, address, ..] = *arguments;
+    let wanted: Limit = pointer(thread, address).read()?;
+    exchange_limit(thread, &thread.process, resource as u32, Some(wanted)).map(drop)
+}
+
+/// Sets a limit of a process, if there is a new one; gives what it was. `EINVAL`, `EPERM`.
+fn exchange_limit(thread: &Thread, process: &Process, resource: u32, new: Option<Limit>) -> Result<Limit> {
+    let mut limits = process.limits.get();
+    let before = limits.get(resource)?;
+    if let Some(wanted) = new {
+        limits.set(resource, wanted, &thread.process.credentials())?;
+        process.limits.set(limits);
+    }
+    Ok(before)
+}
+
+fn prlimit(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [pid, resource, new, old, ..] = *arguments;
+    let new: Option<Limit> = if new == 0 { None } else { Some(pointer(thread, new).read()?) };
     let pid = pid as Pid;
     let process = if pid == 0 || pid == thread.process.pid {
         thread.process.clone()
@@ -168,13 +197,6 @@ fn prlimit(thread: &Rc<Thread>, [pid, resource, new, old]: [u64; 4]) -> Result<(
         }
         other
     };
-    let resource = u32::try_from(resource).map_err(|_| Errno::EINVAL)?;
-    let mut limits = process.limits.get();
-    let before = limits.get(resource)?;
-    if new != 0 {
-        let wanted: Limit = pointer(thread, new).read()?;
-        limits.set(resource, wanted, &thread.process.credentials())?;
-        process.limits.set(limits);
-    }
+    let before = exchange_limit(thread, &process, resource as u32, new)?;
     pointer(thread, old).write_if_given(&before)
 }

@@ -44,6 +44,7 @@ mod signalfd;
 mod socket;
 mod splice;
 mod sync;
+mod sysv;
 mod table;
 mod time;
 mod timerfd;
@@ -154,6 +155,7 @@ const ALL: &[&[SystemCall]] = &[
     splice::CALLS,
     sync::CALLS,
     signalfd::CALLS,
+    sysv::CALLS,
     time::CALLS,
     timerfd::CALLS,
     timers::CALLS,

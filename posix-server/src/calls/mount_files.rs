@@ -152,39 +152,54 @@ fn fspick(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
 /// The longest value of an option, in bytes.
 const MAX_VALUE_BYTES: usize = 256;
 
+/// Whether a command of `fsconfig` can have these parameters. `EINVAL`; `EOPNOTSUPP` for an unknown command.
+fn check_parameters(chosen: u32, key: u64, value: u64, auxiliary: i32) -> Result<()> {
+    use linux::fsconfig_command as command;
+    const MAX_BINARY_BYTES: i32 = 1 << 20;
+    let is = |command: command| chosen == command as u32;
+    let (has_key, has_value) = (key != 0, value != 0);
+    let fits = if is(command::FSCONFIG_SET_FLAG) {
+        has_key && !has_value && auxiliary == 0
+    } else if is(command::FSCONFIG_SET_STRING) {
+        has_key && has_value && auxiliary == 0
+    } else if is(command::FSCONFIG_SET_BINARY) {
+        has_key && has_value && (1..=MAX_BINARY_BYTES).contains(&auxiliary)
+    } else if is(command::FSCONFIG_SET_PATH) || is(command::FSCONFIG_SET_PATH_EMPTY) {
+        has_key && has_value && (auxiliary == linux::AT_FDCWD || auxiliary >= 0)
+    } else if is(command::FSCONFIG_SET_FD) {
+        has_key && !has_value && auxiliary >= 0
+    } else if is(command::FSCONFIG_CMD_CREATE)
+        || is(command::FSCONFIG_CMD_CREATE_EXCL)
+        || is(command::FSCONFIG_CMD_RECONFIGURE)
+    {
+        !has_key && !has_value && auxiliary == 0
+    } else {
+        return Err(Errno::EOPNOTSUPP);
+    };
+    if fits { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
 /// `fsconfig(fd, command, key, value, auxiliary)`.
 fn fsconfig(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     use linux::fsconfig_command as command;
     if (args[0] as i32) < 0 {
         return Err(Errno::EINVAL);
     }
+    let (chosen, key, value) = (args[1] as u32, args[2], args[3]);
+    check_parameters(chosen, key, value, args[4] as i32)?;
     let file = file(thread, args[0])?;
-    let (key, value, auxiliary) = (args[2], args[3], args[4]);
     let configuration = file.ops().configuration().ok_or(Errno::EINVAL)?;
     let string = |address: u64| match pointer(thread, address).read_c_string(MAX_VALUE_BYTES) {
         Err(Errno::ENAMETOOLONG) => Err(Errno::EINVAL),
         string => string,
     };
-    let chosen = args[1] as u32;
     if chosen == command::FSCONFIG_SET_FLAG as u32 {
-        if key == 0 || value != 0 || auxiliary != 0 {
-            return Err(Errno::EINVAL);
-        }
         configuration.set_flag(&string(key)?)?;
     } else if chosen == command::FSCONFIG_SET_STRING as u32 {
-        if key == 0 || value == 0 || auxiliary != 0 {
-            return Err(Errno::EINVAL);
-        }
         configuration.set_string(&string(key)?, &string(value)?)?;
     } else if chosen == command::FSCONFIG_CMD_CREATE as u32 || chosen == command::FSCONFIG_CMD_CREATE_EXCL as u32 {
-        if key != 0 || value != 0 || auxiliary != 0 {
-            return Err(Errno::EINVAL);
-        }
         configuration.create(thread)?;
     } else if chosen == command::FSCONFIG_CMD_RECONFIGURE as u32 {
-        if key != 0 || value != 0 || auxiliary != 0 {
-            return Err(Errno::EINVAL);
-        }
         configuration.reconfigure()?;
     } else {
         return Err(Errno::EOPNOTSUPP);

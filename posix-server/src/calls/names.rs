@@ -129,13 +129,12 @@ fn link(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if old_path.is_empty() && flags & linux::AT_EMPTY_PATH == 0 {
         return Err(Errno::ENOENT);
     }
-    let new_path = path(thread, args[3])?;
-    if old_path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
-        return link_descriptor(thread, args[0], args[2], &new_path);
+    if old_path.is_empty() {
+        return link_descriptor(thread, args[0], args[2], &path(thread, args[3])?);
     }
     let follow = if flags & linux::AT_SYMLINK_FOLLOW != 0 { LastLink::Follow } else { LastLink::Keep };
     let old = place(thread, args[0], &old_path, follow)?;
-    let parent = parent(thread, args[2], &new_path)?;
+    let parent = parent(thread, args[2], &path(thread, args[3])?)?;
     with_actor(thread, |actor| change::link(actor, &old, &parent))?;
     Ok(0)
 }

@@ -20,6 +20,7 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_pidfd_open, |t, a| pidfd_open(t, a).into()),
     SystemCall::new(linux::__NR_pidfd_send_signal, |t, a| pidfd_send_signal(t, a).into()),
     SystemCall::new(linux::__NR_pidfd_getfd, |t, a| pidfd_getfd(t, a).into()),
+    SystemCall::new(linux::__NR_process_mrelease, |t, a| process_mrelease(t, a).into()),
 ];
 
 /// `PIDFD_NONBLOCK` has the number of the flag of `open`.
@@ -129,4 +130,15 @@ fn pidfd_getfd(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     }
     let target = process.files.borrow().get(fd as i32)?;
     install(thread, target, linux::O_CLOEXEC)
+}
+
+/// Memory goes at the moment when its process ends: what is there belongs to a process that goes on (`EINVAL`), and of others
+/// there is nothing to release (`ESRCH`).
+fn process_mrelease(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [fd, flags, ..] = *arguments;
+    if flags as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (pid, _) = named(thread, fd)?;
+    if thread.server().process(pid).is_some() { Err(Errno::EINVAL) } else { Err(Errno::ESRCH) }
 }

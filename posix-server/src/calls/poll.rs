@@ -93,6 +93,8 @@ struct Waiting<W> {
     mask: TemporaryMask,
     /// How it goes on after an interruption, if not by being made again.
     restart: Option<Restart>,
+    /// Whether the answer is also written when a signal ended the wait.
+    answers_interrupted: bool,
     /// Pays for what is kept of each descriptor.
     _charge: Charge,
     /// Writes the answer for the program; gives the call's result.
@@ -121,6 +123,9 @@ impl<W: Fn(&[Interest]) -> Result<u64> + 'static> Waiting<W> {
     fn finish(&self, thread: &Rc<Thread>, ended: Ended) -> Result<u64> {
         let result = match (ended, self.restart) {
             (Ended::Ready | Ended::TimedOut, _) => (self.answer)(&self.interests),
+            (Ended::Interrupted, None) if self.answers_interrupted => {
+                (self.answer)(&self.interests).and(Err(Errno::RESTART_NO_HANDLER))
+            }
             (Ended::Interrupted, None) => Err(Errno::RESTART_NO_HANDLER),
             (Ended::Interrupted, Some(restart)) => {
                 thread.restart.replace(Some(restart));
@@ -210,7 +215,7 @@ fn begin_poll(
         }
         Ok(ready)
     };
-    Waiting { interests, timeout, mask, restart, _charge: charge, answer }.run(thread)
+    Waiting { interests, timeout, mask, restart, answers_interrupted: true, _charge: charge, answer }.run(thread)
 }
 
 /// Bits of a word of a descriptor set.
@@ -314,7 +319,8 @@ fn begin_select(thread: &Rc<Thread>, args: &[u64; 6], timeout: Timeout, mask: Te
                 interest.wanted = answers.map(|(_, answers)| *answers).fold(PollEvents::empty(), PollEvents::union);
             }
             let answer = move |interests: &[Interest]| sets.answer(&descriptors, interests);
-            Waiting { interests, timeout, mask, restart: None, _charge: charge, answer }.run(thread)
+            Waiting { interests, timeout, mask, restart: None, answers_interrupted: false, _charge: charge, answer }
+                .run(thread)
         }
         Err(errno) => {
             mask.restore(thread, &Err(errno));

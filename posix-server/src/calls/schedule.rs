@@ -68,7 +68,9 @@ const SET_BYTES: u64 = 8;
 fn sched_getaffinity(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     let [pid, size, mask, ..] = *arguments;
     let size = u64::from(size as u32);
-    if size < SET_BYTES || !size.is_multiple_of(SET_BYTES) {
+    // Linux counts the bits in 32 bits.
+    let bits = (size as u32).wrapping_mul(u8::BITS);
+    if bits == 0 || !size.is_multiple_of(SET_BYTES) {
         return Err(Errno::EINVAL);
     }
     let target = if pid as Pid >= 0 { named(thread, pid)? } else { return Err(Errno::ESRCH) };
@@ -340,11 +342,12 @@ fn setpriority(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 
 /// Where the class is in an I/O priority, and how many levels a class has.
 const CLASS_SHIFT: u32 = 13;
+const CLASS_MASK: u32 = 7;
 const LEVELS: u32 = 8;
 
 /// `EINVAL`, `EPERM` for the real-time class without privilege.
 fn check_io_priority(priority: u32, credentials: &Credentials) -> Result<()> {
-    let (class, level) = (priority >> CLASS_SHIFT, priority & ((1 << CLASS_SHIFT) - 1));
+    let (class, level) = (priority >> CLASS_SHIFT & CLASS_MASK, priority & ((1 << CLASS_SHIFT) - 1));
     match class {
         0 if level == 0 => Ok(()),
         1 if !credentials.is_privileged() => Err(Errno::EPERM),

@@ -240,6 +240,9 @@ fn prepare_splice(thread: &Rc<Thread>, args: &Arguments) -> Result<Move> {
     }
     from.check_readable()?;
     to.check_writable()?;
+    for offset in [args[3], args[1]].into_iter().filter(|offset| *offset != 0) {
+        pointer(thread, offset).read::<i64>()?;
+    }
     let no_pipe = pipe_of(&from).is_none() && pipe_of(&to).is_none();
     let appends = pipe_of(&to).is_none() && to.status().contains(StatusFlags::APPEND);
     if no_pipe || appends || is_same_pipe(&from, &to) || from.inode().is_directory() {
@@ -288,7 +291,9 @@ fn vmsplice(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
             Direction::Read
         };
         let buffer = UserBuffer::from_io_vectors(&thread.space(), args[1], args[2])?;
-        pipe_of(&file).ok_or(Errno::EBADF)?;
+        if !buffer.is_empty() {
+            pipe_of(&file).ok_or(Errno::EBADF)?;
+        }
         let patience = patience(flags, [&file, &file]);
         Ok((file, buffer, direction, patience))
     })();

@@ -75,11 +75,11 @@ fn clock_getres(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 fn clock_settime(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [number, address, ..] = *arguments;
     let is_used_time = (number as i32) < 0;
-    clock::by_number(thread, number)?;
     if !is_used_time && number as u32 != linux::CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
     let time: [i64; 2] = pointer(thread, address).read()?;
+    clock::by_number(thread, number)?;
     if is_used_time { Err(Errno::EPERM) } else { set_realtime(thread, time) }
 }
 
@@ -102,16 +102,23 @@ fn check_may_set(thread: &Thread) -> Result<()> {
 
 /// Nobody changes the pace of the clock: `struct timex` can be read, and tells of a clock that nothing synchronizes.
 fn clock_adjtime(thread: &Rc<Thread>, number: u64, address: u64) -> Result<u64> {
-    match number as i32 as u32 {
-        linux::CLOCK_REALTIME => {}
-        _ => {
-            clock::by_number(thread, number)?;
-            return Err(Errno::EOPNOTSUPP);
-        }
-    }
     let pointer = pointer(thread, address);
     let mut record: TimeAdjustment = pointer.read()?;
+    let number = number as i32;
+    if clock::is_file(number as u64) {
+        return Err(Errno::EINVAL);
+    }
+    if number < 0 {
+        // The clocks of used time, also where there is none.
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if number as u32 != linux::CLOCK_REALTIME {
+        clock::by_number(thread, number as u64)?;
+        return Err(Errno::EOPNOTSUPP);
+    }
     if record.modes != 0 && record.modes != ADJ_OFFSET_READ {
+        // It goes back as it came.
+        pointer.write(&record)?;
         return Err(Errno::EPERM);
     }
     let [seconds, microseconds] = split_micro(realtime_ns());
@@ -200,7 +207,12 @@ fn nanosleep(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
 fn clock_nanosleep(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     let [number, flags, request, remaining, ..] = *arguments;
     let is_absolute = flags as u32 & linux::TIMER_ABSTIME != 0;
-    let read = sleeping_clock(thread, number).and_then(|clock| Ok((clock, read_timespec(thread, request)?)));
+    // Whether there is such a clock of used time is seen last.
+    let read = if (number as i32) < 0 && !clock::is_file(number) {
+        read_timespec(thread, request).and_then(|time| Ok((sleeping_clock(thread, number)?, time)))
+    } else {
+        sleeping_clock(thread, number).and_then(|clock| Ok((clock, read_timespec(thread, request)?)))
+    };
     let (clock, time) = match read {
         Ok(read) => read,
         Err(error) => return error.into(),

@@ -3,6 +3,7 @@
 use super::timerfd::{Setting, setting_record, timer_clock};
 use super::{Arguments, SystemCall, pointer};
 use crate::errno::{Errno, Result};
+use crate::event::clock;
 use crate::event::interval_timers::Which;
 use crate::event::posix_timers::Notice;
 use crate::process::{Pid, Thread};
@@ -59,8 +60,14 @@ fn notice(thread: &Rc<Thread>, event: SignalEvent) -> Result<Notice> {
 fn timer_create(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [clock, event, id_address, ..] = *arguments;
     let event: Option<SignalEvent> = if event == 0 { None } else { Some(pointer(thread, event).read()?) };
-    let clock = timer_clock(thread, clock)?;
+    let is_used_time = (clock as i32) < 0 && !clock::is_file(clock);
+    let clock = timer_clock(thread, clock);
+    if !is_used_time {
+        clock.as_ref().map_err(|errno| *errno)?;
+    }
     let asked = event.map(|event| notice(thread, event)).transpose()?;
+    // Whether there is such a clock of used time is seen last, when the number is written already.
+    let clock = clock.or_else(|errno| pointer(thread, id_address).write(&0i32).and(Err(errno)))?;
     let process = &thread.process;
     let limit = process.limit(linux::RLIMIT_SIGPENDING);
     let default = |id: i32| Notice::Signal { signal: Signal::ALRM, value: id as u64, thread: None };

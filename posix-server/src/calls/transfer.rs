@@ -512,6 +512,11 @@ impl Copy {
 /// `sendfile(out, in, offset, count)`.
 fn sendfile(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
+        if args[2] != 0 {
+            // The position goes back also if nothing is sent.
+            let pointer = UserPtr::new(&thread.space(), args[2]);
+            pointer.write(&pointer.read::<i64>()?)?;
+        }
         let from = usable_file(thread, args[1])?;
         from.check_readable()?;
         if from.ops().positioning() == Positioning::Stream {

@@ -36,6 +36,7 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
         file.release_record_locks(process.pid);
     }
     drop(files);
+    process.server.ipc.process_ended(process.pid);
     process.unshare_directories();
     process.resumed.wake();
     process.child_news.wake();

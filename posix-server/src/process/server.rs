@@ -49,8 +49,12 @@ pub struct Server {
     pub boot_id: [u8; 16],
     /// Sockets.
     pub net: Rc<crate::net::Net>,
+    /// System V objects.
+    pub ipc: crate::sysv::Ipc,
     /// The host's name.
     pub host_name: RefCell<Vec<u8>>,
+    /// The name of the domain (NIS) that the host says it is in.
+    pub domain_name: RefCell<Vec<u8>>,
     /// Called when the first process has ended, with its status.
     pub on_end: RefCell<Option<EndCallback>>,
     /// Where system calls are traced to, if they are.
@@ -108,7 +112,9 @@ impl Server {
             max_processes: parts.max_processes,
             futexes: crate::process::futex::Futexes::default(),
             net: Rc::default(),
+            ipc: crate::sysv::Ipc::default(),
             host_name: RefCell::new(b"quire".to_vec()),
+            domain_name: RefCell::new(b"(none)".to_vec()),
             on_end: RefCell::new(None),
             trace: OnceCell::new(),
             processes: RefCell::new(BTreeMap::new()),

@@ -17,6 +17,9 @@
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
 #endif
+#ifndef SYS_process_mrelease
+#define SYS_process_mrelease 448
+#endif
 #ifndef SYS_setxattrat
 #define SYS_setxattrat 463
 #define SYS_getxattrat 464
@@ -58,6 +61,40 @@ TEST(times_can_be_set_in_four_old_ways) {
     show_times("f");
     CALL(RAW(SYS_futimesat, -1, "f", microseconds));
     CALL(RAW(SYS_futimesat, -1, "", microseconds));
+}
+
+/* `struct linux_dirent`, whose last byte is the type. */
+struct old_entry {
+    unsigned long inode, position;
+    unsigned short length;
+    char name[];
+};
+
+static void show_old_entry(const char *entries, long size, const char *name) {
+    for (long at = 0; at < size;) {
+        const struct old_entry *entry = (const void *)(entries + at);
+        if (strcmp(entry->name, name) == 0) {
+            struct stat status;
+            SET_UP(lstat(name, &status) == 0);
+            say("%s: type %d, length %d, inode told: %s", name, ((const char *)entry)[entry->length - 1], entry->length,
+                entry->inode == status.st_ino ? "yes" : "no");
+        }
+        at += entry->length;
+    }
+}
+
+TEST(directories_are_listed_in_the_old_form) {
+    static char entries[4096] __attribute__((aligned(8)));
+    make_text("file", "");
+    SET_UP(mkdir("directory-ab", 0755) == 0 && symlink("file", "link123") == 0);
+    int directory = open(".", O_RDONLY | O_DIRECTORY);
+    CALL(RAW(SYS_getdents, directory, entries, 16));
+    long size = CALL(RAW(SYS_getdents, directory, entries, sizeof entries));
+    show_old_entry(entries, size, ".");
+    show_old_entry(entries, size, "file");
+    show_old_entry(entries, size, "directory-ab");
+    show_old_entry(entries, size, "link123");
+    CALL(RAW(SYS_getdents, directory, entries, sizeof entries));
 }
 
 TEST(nodes_owners_and_modes_relative_to_a_directory) {
@@ -180,6 +217,7 @@ ROOT_TEST(a_plain_user_has_no_capabilities_and_gets_none) {
 ROOT_TEST(a_plain_user_may_not_change_the_system) {
     drop_to(PLAIN_USER, PLAIN_USER);
     CALL(sethostname("mine", 4));
+    CALL(setdomainname("mine", 4));
     CALL(RAW(SYS_vhangup));
     CALL(RAW(SYS_fsopen, "tmpfs", 0));
     CALL(RAW(SYS_fspick, AT_FDCWD, ".", 0));
@@ -284,6 +322,14 @@ TEST(a_thread_of_a_group_is_sent_a_value) {
     CALL(RAW(SYS_rt_tgsigqueueinfo, 0, gettid(), SIGUSR1, &info));
     info.si_code = SI_USER;
     CALL(RAW(SYS_rt_tgsigqueueinfo, 1, 1, SIGUSR1, &info));
+}
+
+TEST(the_memory_of_a_process_that_goes_on_is_not_released) {
+    int self = (int)RAW(SYS_pidfd_open, getpid(), 0);
+    CALL(RAW(SYS_process_mrelease, self, 0));
+    CALL(RAW(SYS_process_mrelease, self, 1));
+    CALL(RAW(SYS_process_mrelease, 0, 0));
+    CALL(RAW(SYS_process_mrelease, -1, 0));
 }
 
 TEST(two_descriptors_of_one_file_compare_as_one) {

@@ -234,10 +234,20 @@ fn outgoing(thread: &Rc<Thread>, file: Rc<OpenFile>, pointer: &UserPtr, flags: u
     Ok(Sending { file, buffer, to, receiver: None, attached, flags, done: 0 })
 }
 
+/// The flag by which Linux knows calls of 32-bit programs.
+const MSG_CMSG_COMPAT: u32 = 0x8000_0000;
+
+/// The flags of a call on message headers. `EINVAL` if they have what no program may say.
+fn message_flags(flags: u64) -> Result<u32> {
+    let flags = flags as u32;
+    if flags & MSG_CMSG_COMPAT == 0 { Ok(flags) } else { Err(Errno::EINVAL) }
+}
+
 /// `sendmsg(socket, message, flags)`.
 pub(super) fn sendmsg(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
-        let (file, flags) = (socket_file(thread, args[0])?, args[2] as u32);
+        let flags = message_flags(args[2])?;
+        let file = socket_file(thread, args[0])?;
         let patience = send_patience(&file, flags)?;
         Ok((outgoing(thread, file, &UserPtr::new(&thread.space(), args[1]), flags)?, patience))
     })();
@@ -251,9 +261,13 @@ const MESSAGE_COUNT_OFFSET: u64 = size_of::<MessageHeader>() as u64;
 
 /// `sendmmsg(socket, messages, count, flags)`.
 pub(super) fn sendmmsg(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    let (count, flags) = (u64::from(args[2] as u32).min(u64::from(UIO_MAXIOV)), args[3] as u32);
-    let prepared = socket_file(thread, args[0]).and_then(|file| Ok((send_patience(&file, flags)?, file)));
-    let (patience, file) = match prepared {
+    let count = u64::from(args[2] as u32).min(u64::from(UIO_MAXIOV));
+    let prepared = (|| {
+        let flags = message_flags(args[3])?;
+        let file = socket_file(thread, args[0])?;
+        Ok((send_patience(&file, flags)?, file, flags))
+    })();
+    let (patience, file, flags) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => return Outcome::Return(Err(errno)),
     };
@@ -435,7 +449,8 @@ fn incoming(thread: &Rc<Thread>, file: Rc<OpenFile>, pointer: UserPtr, flags: u3
 /// `recvmsg(socket, message, flags)`.
 pub(super) fn recvmsg(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let pointer = UserPtr::new(&thread.space(), args[1]);
-    let prepared = socket_file(thread, args[0]).and_then(|file| incoming(thread, file, pointer, args[2] as u32));
+    let prepared = message_flags(args[2])
+        .and_then(|flags| socket_file(thread, args[0]).and_then(|file| incoming(thread, file, pointer, flags)));
     start_receiving(thread, prepared)
 }
 
@@ -446,6 +461,7 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// `recvmmsg(socket, messages, count, flags, timeout)`.
 pub(super) fn recvmmsg(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
+        message_flags(args[3])?;
         let timeout = UserPtr::new(&thread.space(), args[4]);
         let deadline_ns = if timeout.is_null() { None } else { Some(deadline(timeout.read()?)?) };
         let file = socket_file(thread, args[0])?;

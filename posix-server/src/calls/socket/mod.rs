@@ -314,10 +314,11 @@ impl Attempt for Accept {
 fn accept(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
         let flags = args[3] as u32;
+        let file = usable_file(thread, args[0])?;
         if flags & !TYPE_FLAGS != 0 {
             return Err(Errno::EINVAL);
         }
-        let file = socket_file(thread, args[0])?;
+        socket_of(&file)?;
         thread.process.files.borrow().check_room(super::files::descriptor_limit(thread))?;
         let patience = Patience::of(&file, socket_of(&file)?.common().receive_deadline_ns());
         Ok((Accept { file, pointers: [args[1], args[2]], flags }, patience))
@@ -412,7 +413,7 @@ impl Attempt for Connect {
 /// `connect(socket, address, length)`.
 fn connect(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
-        let file = socket_file(thread, args[0])?;
+        let file = usable_file(thread, args[0])?;
         let address = address::read(thread, args[1], args[2])?;
         let patience = Patience::of(&file, socket_of(&file)?.common().send_deadline_ns());
         let is_nonblocking = file.is_nonblocking();

@@ -153,7 +153,7 @@ static SYS_KERNEL: [StaticEntry; 37] = [
     number!("kernel", "core_uses_pid", 0, 0, INT_MAX),
     number!("kernel", "ctrl-alt-del", 0, 0, INT_MAX),
     number!("kernel", "dmesg_restrict", 0, 0, 1),
-    line!("kernel", "domainname", "(none)", 64),
+    setting("domainname", &Setting::Elsewhere(|server| server.domain_name.borrow().clone(), set_domain_name)),
     setting("hostname", &Setting::Elsewhere(|server| server.host_name.borrow().clone(), set_host_name)),
     number!("kernel", "kptr_restrict", 0, 0, 2),
     line!("kernel", "modprobe", "/sbin/modprobe", 255),
@@ -247,13 +247,21 @@ fn open_files(server: &Server) -> Vec<u8> {
     format!("{open}\t0\t{}", server.settings.number("fs/file-max", i64::MAX)).into_bytes()
 }
 
-/// The longest host name (`__NEW_UTS_LEN`).
+/// The longest name of a host or domain (`__NEW_UTS_LEN`).
 const MAX_HOST_NAME: usize = 64;
 
 fn set_host_name(server: &Server, bytes: &[u8]) -> Result<()> {
-    let name = bytes.get(..bytes.len().min(MAX_HOST_NAME)).ok_or(Errno::EINVAL)?;
-    server.host_name.replace(name.to_vec());
+    server.host_name.replace(cut_name(bytes)?);
     Ok(())
+}
+
+fn set_domain_name(server: &Server, bytes: &[u8]) -> Result<()> {
+    server.domain_name.replace(cut_name(bytes)?);
+    Ok(())
+}
+
+fn cut_name(bytes: &[u8]) -> Result<Vec<u8>> {
+    bytes.get(..bytes.len().min(MAX_HOST_NAME)).map(<[u8]>::to_vec).ok_or(Errno::EINVAL)
 }
 
 /// Random bytes as a UUID of version 4 (RFC 4122, section 4.4).

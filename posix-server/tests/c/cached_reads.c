@@ -191,7 +191,8 @@ static void count_interruption(int number) {
 TEST(signals_between_reads_lose_nothing) {
     int fd = numbers("f", O_RDONLY), wrong = 0;
     handle(SIGALRM, count_interruption, SA_RESTART);
-    struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+    // Not so often that a slow machine does nothing else.
+    struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
     SET_UP(setitimer(ITIMER_REAL, &often, NULL) == 0);
     for (int round = 0; round < 200 || interruptions < 3; round++) {
         SET_UP(lseek(fd, 0, SEEK_SET) == 0);

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use boot_archive::init::Tracing;
 use lexopt::{Arg, Parser, ValueExt as _};
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ cargo xtask COMMAND
   test [--long] [--list] [NAME..]    everything that must hold: on the host, then in the guest
                                      (NAME: `host`, `guest`, or a part of a stage's name;
                                      --case WORD: of the POSIX cases only those with WORD in `program/case`)
-  bench [--json FILE] [NAME..]       the same programs on Quire and on Linux in the same QEMU, as a table of ratios
+  bench [--json FILE] [--boots N] [NAME..]
+                                     the same programs on Quire and on Linux in the same QEMU, as a table of ratios:
+                                     instructions and wall time, the least of N boots (3 unless told)
   conformance [--quick] [--json FILE] [--filter WORD] [--jobs N] [--record] [SUITE..]
                                      test suites of others on Linux and on Quire: rates, and the reason of each difference
                                      (--quick: only what is recorded to pass quickly; --record: record that)
@@ -108,6 +111,8 @@ pub(crate) struct TestOptions {
 pub(crate) struct BenchOptions {
     /// Where to write the results as JSON.
     pub(crate) json: Option<PathBuf>,
+    /// How often each system boots for each way to measure; the command decides if `None`.
+    pub(crate) boots: Option<NonZeroU32>,
     /// Which benchmarks to run; all if there is none.
     pub(crate) names: Vec<String>,
 }
@@ -260,6 +265,7 @@ fn bench_options(mut parser: Parser) -> Result<BenchOptions> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
+            Arg::Long("boots") => options.boots = Some(parser.value()?.parse()?),
             Arg::Value(name) => options.names.push(benchmark_name(text(name)?)?),
             Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
         }

@@ -79,6 +79,8 @@ pub(crate) struct ExecOutcome {
 
 /// How a run ended, and the guest's log.
 pub(crate) struct Finished {
+    /// When QEMU was started.
+    pub(crate) started: Instant,
     pub(crate) ending: Ending,
     pub(crate) log: String,
     /// The last lines of the log.
@@ -140,7 +142,7 @@ impl Guest {
         let mut machine = Machine::start(&guest, &media, Ports::ConsoleAndLink)?;
         let ending = converse(&mut machine, input, guest.silence, sink)?;
         let log = machine.log();
-        Ok(Finished { ending, log: log.text(), tail: log.tail(TAIL_LINES) })
+        Ok(Finished { started: machine.started(), ending, log: log.text(), tail: log.tail(TAIL_LINES) })
     }
 
     /// Like [`Guest::exec`], but keeps everything.

@@ -20,6 +20,8 @@ const EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
 pub(crate) enum CpuClock {
     /// The host's time.
     Host,
+    /// The host's time, for measurements: on the processor that [`CpuClock::Instructions`] has.
+    Measured,
     /// Executed instructions, one for each nanosecond: slow, but everything can be measured exactly.
     Instructions,
 }
@@ -94,7 +96,7 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
     qemu.args(["-m", &guest.memory.to_string(), "-smp", &guest.cpus.to_string()]);
     qemu.args(["-device", EXIT_PORT]);
     match guest.clock {
-        CpuClock::Host => {}
+        CpuClock::Host | CpuClock::Measured => {}
         CpuClock::Instructions => {
             qemu.args(["-icount", "shift=0,sleep=off"]);
         }
@@ -130,12 +132,12 @@ fn tied_to_us(program: &str) -> Command {
     command
 }
 
-/// All that the CPU emulation offers. When instructions are counted, without the two features under which string
-/// instructions would be counted byte by byte.
+/// All that the CPU emulation offers. When something is measured, without the two features under which string
+/// instructions would be emulated, and counted, byte by byte.
 fn cpu_model(clock: CpuClock) -> &'static str {
     match clock {
         CpuClock::Host => "max",
-        CpuClock::Instructions => "max,-erms,-fsrm",
+        CpuClock::Measured | CpuClock::Instructions => "max,-erms,-fsrm",
     }
 }
 
@@ -143,10 +145,10 @@ fn cpu_model(clock: CpuClock) -> &'static str {
 fn accelerator(clock: CpuClock) -> &'static str {
     let wanted = std::env::var("QUIRE_ACCEL").unwrap_or_default();
     match (clock, wanted.as_str()) {
-        (CpuClock::Instructions, _) | (CpuClock::Host, "tcg") => "tcg",
-        (CpuClock::Host, "kvm") => "kvm",
-        (CpuClock::Host, _) if kvm_is_real() => "kvm",
-        (CpuClock::Host, _) => "tcg",
+        (CpuClock::Instructions, _) | (CpuClock::Host | CpuClock::Measured, "tcg") => "tcg",
+        (CpuClock::Host | CpuClock::Measured, "kvm") => "kvm",
+        (CpuClock::Host | CpuClock::Measured, _) if kvm_is_real() => "kvm",
+        (CpuClock::Host | CpuClock::Measured, _) => "tcg",
     }
 }
 

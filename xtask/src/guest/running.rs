@@ -45,6 +45,7 @@ pub(crate) enum MachineEnd {
 /// A virtual machine that runs. Dropping it ends it.
 pub(crate) struct Machine {
     child: Child,
+    started: Instant,
     /// When it must have ended.
     deadline: Option<Instant>,
     console: UnixStream,
@@ -88,6 +89,7 @@ impl Machine {
         command.args(link.iter().flat_map(Port::arguments));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let description = process::describe(&command);
+        let started = Instant::now();
         let mut child = command.spawn().with_context(|| format!("can't start `{description}`"))?;
         let deadline = guest.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let streams = console.accept(&mut child).and_then(|console| {
@@ -97,7 +99,7 @@ impl Machine {
         match streams {
             Ok((reader, console, link)) => {
                 let log = Log::follow(reader);
-                Ok(Self { child, deadline, console, log, link })
+                Ok(Self { child, started, deadline, console, log, link })
             }
             Err(error) => {
                 let message = end_and_explain(child);
@@ -119,6 +121,11 @@ impl Machine {
     /// What the console has shown.
     pub(crate) fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// When QEMU was started.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
     /// When the time limit is reached, if there is one.

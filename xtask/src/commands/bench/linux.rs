@@ -1,37 +1,37 @@
 //! The Linux side of the comparison: Debian's cloud kernel with busybox, booted in the same QEMU.
 
-use super::table::{self, Row};
-use super::{GUEST_DIRECTORY, Programs};
+use super::{GUEST_DIRECTORY, Programs, READY, Run, TIMEOUT, table};
 use crate::build::Artifacts;
 use crate::guest::{Guest, Machine, Media, Ports};
 use crate::linux_kernel;
 use crate::process;
-use crate::progress::{Step, note};
+use crate::progress::note;
 use crate::root_files::BUSYBOX;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::time::Instant;
 
 /// No mitigations: the emulated CPU has nothing to mitigate, and Quire has none either.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
 
-/// Runs the script there, and gives what the benchmark measured.
-pub(super) fn run(artifacts: &Artifacts, guest: &Guest, programs: &Programs, script: &str) -> Result<Vec<Row>> {
+/// Boots it, runs the script, and gives what the benchmark measured.
+pub(super) fn run(artifacts: &Artifacts, guest: &Guest, programs: &Programs, script: &str) -> Result<Run> {
     let kernel = linux_kernel::provide(artifacts)?;
-    let step = Step::begin("measuring on Linux");
     let initrd = initial_file_system(programs, script).context("making Linux's first file system")?;
     let media = Media::with_kernel(kernel, &initrd, COMMAND_LINE.to_owned())?;
     let mut machine = Machine::start(guest, &media, Ports::Console)?;
+    let limit = machine.deadline().unwrap_or_else(|| Instant::now() + TIMEOUT);
+    let to_shell = machine.log().wait_for(READY.as_bytes(), 0, limit).map(|_| machine.started().elapsed());
     if machine.wait()?.is_none() {
         note("Linux ran into the time limit; what it measured until then follows");
     }
-    step.done();
     let rows = table::parse("Linux", &machine.log().text());
     if rows.is_empty() {
         bail!("Linux measured nothing; its console:\n{}", machine.log().text());
     }
-    Ok(rows)
+    Ok(Run { rows, to_shell })
 }
 
 /// A cpio archive with busybox, the benchmark, and an `init` that runs the script and switches the machine off.

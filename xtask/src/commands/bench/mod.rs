@@ -1,32 +1,50 @@
-//! `cargo xtask bench`: the same programs on Linux and on Quire, in the same QEMU, counted in instructions of the guest.
+//! `cargo xtask bench`: the same programs on Linux and on Quire, in the same QEMU, by instructions of the guest and by
+//! the clock on the wall.
 //!
-//! With `-icount shift=0` a nanosecond of the guest's clock is one instruction, so the programs measure instructions by
-//! asking for the time. Cache and TLB misses cost nothing there: this compares the length of paths, not speed.
+//! With `-icount shift=0` a nanosecond of the guest's clock is one instruction, so the programs count instructions by
+//! asking for the time. Misses of caches and of the TLB cost nothing there: this compares the length of paths, not speed.
+//! Therefore everything also runs by the host's time, which depends on the machine, and on what else runs there.
+//! Of all boots and rounds the least counts.
 
 mod linux;
+mod quire;
 mod table;
 
-use super::{SUCCESS, native};
+use super::SUCCESS;
 use crate::build::{self, Artifacts, ProgramSet, workspace};
-use crate::guest::{CpuClock, Ending, Guest, LogLevel, Program};
+use crate::guest::{CpuClock, Guest, LogLevel, MemorySize};
 use crate::options::{Addition, BenchOptions};
 use crate::process;
-use crate::progress::{Step, note};
+use crate::progress::Step;
 use crate::setup;
 use anyhow::{Context as _, Result};
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use table::Row;
+use table::{Comparison, Row};
 
-/// How long all benchmarks of one system may take.
+/// How long all benchmarks of one boot may take.
 const TIMEOUT: Duration = Duration::from_secs(1200);
 /// Where the benchmark and the program that it starts lie in both guests.
 const GUEST_DIRECTORY: &str = "/bench";
-/// How often each benchmark is repeated, and by how much its loops are shorter than usual.
+/// How often each benchmark is repeated in a boot, and by how much its loops are shorter than usual.
 const ROUNDS: u32 = 3;
 const SCALE: u32 = 4;
+/// How often each system boots for each way to measure, unless the user says.
+const BOOTS: u32 = 3;
+/// What the script says first.
+const READY: &str = "the shell is ready";
+/// The row for the time from QEMU's start to the shell.
+const BOOT: &str = "boot";
+
+/// What one boot of one system gave.
+struct Run {
+    rows: Vec<Row>,
+    /// From QEMU's start until [`READY`] was read, by the host's clock.
+    to_shell: Option<Duration>,
+}
 
 /// The benchmark programs, for static linking.
 struct Programs {
@@ -39,28 +57,68 @@ pub(crate) fn run(options: &BenchOptions) -> Result<u8> {
     let artifacts = build::guest_programs(ProgramSet::Posix)?;
     let programs = compile(&artifacts)?;
     let script = script(&options.names);
-    let on_linux = linux::run(&artifacts, &measuring_guest(), &programs, &script)?;
-    let on_quire = on_quire(&artifacts, &programs, &script)?;
-    let rows = table::join(&on_linux, &on_quire);
-    table::print(&rows);
-    let native = native_rows()?;
-    for (name, instructions) in &native {
-        println!("{name}: {instructions} instructions");
-    }
+    let boots = options.boots.map_or(BOOTS, NonZeroU32::get);
+    let comparison = Comparison {
+        instructions: measure(&artifacts, &programs, &script, CpuClock::Instructions, boots)?,
+        wall: measure(&artifacts, &programs, &script, CpuClock::Measured, boots)?,
+        native: native(boots)?,
+    };
+    comparison.print();
     if let Some(path) = &options.json {
-        fs::write(path, table::to_json(&rows, &native)).with_context(|| format!("can't write {}", path.display()))?;
+        fs::write(path, comparison.to_json()).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(SUCCESS)
 }
 
-fn measuring_guest() -> Guest {
-    Guest {
-        memory: crate::guest::MemorySize::GIBIBYTE,
-        clock: CpuClock::Instructions,
-        timeout: Some(TIMEOUT),
-        log: LogLevel::Warn,
-        ..Guest::default()
+/// Boots both systems in turn, so that what else the machine does meets both.
+fn measure(
+    artifacts: &Artifacts,
+    programs: &Programs,
+    script: &str,
+    clock: CpuClock,
+    boots: u32,
+) -> Result<table::Sides> {
+    let what = match clock {
+        CpuClock::Instructions => "instructions",
+        CpuClock::Host | CpuClock::Measured => "wall time",
+    };
+    let guest = measuring_guest(clock);
+    let mut sides = table::Sides::default();
+    for boot in 1..=boots {
+        let step = Step::begin(format!("measuring {what} on Linux (boot {boot} of {boots})"));
+        sides.linux.add(rows(linux::run(artifacts, &guest, programs, script)?, clock));
+        step.done();
+        let step = Step::begin(format!("measuring {what} on Quire (boot {boot} of {boots})"));
+        sides.quire.add(rows(quire::run(artifacts, &guest, programs, script)?, clock));
+        step.done();
     }
+    Ok(sides)
+}
+
+/// What was measured in one boot, the boot itself among it where that says something.
+fn rows(run: Run, clock: CpuClock) -> Vec<Row> {
+    let mut rows = run.rows;
+    match (clock, run.to_shell) {
+        (CpuClock::Host | CpuClock::Measured, Some(time)) => {
+            rows.push(Row { name: BOOT.to_owned(), least: time.as_secs_f64() * 1e9 });
+        }
+        (CpuClock::Instructions, _) | (_, None) => {}
+    }
+    rows
+}
+
+fn native(boots: u32) -> Result<table::Best> {
+    let mut best = table::Best::default();
+    let step = Step::begin("measuring the object API");
+    for _ in 0..boots {
+        best.add(quire::native_rows(measuring_guest(CpuClock::Instructions))?);
+    }
+    step.done();
+    Ok(best)
+}
+
+fn measuring_guest(clock: CpuClock) -> Guest {
+    Guest { memory: MemorySize::GIBIBYTE, clock, timeout: Some(TIMEOUT), log: LogLevel::Warn, ..Guest::default() }
 }
 
 fn compile(artifacts: &Artifacts) -> Result<Programs> {
@@ -95,51 +153,8 @@ fn script(names: &[String]) -> String {
     let list = format!("{GUEST_DIRECTORY}/ub -l | while read -r name rest; do echo $name; done");
     let names = if names.is_empty() { format!("$({list})") } else { names.join(" ") };
     format!(
-        "for name in {names}; do {GUEST_DIRECTORY}/ub -r {ROUNDS} -s {SCALE} -d /tmp -t {GUEST_DIRECTORY}/true $name || \
+        "echo {READY}; for name in {names}; do \
+         {GUEST_DIRECTORY}/ub -r {ROUNDS} -s {SCALE} -d /tmp -t {GUEST_DIRECTORY}/true $name || \
          echo \"UBERR $name: status $?\"; done"
     )
-}
-
-fn on_quire(artifacts: &Artifacts, programs: &Programs, script: &str) -> Result<Vec<Row>> {
-    let step = Step::begin("measuring on Quire");
-    let guest = Guest { additions: programs.additions(), ..measuring_guest() };
-    let outcome = guest.exec_captured(artifacts, &Program::of_guest(&["/bin/sh", "-c", script]), b"")?;
-    let text = String::from_utf8_lossy(&outcome.output).into_owned();
-    match outcome.ending {
-        Ending::Program(_) => {}
-        Ending::TimedOut => note("Quire ran into the time limit; what it measured until then follows"),
-        Ending::Died(end) => note(&format!("{end}; what was measured until then follows\n{}", outcome.log)),
-    }
-    step.done();
-    Ok(table::parse("Quire", &text))
-}
-
-/// The benchmarks of the object API: names and instructions.
-fn native_rows() -> Result<Vec<(String, u64)>> {
-    let step = Step::begin("measuring the object API");
-    let artifacts = build::guest_programs(ProgramSet::NativeTests)?;
-    let guest = Guest { log: LogLevel::Info, ..measuring_guest() };
-    let (_, text) = native::boot(&guest, &artifacts, "ipc-bench")?;
-    step.done();
-    Ok(text.lines().filter_map(native_row).collect())
-}
-
-/// The name and the number in a line such as `… bench: null call: 123 instructions (…)`.
-fn native_row(line: &str) -> Option<(String, u64)> {
-    let (before, _) = line.split_once(" instructions (")?;
-    let (name, count) = before.rsplit_once(": ")?;
-    let name = name.rsplit(": ").next().unwrap_or(name);
-    Some((name.trim().to_owned(), count.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn native_benchmarks_are_read_from_the_log() {
-        let line = "[    0.1] object-tests: call and reply: 612 instructions (10000 rounds, 1000/1000 a tick)";
-        assert_eq!(native_row(line), Some(("call and reply".to_owned(), 612)));
-        assert_eq!(native_row("5 passed, 0 failed"), None);
-    }
 }

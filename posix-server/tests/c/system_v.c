@@ -96,19 +96,18 @@ TEST(messages_have_limits) {
 
 TEST(a_receiver_waits_and_learns_of_the_removal) {
     int queue = make_queue();
+    struct gate received = make_gate();
     pid_t child = fork_child();
     if (child == 0) {
         struct message message;
         CALL(msgrcv(queue, &message, sizeof message.text, 0, 0));
+        open_gate(received);
         CALL(msgrcv(queue, &message, sizeof message.text, 0, 0));
         _exit(0);
     }
+    sleep_ms(20);
     send_text(queue, 1, "awaited");
-    struct msqid_ds status;
-    do {
-        sleep_ms(2);
-        SET_UP(msgctl(queue, IPC_STAT, &status) == 0);
-    } while (status.msg_qnum > 0);
+    pass_gate(received);
     sleep_ms(20);
     SET_UP(msgctl(queue, IPC_RMID, NULL) == 0);
     show_end("the receiver", child);

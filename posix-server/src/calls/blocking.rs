@@ -1,6 +1,7 @@
 //! What blocking calls on files have in common: try, and if that is in vain, wait and try again.
 
 use crate::errno::{Errno, Result};
+use crate::event::clock::Clock;
 use crate::file::OpenFile;
 use crate::process::Thread;
 use crate::wait::Listener;
@@ -34,6 +35,36 @@ pub async fn wait(thread: &Rc<Thread>, listener: Listener, deadline_ns: Option<u
         Either::Left((Either::Right(_), _)) => Woken::Interrupted,
         Either::Right(_) => Woken::TimedOut,
     }
+}
+
+/// Until when a call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// For ever.
+    Never,
+    /// Until the clock that nobody sets shows this, in ns.
+    Monotonic(u64),
+    /// Until the real-time clock shows this, in ns, also if it is set meanwhile.
+    Realtime(u64),
+}
+
+impl Deadline {
+    /// When that is on the clock that nobody sets, as things are.
+    fn monotonic_ns(self) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::Monotonic(time_ns) => Some(time_ns),
+            Self::Realtime(time_ns) => Some(Clock::Realtime.deadline_ns(time_ns)),
+        }
+    }
+}
+
+/// Waits like [`wait`]. The setting of the clock that a deadline counts on is a change, after which the deadline is another.
+pub async fn wait_until(thread: &Rc<Thread>, mut listener: Listener, deadline: Deadline) -> Woken {
+    if let Deadline::Realtime(_) = deadline {
+        listener.watch(&thread.server().clock_set);
+    }
+    wait(thread, listener, deadline.monotonic_ns()).await
 }
 
 /// A listener on a file's queue; on nothing for a file that never changes.

@@ -1,10 +1,10 @@
 //! `futex` and `futex_waitv`, and robust lists.
 
-use super::blocking::{Woken, wait as wait_for};
+use super::blocking::{Deadline, Woken, wait_until};
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::budget::{Charge, Kind};
 use crate::errno::{Errno, Result};
-use crate::platform::{Protection, now_ns, realtime_ns};
+use crate::platform::{Protection, now_ns};
 use crate::process::futex::pi::{Candidate, Claim, IfTaken, Progress};
 use crate::process::futex::word::{self, Operation};
 use crate::process::futex::{Futexes, Scope, Waiter, Word, is_aligned};
@@ -43,7 +43,7 @@ struct Request {
     value: u32,
     /// The fourth argument, where it is a number.
     count: u32,
-    deadline_ns: Option<u64>,
+    deadline: Deadline,
     second: u64,
     third: u32,
 }
@@ -66,25 +66,20 @@ fn decode(thread: &Rc<Thread>, arguments: &Arguments) -> Result<Request> {
         return Err(Errno::ENOSYS);
     }
     let waits = matches!(command, linux::FUTEX_WAIT | linux::FUTEX_LOCK_PI) || can_be_realtime;
-    let deadline_ns = if waits && timeout != 0 {
+    let deadline = if waits && timeout != 0 {
         let time = super::time::read_timespec(thread, timeout)?;
-        Some(match command {
-            linux::FUTEX_WAIT => now_ns().saturating_add(time),
-            linux::FUTEX_LOCK_PI => from_realtime(time),
-            _ if is_realtime => from_realtime(time),
-            _ => time,
-        })
+        match command {
+            linux::FUTEX_WAIT => Deadline::Monotonic(now_ns().saturating_add(time)),
+            linux::FUTEX_LOCK_PI => Deadline::Realtime(time),
+            _ if is_realtime => Deadline::Realtime(time),
+            _ => Deadline::Monotonic(time),
+        }
     } else {
-        None
+        Deadline::Never
     };
     let scope = if operation & linux::FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Any };
     let (value, count, third) = (value as u32, timeout as u32, third as u32);
-    Ok(Request { address, command, scope, value, count, deadline_ns, second, third })
-}
-
-/// A time of the real-time clock on the monotonic one.
-fn from_realtime(time_ns: u64) -> u64 {
-    time_ns.saturating_sub(realtime_ns().saturating_sub(now_ns()))
+    Ok(Request { address, command, scope, value, count, deadline, second, third })
 }
 
 fn perform(thread: &Rc<Thread>, request: Request) -> Outcome {
@@ -210,34 +205,31 @@ fn wait(thread: &Rc<Thread>, request: &Request, bits: u32) -> Outcome {
         Ok(word) => word,
         Err(error) => return error.into(),
     };
-    let guard = Leave { thread: thread.clone(), waiter: thread.server().futexes.enter(word, bits) };
+    if request.deadline == Deadline::Never {
+        thread.server().futexes.park(word, bits, thread);
+        return Outcome::Parked;
+    }
+    let queue = WaitQueue::new();
+    let guard = Leave { thread: thread.clone(), waiter: thread.server().futexes.enter(word, bits, &queue) };
     let (thread, request) = (thread.clone(), *request);
     Outcome::block(async move {
         loop {
-            let listener = guard.waiter.queue.listen();
+            let listener = queue.listen();
             if guard.waiter.is_woken() {
                 return Ok(0);
             }
             if thread.is_interrupted() {
-                return Err(interrupted(&thread, request, bits));
+                thread.restart.replace(Some(Restart::Futex(FutexWait { request, bits })));
+                return Err(Errno::RESTART_BLOCK);
             }
-            if wait_for(&thread, listener, request.deadline_ns).await == Woken::TimedOut && !guard.waiter.is_woken() {
+            if wait_until(&thread, listener, request.deadline).await == Woken::TimedOut && !guard.waiter.is_woken() {
                 return Err(Errno::ETIMEDOUT);
             }
         }
     })
 }
 
-/// A wait without a timeout begins anew; one with a timeout goes on, unless a handler runs.
-fn interrupted(thread: &Rc<Thread>, request: Request, bits: u32) -> Errno {
-    if request.deadline_ns.is_none() {
-        return Errno::RESTART;
-    }
-    thread.restart.replace(Some(Restart::Futex(FutexWait { request, bits })));
-    Errno::RESTART_BLOCK
-}
-
-/// A wait that was interrupted.
+/// A wait with a timeout that was interrupted, and goes on unless a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FutexWait {
     request: Request,
@@ -266,12 +258,12 @@ const WAITER_BYTES: u64 = 128;
 
 fn futex_waitv(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
     match enter_all(thread, arguments) {
-        Ok((waiters, queue, deadline_ns, charge)) => wait_for_any(thread, waiters, queue, deadline_ns, charge),
+        Ok((waiters, queue, deadline, charge)) => wait_for_any(thread, waiters, queue, deadline, charge),
         Err(error) => error.into(),
     }
 }
 
-type Entered = (Vec<Leave>, WaitQueue, Option<u64>, Charge);
+type Entered = (Vec<Leave>, WaitQueue, Deadline, Charge);
 
 fn enter_all(thread: &Rc<Thread>, arguments: &Arguments) -> Result<Entered> {
     let [entries, count, flags, timeout, clock, _] = *arguments;
@@ -279,10 +271,10 @@ fn enter_all(thread: &Rc<Thread>, arguments: &Arguments) -> Result<Entered> {
     if flags as u32 != 0 || count == 0 || count > MAX_WORDS || entries == 0 {
         return Err(Errno::EINVAL);
     }
-    let deadline_ns = match (timeout, clock as u32) {
-        (0, _) => None,
-        (timeout, linux::CLOCK_MONOTONIC) => Some(super::time::read_timespec(thread, timeout)?),
-        (timeout, linux::CLOCK_REALTIME) => Some(from_realtime(super::time::read_timespec(thread, timeout)?)),
+    let deadline = match (timeout, clock as u32) {
+        (0, _) => Deadline::Never,
+        (timeout, linux::CLOCK_MONOTONIC) => Deadline::Monotonic(super::time::read_timespec(thread, timeout)?),
+        (timeout, linux::CLOCK_REALTIME) => Deadline::Realtime(super::time::read_timespec(thread, timeout)?),
         _ => return Err(Errno::EINVAL),
     };
     let known = linux::FUTEX_PRIVATE_FLAG | linux::FUTEX_32;
@@ -300,17 +292,17 @@ fn enter_all(thread: &Rc<Thread>, arguments: &Arguments) -> Result<Entered> {
         let scope = if entry.flags & linux::FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Any };
         // The first of 32 bits; the rest of the value is not looked at.
         let word = expected_word(thread, entry.address, scope, entry.value as u32)?;
-        let waiter = thread.server().futexes.enter_one_of_several(word, &queue);
+        let waiter = thread.server().futexes.enter(word, u32::MAX, &queue);
         waiters.push(Leave { thread: thread.clone(), waiter });
     }
-    Ok((waiters, queue, deadline_ns, charge))
+    Ok((waiters, queue, deadline, charge))
 }
 
 fn wait_for_any(
     thread: &Rc<Thread>,
     waiters: Vec<Leave>,
     queue: WaitQueue,
-    deadline_ns: Option<u64>,
+    deadline: Deadline,
     charge: Charge,
 ) -> Outcome {
     let thread = thread.clone();
@@ -324,7 +316,7 @@ fn wait_for_any(
             if thread.is_interrupted() {
                 return Err(Errno::RESTART);
             }
-            if wait_for(&thread, listener, deadline_ns).await == Woken::TimedOut
+            if wait_until(&thread, listener, deadline).await == Woken::TimedOut
                 && !waiters.iter().any(|guard| guard.waiter.is_woken())
             {
                 return Err(Errno::ETIMEDOUT);
@@ -355,14 +347,14 @@ fn lock(thread: &Rc<Thread>, request: &Request, if_taken: IfTaken) -> Outcome {
         return error.into();
     }
     let guard = LeaveLock { thread: thread.clone(), candidate };
-    let deadline_ns = request.deadline_ns;
+    let deadline = request.deadline;
     match guard.candidate.progress() {
         Progress::Owner => Outcome::Return(Ok(0)),
         Progress::Failed(error) => error.into(),
         Progress::Apart | Progress::Waiting => {
             let thread = thread.clone();
             Outcome::block(
-                async move { wait_in_line(&thread, &guard.candidate, deadline_ns, Errno::RESTART_ALWAYS).await },
+                async move { wait_in_line(&thread, &guard.candidate, deadline, Errno::RESTART_ALWAYS).await },
             )
         }
     }
@@ -371,7 +363,7 @@ fn lock(thread: &Rc<Thread>, request: &Request, if_taken: IfTaken) -> Outcome {
 async fn wait_in_line(
     thread: &Rc<Thread>,
     candidate: &Candidate,
-    deadline_ns: Option<u64>,
+    deadline: Deadline,
     if_interrupted: Errno,
 ) -> Result<u64> {
     loop {
@@ -384,7 +376,7 @@ async fn wait_in_line(
         if thread.is_interrupted() {
             return Err(if_interrupted);
         }
-        if wait_for(thread, listener, deadline_ns).await == Woken::TimedOut && candidate.progress() != Progress::Owner {
+        if wait_until(thread, listener, deadline).await == Woken::TimedOut && candidate.progress() != Progress::Owner {
             return Err(Errno::ETIMEDOUT);
         }
     }
@@ -411,12 +403,12 @@ fn wait_for_lock(thread: &Rc<Thread>, request: &Request) -> Outcome {
     let claim = Claim { word: lock, candidate: candidate.clone() };
     let waiter = thread.server().futexes.enter_for_lock(word, u32::MAX, claim);
     let guards = (Leave { thread: thread.clone(), waiter }, LeaveLock { thread: thread.clone(), candidate });
-    let (thread, deadline_ns) = (thread.clone(), request.deadline_ns);
+    let (thread, deadline) = (thread.clone(), request.deadline);
     Outcome::block(async move {
         // Both, or the one that is not named would be dropped before the wait.
         let (_place, line) = guards;
         let candidate = &line.candidate;
-        let result = wait_in_line(&thread, candidate, deadline_ns, Errno::RESTART_ALWAYS).await;
+        let result = wait_in_line(&thread, candidate, deadline, Errno::RESTART_ALWAYS).await;
         match result {
             // In line for the lock, there is no way back to where it waited before.
             Err(Errno::RESTART_ALWAYS) if candidate.progress() == Progress::Waiting => Err(Errno::EAGAIN),

@@ -60,7 +60,7 @@ use crate::errno::{Errno, Result};
 use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, now_ns};
 use crate::process::end::thread_vanished;
 use crate::process::{Thread, Whereabouts};
-use crate::signal::deliver::{Exit, leave};
+use crate::signal::deliver::{Exit, leave, leave_wait};
 use crate::trace::Trace;
 use crate::user::UserPtr;
 use alloc::boxed::Box;
@@ -78,6 +78,8 @@ pub enum Outcome {
     Return(Result<u64>),
     /// It will be done.
     Block(LocalFuture<Result<u64>>),
+    /// It will be done; whoever ends the wait answers it (`process::futex::parking`).
+    Parked,
     /// The program goes on with the registers that are in its block.
     Context,
     /// No answer is owed: the thread has ended, or was redirected.
@@ -271,7 +273,7 @@ fn trace_outcome(thread: &Thread, outcome: &Outcome) {
         Outcome::Gone if thread.whereabouts.get() == Whereabouts::Gone => trace.vanish(thread.tid),
         // The program goes on elsewhere, or with other registers.
         Outcome::Gone => trace.leave(thread, Ok(0)),
-        Outcome::Block(_) => trace.wait(thread),
+        Outcome::Block(_) | Outcome::Parked => trace.wait(thread),
     }
 }
 
@@ -284,20 +286,22 @@ fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
         Outcome::Return(result) => leave(thread, Exit::Call(result)),
         Outcome::Context => leave(thread, Exit::Block),
         Outcome::Gone => {}
+        Outcome::Parked => note_wait(thread),
         Outcome::Block(future) => {
+            note_wait(thread);
             let waiting = thread.clone();
-            thread.is_waiting.set(true);
-            thread.waits.set(thread.waits.get().saturating_add(1));
             thread.server().executor.spawn(async move {
                 let gone = Box::pin(waiting.clone().gone());
                 if let Either::Left((result, _)) = select(future, gone).await {
-                    waiting.is_waiting.set(false);
-                    if let Some(trace) = waiting.server().trace.get() {
-                        trace.leave(&waiting, result);
-                    }
-                    leave(&waiting, Exit::Call(result));
+                    leave_wait(&waiting, result);
                 }
             });
         }
     }
+}
+
+/// A call of the thread has begun to wait.
+fn note_wait(thread: &Thread) {
+    thread.is_waiting.set(true);
+    thread.waits.set(thread.waits.get().saturating_add(1));
 }

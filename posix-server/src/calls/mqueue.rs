@@ -3,7 +3,7 @@
 //! The C library takes the slash from a queue's name before it makes a call; what is left names a file in the one directory
 //! of the file system of queues.
 
-use super::blocking::{self, Woken, file};
+use super::blocking::{self, Deadline, Woken, file};
 use super::files::install;
 use super::{Outcome, SystemCall, pointer};
 use crate::cred::{Access, Credentials};
@@ -12,7 +12,6 @@ use crate::file::{AccessMode, OpenFile, StatusFlags};
 use crate::fs::walk::{Actor, Ending, Last, Parent};
 use crate::fs::{Body, Dentry, Inode, Location, Made, Mount, MountFlags, MountRequest, change};
 use crate::mqueue::{MQUEUE, Message, Notice, PRIORITIES, Queue, QueueFile, Registration, Size};
-use crate::platform::{now_ns, realtime_ns};
 use crate::process::Thread;
 use crate::signal::{Details, SI_MESGQ, Signal, SignalInfo, deliver};
 use alloc::rc::Rc;
@@ -30,8 +29,6 @@ pub(super) const CALLS: &[SystemCall] = &[
         .partly("SIGEV_THREAD, which the C library makes of a netlink socket: EINVAL"),
     SystemCall::new(linux::__NR_mq_getsetattr, |t, a| Outcome::Return(get_and_set_attributes(t, a))),
 ];
-
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// `struct mq_attr`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
@@ -156,20 +153,9 @@ fn queue(thread: &Rc<Thread>, fd: u64) -> Result<(Rc<OpenFile>, Rc<Queue>)> {
     Ok((file, queue))
 }
 
-/// Until when a call waits, on the clock of `platform::now_ns`: it is given in real time. `None`: for ever.
-fn deadline_ns(thread: &Rc<Thread>, address: u64) -> Result<Option<u64>> {
-    if address == 0 {
-        return Ok(None);
-    }
-    let [seconds, fraction]: [i64; 2] = pointer(thread, address).read()?;
-    let (Ok(seconds), Ok(fraction)) = (u64::try_from(seconds), u64::try_from(fraction)) else {
-        return Err(Errno::EINVAL);
-    };
-    if fraction >= NS_PER_SECOND {
-        return Err(Errno::EINVAL);
-    }
-    let time = seconds.saturating_mul(NS_PER_SECOND).saturating_add(fraction);
-    Ok(Some(time.saturating_sub(realtime_ns().saturating_sub(now_ns()))))
+/// Until when a call waits: it is given in real time.
+fn deadline(thread: &Rc<Thread>, address: u64) -> Result<Deadline> {
+    if address == 0 { Ok(Deadline::Never) } else { super::time::read_timespec(thread, address).map(Deadline::Realtime) }
 }
 
 fn send(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
@@ -183,11 +169,11 @@ fn send(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     }
 }
 
-type Sending = (Rc<OpenFile>, Rc<Queue>, Message, Option<u64>);
+type Sending = (Rc<OpenFile>, Rc<Queue>, Message, Deadline);
 
 fn prepare_send(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<Sending> {
     let [fd, address, length, priority, timeout, _] = *args;
-    let deadline = deadline_ns(thread, timeout)?;
+    let deadline = deadline(thread, timeout)?;
     let priority = u32::try_from(priority & 0xffff_ffff).unwrap_or(PRIORITIES);
     if priority >= PRIORITIES {
         return Err(Errno::EINVAL);
@@ -214,19 +200,14 @@ fn try_send(thread: &Rc<Thread>, queue: &Rc<Queue>, message: Message) -> core::r
     Ok(())
 }
 
-async fn wait_to_send(
-    thread: Rc<Thread>,
-    queue: Rc<Queue>,
-    mut message: Message,
-    deadline: Option<u64>,
-) -> Result<u64> {
+async fn wait_to_send(thread: Rc<Thread>, queue: Rc<Queue>, mut message: Message, deadline: Deadline) -> Result<u64> {
     loop {
         let listener = queue.changed().listen();
         message = match try_send(&thread, &queue, message) {
             Ok(()) => return Ok(0),
             Err(message) => message,
         };
-        match blocking::wait(&thread, listener, deadline).await {
+        match blocking::wait_until(&thread, listener, deadline).await {
             Woken::Changed => {}
             Woken::Interrupted => return Err(Errno::RESTART),
             Woken::TimedOut => return Err(Errno::ETIMEDOUT),
@@ -253,9 +234,9 @@ fn receive(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     }
 }
 
-fn prepare_receive(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<(Rc<OpenFile>, Rc<Queue>, Option<u64>)> {
+fn prepare_receive(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<(Rc<OpenFile>, Rc<Queue>, Deadline)> {
     let [fd, _, length, _, timeout, _] = *args;
-    let deadline = deadline_ns(thread, timeout)?;
+    let deadline = deadline(thread, timeout)?;
     let (file, queue) = queue(thread, fd)?;
     file.check_readable()?;
     if length < queue.size().message_bytes {
@@ -270,14 +251,14 @@ fn hand_over(thread: &Rc<Thread>, wanted: Wanted, message: &Message) -> Result<u
     Ok(message.bytes.len() as u64)
 }
 
-async fn wait_to_receive(thread: Rc<Thread>, queue: Rc<Queue>, wanted: Wanted, deadline: Option<u64>) -> Result<u64> {
+async fn wait_to_receive(thread: Rc<Thread>, queue: Rc<Queue>, wanted: Wanted, deadline: Deadline) -> Result<u64> {
     let _receiver = queue.expect_message();
     loop {
         let listener = queue.changed().listen();
         if let Some(message) = queue.receive() {
             return hand_over(&thread, wanted, &message);
         }
-        match blocking::wait(&thread, listener, deadline).await {
+        match blocking::wait_until(&thread, listener, deadline).await {
             Woken::Changed => {}
             Woken::Interrupted => return Err(Errno::RESTART),
             Woken::TimedOut => return Err(Errno::ETIMEDOUT),

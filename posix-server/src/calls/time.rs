@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_clock_gettime, |t, a| clock_gettime(t, a).into()),
     SystemCall::new(linux::__NR_clock_getres, |t, a| clock_getres(t, a).into()),
-    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()).partly(SETTING),
+    SystemCall::new(linux::__NR_clock_settime, |t, a| clock_settime(t, a).into()),
     SystemCall::new(linux::__NR_adjtimex, |t, a| clock_adjtime(t, linux::CLOCK_REALTIME.into(), a[0]).into())
         .partly("the pace of the clock is not changed: EPERM"),
     SystemCall::new(linux::__NR_clock_adjtime, |t, a| clock_adjtime(t, a[0], a[1]).into())
@@ -31,8 +31,6 @@ pub(super) const CALLS: &[SystemCall] = &[
         .partly("a time zone other than UTC is not set: EPERM"),
     SystemCall::new(linux::__NR_time, |t, a| time(t, a[0]).into()),
 ];
-
-const SETTING: &str = "what waits at a futex or a message queue until a time of the clock is not moved when it is set";
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MICROSECOND: u64 = 1000;

@@ -1,6 +1,6 @@
 //! How processes and threads end, and what that means for others.
 
-use super::futex::{Scope, Word, robust};
+use super::futex::{Scope, Word, parking, robust};
 use super::tree::{ExitStatus, INIT, Orphan, Remains};
 use super::usage::Usage;
 use super::{Phase, Pid, Process, Server, Thread, Whereabouts};
@@ -66,6 +66,7 @@ fn remove(thread: &Rc<Thread>) {
     thread.machine.kill();
     let reply = thread.reply.borrow_mut().take();
     drop(reply);
+    parking::abandon(thread);
     process.remove_thread(thread);
     thread.machine.close_channel(&process.table);
     process.ended_usage.set(process.ended_usage.get().with(&used));

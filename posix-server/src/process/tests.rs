@@ -1,5 +1,6 @@
 //! Processes on the model of the machine: what calls do to them, without a processor.
 
+use super::futex::Word;
 use super::server::{Parts, Server};
 use super::tree::ExitStatus;
 use super::{FirstProcess, Phase, Pid, Process, Thread, start_first};
@@ -14,7 +15,7 @@ use crate::file::FdTable;
 use crate::file::io::SliceSource;
 use crate::fs::content::Content;
 use crate::fs::{Body, Dentry, FsContext, Inode, Namespace, tmpfs};
-use crate::platform::{self, Account, Executor, Registers};
+use crate::platform::{self, Account, Executor, Registers, Reply};
 use crate::signal::deliver::send;
 use crate::signal::{Signal, SignalAction, SignalInfo};
 use crate::vm::write_all;
@@ -22,7 +23,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
-use posix_protocol::shim::Context;
+use posix_protocol::shim::{Context, RETURN};
 
 const STACK: u64 = 8 << 20;
 /// Somewhere in the test program's writable segment.
@@ -80,7 +81,9 @@ impl World {
     fn now(&self, pid: Pid, number: u32, arguments: [u64; 6]) -> Result<u64> {
         match call(&self.thread(pid), number, &arguments) {
             Outcome::Return(result) => result,
-            Outcome::Block(_) | Outcome::Context | Outcome::Gone => panic!("call {number} did not return"),
+            Outcome::Block(_) | Outcome::Parked | Outcome::Context | Outcome::Gone => {
+                panic!("call {number} did not return")
+            }
         }
     }
 
@@ -92,7 +95,9 @@ impl World {
                 let cell = result.clone();
                 self.server.executor.spawn(async move { cell.set(Some(future.await)) });
             }
-            Outcome::Return(_) | Outcome::Context | Outcome::Gone => panic!("call {number} did not wait"),
+            Outcome::Return(_) | Outcome::Parked | Outcome::Context | Outcome::Gone => {
+                panic!("call {number} did not wait")
+            }
         }
         self.run();
         result
@@ -159,6 +164,59 @@ fn a_wait_is_interrupted_by_a_signal_with_a_handler() {
     send(&world.init, SignalInfo::from_kernel(Signal::HUP)).unwrap();
     world.run();
     assert_eq!(waiting.get(), Some(Err(Errno::RESTART)));
+}
+
+/// The first process waits at a word; its answer appears in the reply.
+fn parked(world: &World) -> Reply {
+    let thread = world.thread(1);
+    assert!(thread.set_context(&Context { rsp: SCRATCH + 0x2000, ..Context::default() }), "a stack for handlers");
+    let reply = Reply::default();
+    thread.whereabouts.set(super::Whereabouts::Inside);
+    thread.reply.replace(Some(reply.clone()));
+    let arguments = [SCRATCH, u64::from(linux::FUTEX_WAIT | linux::FUTEX_PRIVATE_FLAG), 0, 0, 0, 0];
+    assert!(matches!(call(&thread, linux::__NR_futex, &arguments), Outcome::Parked));
+    assert_eq!(reply.answered(), None);
+    reply
+}
+
+fn wake(world: &World) -> Result<u64> {
+    let operation = u64::from(linux::FUTEX_WAKE | linux::FUTEX_PRIVATE_FLAG);
+    world.now(1, linux::__NR_futex, [SCRATCH, operation, 5, 0, 0, 0])
+}
+
+#[test]
+fn who_is_parked_at_a_word_is_answered_by_the_wake() {
+    let world = world();
+    let reply = parked(&world);
+    assert_eq!(wake(&world), Ok(1));
+    assert_eq!(reply.answered(), Some((RETURN, 0)));
+    assert_eq!(wake(&world), Ok(0), "it has left the line");
+}
+
+#[test]
+fn a_signal_with_a_handler_ends_the_parking_and_one_that_is_ignored_does_not() {
+    let world = world();
+    let reply = parked(&world);
+    send(&world.init, SignalInfo::from_kernel(Signal::CHLD)).unwrap();
+    assert_eq!(reply.answered(), None);
+    let action = SignalAction { handler: 0x40_0000, ..SignalAction::default() };
+    world.init.signals.borrow_mut().set_action(Signal::HUP, action).unwrap();
+    send(&world.init, SignalInfo::from_kernel(Signal::HUP)).unwrap();
+    assert!(reply.answered().is_some());
+    assert_eq!(wake(&world), Ok(0), "it has left the line");
+}
+
+#[test]
+fn a_thread_that_ends_while_it_is_parked_leaves_the_line() {
+    let world = world();
+    let reply = parked(&world);
+    let word = Word::Private { space: world.init.space().id(), address: SCRATCH };
+    let thread = Rc::downgrade(&world.thread(1));
+    send(&world.init, SignalInfo::from_kernel(Signal::KILL)).unwrap();
+    world.run();
+    assert_eq!(world.server.futexes.wake(word, 1, u32::MAX), Some(0));
+    assert_eq!(reply.answered(), None);
+    assert!(thread.upgrade().is_none(), "nothing holds it any more");
 }
 
 #[test]

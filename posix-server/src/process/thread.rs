@@ -1,5 +1,6 @@
 //! Threads of programs.
 
+use super::futex::Waiter;
 use super::schedule::Schedule;
 use super::{Pid, Process};
 use crate::calls::FutexWait;
@@ -49,6 +50,8 @@ pub struct Thread {
     pub whereabouts: Cell<Whereabouts>,
     /// The answer that it waits for.
     pub reply: RefCell<Option<Reply>>,
+    /// Where it waits at a futex without a task.
+    pub parked: RefCell<Option<Rc<Waiter>>>,
     /// The number of the system call that it is in.
     pub call_number: Cell<u64>,
     /// `set_tid_address`: cleared and woken when it ends.

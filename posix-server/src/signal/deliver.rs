@@ -12,6 +12,7 @@ use crate::event::posix_timers;
 use crate::exec::shim_image::Place;
 use crate::platform::{Registers, vector_state_bytes};
 use crate::process::end;
+use crate::process::futex::parking;
 use crate::process::tree::ExitStatus;
 use crate::process::{Attention, Phase, Pid, Process, Thread, Whereabouts};
 use alloc::rc::Rc;
@@ -129,7 +130,10 @@ pub fn recheck(thread: &Thread) {
 pub fn attend(thread: &Rc<Thread>) {
     thread.attention.set(Attention::Needed);
     match thread.whereabouts.get() {
-        Whereabouts::Inside => thread.signal_arrived.wake(),
+        Whereabouts::Inside => {
+            thread.signal_arrived.wake();
+            parking::interrupt(thread);
+        }
         Whereabouts::Outside if thread.process.phase.get() == Phase::Running => interrupt(thread),
         // It looks when it goes on; or never.
         Whereabouts::Outside | Whereabouts::Gone => {}
@@ -360,9 +364,18 @@ pub enum Exit {
     Block,
 }
 
+/// Answers a thread whose call has waited.
+pub fn leave_wait(thread: &Rc<Thread>, result: Result<u64>) {
+    thread.is_waiting.set(false);
+    if let Some(trace) = thread.server().trace.get() {
+        trace.leave(thread, result);
+    }
+    leave(thread, Exit::Call(result));
+}
+
 /// Answers a thread that is inside, after signals have had their say.
 pub fn leave(thread: &Rc<Thread>, exit: Exit) {
-    if thread.whereabouts.get() == Whereabouts::Gone {
+    if thread.whereabouts.get() == Whereabouts::Gone || thread.process.phase.get() == Phase::Ended {
         return;
     }
     if thread.attention.get() == Attention::None {

@@ -309,6 +309,7 @@ pub(super) fn new_thread(
         attention: Cell::new(Attention::None),
         whereabouts: Cell::new(Whereabouts::Outside),
         reply: RefCell::new(None),
+        parked: RefCell::new(None),
         call_number: Cell::new(0),
         clear_tid: Cell::new(0),
         robust_list: Cell::new((0, 0)),

@@ -1,15 +1,18 @@
 //! Futexes (`futex(2)`): who waits at which word.
 //!
-//! * [`Futexes`] has the queues of those who wait for a wake-up.
+//! * [`Futexes`] has the lines of those who wait for a wake-up.
+//! * [`parking`] is how a thread waits that needs nothing but a wake-up.
 //! * [`pi`] has the locks with an owner, `FUTEX_LOCK_PI` and its kin.
 //! * [`word`] changes words in programs' memory.
 //! * [`robust`] lets go what a dying thread holds.
 
+pub mod parking;
 pub mod pi;
 pub mod robust;
 pub mod word;
 
 use crate::platform::PAGE_SIZE;
+use crate::process::Thread;
 use crate::vm::{Content, Vm};
 use crate::wait::WaitQueue;
 use alloc::collections::BTreeMap;
@@ -71,8 +74,15 @@ pub struct Waiter {
     is_woken: Cell<bool>,
     /// `FUTEX_WAIT_REQUEUE_PI`: it is to be made to wait for a lock.
     claim: Option<pi::Claim>,
-    /// Woken with it.
-    pub queue: WaitQueue,
+    told: Told,
+}
+
+/// Who hears of a wake-up.
+enum Told {
+    /// A task, which goes on by itself.
+    Queue(WaitQueue),
+    /// A thread that has no task: it is answered.
+    Parked(Rc<Thread>),
 }
 
 impl Waiter {
@@ -88,41 +98,37 @@ impl Waiter {
 
     fn wake(&self) {
         self.is_woken.set(true);
-        self.queue.wake();
+        match &self.told {
+            Told::Queue(queue) => queue.wake(),
+            Told::Parked(thread) => parking::woken(thread),
+        }
     }
 }
-
-/// Those who wait at one word, in the order in which they came.
-type Line = BTreeMap<u64, Rc<Waiter>>;
 
 /// All words that somebody waits at.
 #[derive(Default)]
 pub struct Futexes {
-    lines: RefCell<BTreeMap<Word, Line>>,
+    /// Those who wait at a word are neighbours, in the order in which they came.
+    lines: RefCell<BTreeMap<(Word, u64), Rc<Waiter>>>,
     next_place: Cell<u64>,
     /// The locks that somebody waits for.
     pub locks: pi::Locks,
 }
 
 impl Futexes {
-    /// Begins to wait.
-    pub fn enter(&self, word: Word, bits: u32) -> Rc<Waiter> {
-        self.enter_with(word, bits, WaitQueue::new(), None)
+    /// Begins to wait. The queue is woken when that ends, and may be the same for several words.
+    pub fn enter(&self, word: Word, bits: u32, queue: &WaitQueue) -> Rc<Waiter> {
+        self.enter_with(word, bits, Told::Queue(queue.clone()), None)
     }
 
-    /// The same for one of several words: the queue is woken with any of them.
-    pub fn enter_one_of_several(&self, word: Word, queue: &WaitQueue) -> Rc<Waiter> {
-        self.enter_with(word, u32::MAX, queue.clone(), None)
-    }
-
-    /// The same for who is to be moved to a lock.
+    /// The same for who is to be moved to a lock, and hears of that from the claim's candidate.
     pub fn enter_for_lock(&self, word: Word, bits: u32, claim: pi::Claim) -> Rc<Waiter> {
-        self.enter_with(word, bits, WaitQueue::new(), Some(claim))
+        self.enter_with(word, bits, Told::Queue(WaitQueue::new()), Some(claim))
     }
 
-    fn enter_with(&self, word: Word, bits: u32, queue: WaitQueue, claim: Option<pi::Claim>) -> Rc<Waiter> {
+    fn enter_with(&self, word: Word, bits: u32, told: Told, claim: Option<pi::Claim>) -> Rc<Waiter> {
         let place = Cell::new((word, 0));
-        let waiter = Rc::new(Waiter { bits, place, is_woken: Cell::new(false), claim, queue });
+        let waiter = Rc::new(Waiter { bits, place, is_woken: Cell::new(false), claim, told });
         self.line_up(&waiter, word);
         waiter
     }
@@ -131,34 +137,25 @@ impl Futexes {
         let number = self.next_place.get();
         self.next_place.set(number.wrapping_add(1));
         waiter.place.set((word, number));
-        self.lines.borrow_mut().entry(word).or_default().insert(number, waiter.clone());
+        self.lines.borrow_mut().insert((word, number), waiter.clone());
     }
 
     /// Ceases to wait, wherever the waiter was moved to.
     pub fn leave(&self, waiter: &Waiter) {
-        let (word, number) = waiter.place.get();
-        self.remove(word, number);
-    }
-
-    fn remove(&self, word: Word, number: u64) -> Option<Rc<Waiter>> {
-        let mut lines = self.lines.borrow_mut();
-        let line = lines.get_mut(&word)?;
-        let waiter = line.remove(&number);
-        if line.is_empty() {
-            lines.remove(&word);
-        }
-        waiter
+        let left = self.lines.borrow_mut().remove(&waiter.place.get());
+        drop(left);
     }
 
     /// Wakes up to `count` of those at a word whose bits meet `bits`; returns how many. Who waits to be moved to a lock can't
     /// be woken (`None`).
     pub fn wake(&self, word: Word, count: u32, bits: u32) -> Option<u32> {
-        let mut woken = 0;
+        let (mut woken, mut from) = (0, 0);
         while woken < count {
-            let Some(waiter) = self.first(word, bits) else { break };
+            let Some(waiter) = self.first(word, from, bits) else { break };
             if waiter.claim.is_some() {
                 return None;
             }
+            from = waiter.place.get().1.saturating_add(1);
             self.leave(&waiter);
             waiter.wake();
             woken += 1;
@@ -166,9 +163,11 @@ impl Futexes {
         Some(woken)
     }
 
-    fn first(&self, word: Word, bits: u32) -> Option<Rc<Waiter>> {
+    /// The first at a word, from a place on, whose bits meet `bits`.
+    fn first(&self, word: Word, from: u64, bits: u32) -> Option<Rc<Waiter>> {
         let lines = self.lines.borrow();
-        lines.get(&word)?.values().find(|waiter| waiter.bits & bits != 0).cloned()
+        let mut line = lines.range((word, from)..=(word, u64::MAX));
+        line.find(|(_, waiter)| waiter.bits & bits != 0).map(|(_, waiter)| waiter.clone())
     }
 
     /// Moves up to `count` of those at a word to another; returns how many. `None` if one waits to be moved to a lock.
@@ -177,7 +176,7 @@ impl Futexes {
         // Who is moved to where it was stands last then, and must not be met again.
         let end = self.next_place.get();
         while moved < count {
-            let Some(waiter) = self.first(from, u32::MAX).filter(|waiter| waiter.place.get().1 < end) else { break };
+            let Some(waiter) = self.first(from, 0, u32::MAX).filter(|waiter| waiter.place.get().1 < end) else { break };
             if waiter.claim.is_some() {
                 return None;
             }
@@ -190,7 +189,7 @@ impl Futexes {
 
     /// The first of those who wait to be moved to a lock, with its claim.
     fn first_claim(&self, word: Word) -> Option<(Rc<Waiter>, Option<pi::Claim>)> {
-        self.first(word, u32::MAX).map(|waiter| (waiter.clone(), waiter.claim.clone()))
+        self.first(word, 0, u32::MAX).map(|waiter| (waiter.clone(), waiter.claim.clone()))
     }
 }
 
@@ -209,7 +208,7 @@ mod tests {
     #[test]
     fn the_first_to_come_is_the_first_to_be_woken() {
         let futexes = Futexes::default();
-        let waiters = [1, 2, 1].map(|bits| futexes.enter(ONE, bits));
+        let waiters = [1, 2, 1].map(|bits| futexes.enter(ONE, bits, &WaitQueue::new()));
         assert_eq!(futexes.wake(ONE, 1, u32::MAX), Some(1));
         assert_eq!(waiters.each_ref().map(|waiter| waiter.is_woken()), [true, false, false]);
         assert_eq!(futexes.wake(ONE, 5, 1), Some(1), "bits choose");
@@ -222,7 +221,7 @@ mod tests {
     #[test]
     fn who_was_moved_is_woken_at_the_new_place() {
         let futexes = Futexes::default();
-        let waiters = [0, 1].map(|_| futexes.enter(ONE, u32::MAX));
+        let waiters = [0, 1].map(|_| futexes.enter(ONE, u32::MAX, &WaitQueue::new()));
         assert_eq!(futexes.requeue(ONE, TWO, 1), Some(1));
         assert_eq!(futexes.wake(TWO, 5, u32::MAX), Some(1));
         assert_eq!(waiters.each_ref().map(|waiter| waiter.is_woken()), [true, false]);

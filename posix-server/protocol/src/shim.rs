@@ -43,8 +43,10 @@ pub struct ImageHeader {
 
 /// The size of a [`ThreadBlock`]: one page.
 pub const BLOCK_BYTES: usize = 4096;
-/// Bytes of the block that hold its fields; the rest is the shim's stack.
+/// Bytes of the block that hold its fields.
 const FIELD_BYTES: usize = 512;
+/// Bytes of the block that hold what a call carries along; the rest is the shim's stack.
+pub const DATA_BYTES: usize = 2048;
 
 /// A program's registers as the shim saves and loads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -146,8 +148,10 @@ pub struct ThreadBlock {
     pub local: LocalAnswers,
     /// Always 0.
     pub reserved: [u8; FIELD_BYTES - 4 * 8 - size_of::<Context>() - 8 - size_of::<LocalAnswers>()],
+    /// What the calls that are made carry along.
+    pub data: [u8; DATA_BYTES],
     /// The shim's stack.
-    pub stack: [u8; BLOCK_BYTES - FIELD_BYTES],
+    pub stack: [u8; BLOCK_BYTES - FIELD_BYTES - DATA_BYTES],
 }
 
 const _: () = assert!(size_of::<ThreadBlock>() == BLOCK_BYTES);

@@ -138,7 +138,7 @@ pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) 
 /// A fault of the shim's last jump, whose target came from the program: the program's registers are put in place, so that
 /// the signal tells of them.
 fn is_exit_to_nowhere(thread: &Rc<Thread>, registers: &Registers) -> bool {
-    let Some(context) = thread.context() else { return false };
+    let context = thread.context();
     let is_own_target = context.rip.wrapping_sub(SHIM_BASE) > u64::from(u32::MAX);
     is_own_target && thread.machine.set_registers(&crate::signal::deliver::with_context(registers, &context)).is_ok()
 }

@@ -51,12 +51,8 @@ fn arch_prctl(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
 /// Sets the `fs` base. The registers of a thread in a call can't change under the call, so it is redirected: it goes on in the shim, which
 /// loads the registers from the block.
 fn set_fs(thread: &Rc<Thread>, registers: &Registers, address: u64) -> Outcome {
-    let Some(context) = thread.context() else { return Errno::EFAULT.into() };
-    if !thread.set_context(&Context { rax: 0, ..context }) {
-        return Errno::EFAULT.into();
-    }
-    let shim =
-        Context { rip: thread.server().shim.restore(), rsp: thread.block.get() + PAGE_SIZE, ..Context::default() };
+    thread.set_context(&Context { rax: 0, ..thread.context() });
+    let shim = Context { rip: thread.server().shim.restore(), rsp: thread.block().end(), ..Context::default() };
     let redirected = Registers { fs_base: address, rflags: 0x202, ..with_context(registers, &shim) };
     let redirected = Registers { rflags: 0x202, ..redirected };
     if thread.machine.set_registers(&redirected).is_err() {

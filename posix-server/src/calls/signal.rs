@@ -203,7 +203,7 @@ async fn await_signal(thread: &Rc<Thread>, wanted: SignalSet, deadline_ns: Optio
 
 fn rt_sigreturn(thread: &Rc<Thread>) -> Outcome {
     let restored = (|| {
-        let context = thread.context().ok_or(Errno::EFAULT)?;
+        let context = thread.context();
         let returned = frame::pop(&thread.space(), context.rsp, vector_state_bytes())?;
         if !returned.vector.is_empty() {
             thread.machine.write_vector_state(&returned.vector)?;
@@ -217,7 +217,8 @@ fn rt_sigreturn(thread: &Rc<Thread>) -> Outcome {
         };
         drop(signals);
         recheck(thread);
-        if thread.set_context(&returned.context) { Ok(()) } else { Err(Errno::EFAULT) }
+        thread.set_context(&returned.context);
+        Ok::<_, Errno>(())
     })();
     if restored.is_err() {
         crate::signal::deliver::force(thread, SignalInfo::from_kernel(Signal::SEGV));
@@ -227,7 +228,7 @@ fn rt_sigreturn(thread: &Rc<Thread>) -> Outcome {
 
 fn sigaltstack(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [new, old, ..] = *arguments;
-    let stack_pointer = thread.context().ok_or(Errno::EFAULT)?.rsp;
+    let stack_pointer = thread.context().rsp;
     let current = thread.signals.borrow().alt_stack;
     if new != 0 {
         let wanted: RawStack = pointer(thread, new).read()?;

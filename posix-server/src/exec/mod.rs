@@ -19,7 +19,7 @@ use crate::process::end::retire;
 use crate::process::{Attributes, MAX_NAME, Process, Thread, successor};
 use crate::signal::state::AltStack;
 use crate::user::USER_END;
-use crate::vm::{Area, Areas, Content, Layout, MappedFile, Running, Vm, change_for, write_all};
+use crate::vm::{Area, Areas, Block, Content, Layout, MappedFile, Running, Vm, change_for, write_all};
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -254,7 +254,7 @@ pub struct Prepared {
     /// With this stack pointer.
     pub stack_pointer: u64,
     /// Its first thread's block.
-    pub block: u64,
+    pub block: Rc<Block>,
     /// Who it runs as.
     pub credentials: Credentials,
     name: Vec<u8>,
@@ -319,7 +319,7 @@ pub fn prepare(
 
     let main_end = main.plan.end().wrapping_add(bias);
     let layout = Layout { heap_start: main_end + random_pages(RANDOM_HEAP_PAGE_BITS), map_end };
-    let vm = Rc::new(Vm::new(space, account, builder.areas, layout, Some(running)));
+    let vm = Rc::new(Vm::new(space, account, builder.areas, layout, Some(running), shim.blocks()));
     let block = vm.allocate_block()?;
     let arguments: Vec<u8> =
         program.strings.arguments.iter().flat_map(|argument| argument.iter().copied().chain([0])).collect();
@@ -370,7 +370,7 @@ pub fn first_registers(prepared: &Prepared) -> Registers {
         rip: prepared.entry,
         rsp: prepared.stack_pointer,
         rflags: INITIAL_RFLAGS,
-        gs_base: prepared.block,
+        gs_base: prepared.block.address(),
         ..Registers::default()
     }
 }
@@ -395,28 +395,28 @@ pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
     let registers = first_registers(&prepared);
     let is_first = thread.tid == process.pid;
     thread.machine.suspend();
-    let old_block = thread.block.get();
+    let old_block = thread.block();
     let heir = if is_first {
         thread.machine.set_space(prepared.vm.space())?;
         thread.machine.set_registers(&registers)?;
         thread.clone()
     } else {
-        let heir = successor(thread, &prepared.vm, prepared.block, &registers)?;
+        let heir = successor(thread, &prepared.vm, &prepared.block, &registers)?;
         retire(thread);
         heir
     };
     heir.machine.write_vector_state(&first_vector_state())?;
-    heir.block.set(prepared.block);
-    change_process(process, &prepared, old_block);
+    heir.set_block(prepared.block.clone());
+    change_process(process, &prepared, &old_block);
     begin_anew(&heir, &prepared);
-    heir.initial_block(&Context::default(), &process.local_answers(heir.tid))?;
+    heir.initial_block(&Context::default(), &process.local_answers(heir.tid));
     process.release_parent();
     heir.machine.resume();
     Ok(())
 }
 
 /// What `execve` changes for a process (`execve(2)`, "Effect on process attributes").
-fn change_process(process: &Rc<Process>, prepared: &Prepared, old_block: u64) {
+fn change_process(process: &Rc<Process>, prepared: &Prepared, old_block: &Block) {
     process.timers.posix.clear();
     let old_vm = process.set_vm(prepared.vm.clone());
     if Rc::strong_count(&old_vm) > 1 {

@@ -4,7 +4,8 @@
 use super::elf::{Image, plan};
 use crate::errno::{Errno, Result};
 use crate::platform::{self, Backing, Change, Inherit, Memory, PAGE_SIZE, Protection, Sharing};
-use crate::vm::SHIM_BASE;
+use crate::vm::{BlockPool, SHIM_BASE};
+use alloc::rc::Rc;
 use alloc::vec;
 use core::mem::offset_of;
 use posix_protocol::shim::{ClockPage, ImageHeader, MAGIC};
@@ -31,6 +32,7 @@ pub struct ShimImage {
     /// Bytes of the shim: whole pages.
     length: u64,
     header: ImageHeader,
+    blocks: Rc<BlockPool>,
 }
 
 /// Where an address is, as the shim sees it.
@@ -84,13 +86,14 @@ impl ShimImage {
                 return Err(Errno::ENOMEM);
             }
         }
-        Ok(Self { memory, length, header })
+        Ok(Self { memory, length, header, blocks: Rc::default() })
     }
 
     /// A shim of nothing, for tests.
     #[cfg(any(test, not(target_os = "none")))]
     pub fn empty() -> Result<Self> {
-        Ok(Self { memory: Memory::create(3 * PAGE_SIZE)?, length: PAGE_SIZE, header: ImageHeader::default() })
+        let memory = Memory::create(3 * PAGE_SIZE)?;
+        Ok(Self { memory, length: PAGE_SIZE, header: ImageHeader::default(), blocks: Rc::default() })
     }
 
     /// Tells the vDSO what the clock's parameters are now.
@@ -110,6 +113,11 @@ impl ShimImage {
             protection: Protection::READ | Protection::EXECUTE,
             inherit: Inherit::Clone,
         }
+    }
+
+    /// Where the blocks of threads come from.
+    pub fn blocks(&self) -> &Rc<BlockPool> {
+        &self.blocks
     }
 
     /// Where the ELF header of the vDSO is (`AT_SYSINFO_EHDR`).

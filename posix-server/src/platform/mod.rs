@@ -2,6 +2,7 @@
 //! of it (in host tests). Both offer the same types with the same methods; nothing else in the server knows which it runs on.
 //!
 //! * [`Memory`]: a sized range of pages; files and shared anonymous mappings are made of them. A clone is the same memory.
+//! * [`SharedPages`]: pages that programs have mapped and the server reads and writes without a call.
 //! * [`Space`]: an address space, always remote. A clone is the same space.
 //! * [`Account`]: a budget for what a process makes.
 //! * [`UserThread`], [`Table`]: a thread of a program, and the handles that its shim can use.
@@ -12,6 +13,8 @@
 mod model;
 #[cfg(not(target_os = "none"))]
 mod model_executor;
+#[cfg(not(target_os = "none"))]
+mod model_shared;
 #[cfg(target_os = "none")]
 mod native;
 
@@ -19,6 +22,8 @@ mod native;
 pub use model::*;
 #[cfg(not(target_os = "none"))]
 pub use model_executor::{Executor, Sleep};
+#[cfg(not(target_os = "none"))]
+pub use model_shared::SharedPages;
 #[cfg(target_os = "none")]
 pub use native::*;
 

@@ -28,7 +28,7 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
     for thread in threads {
         remove(&thread);
         if is_borrowing {
-            vm.free_block(thread.block.get());
+            vm.free_block(&thread.block());
         }
     }
     let files = core::mem::take(&mut *process.files.borrow_mut());
@@ -100,7 +100,7 @@ pub fn end_thread(thread: &Rc<Thread>, status: u8) {
     }
     leave_memory(thread);
     remove(thread);
-    process.vm().free_block(thread.block.get());
+    process.vm().free_block(&thread.block());
     pass_on_children(thread);
 }
 
@@ -121,7 +121,7 @@ pub fn end_other_threads(thread: &Rc<Thread>) {
         if other.tid != thread.tid {
             leave_memory(&other);
             remove(&other);
-            thread.process.vm().free_block(other.block.get());
+            thread.process.vm().free_block(&other.block());
         }
     }
 }

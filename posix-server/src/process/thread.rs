@@ -5,17 +5,15 @@ use super::schedule::Schedule;
 use super::{Pid, Process};
 use crate::calls::FutexWait;
 use crate::calls::Until;
-use crate::errno::Result;
 use crate::platform::{Reply, Space, UserThread};
 use crate::signal::SignalSet;
 use crate::signal::state::ThreadSignals;
+use crate::vm::Block;
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use core::mem::offset_of;
-use posix_protocol::shim::{Context, LocalAnswers, ThreadBlock};
-use zerocopy::{FromZeros, IntoBytes};
+use posix_protocol::shim::{Context, LocalAnswers};
 
 /// Where a thread is, as the server sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +36,8 @@ pub struct Thread {
     pub machine: UserThread,
     /// Its name (`comm`).
     pub name: RefCell<Vec<u8>>,
-    /// Address of its block.
-    pub block: Cell<u64>,
+    /// Its block.
+    pub(super) block: RefCell<Rc<Block>>,
     /// Its signals.
     pub signals: RefCell<ThreadSignals>,
     /// Woken when a signal may have become deliverable, or the thread has ended.
@@ -151,55 +149,46 @@ impl Thread {
         self.signals.borrow().mask
     }
 
-    /// The program's registers, from its block; only while the thread is in a system call. `None`: the program has
-    /// unmapped or protected the block.
-    pub fn context(&self) -> Option<Context> {
-        let mut context = Context::new_zeroed();
-        let address = self.block.get() + offset_of!(ThreadBlock, context) as u64;
-        (self.space().read(address, context.as_mut_bytes()) == size_of::<Context>()).then_some(context)
+    /// Its block.
+    pub fn block(&self) -> Rc<Block> {
+        self.block.borrow().clone()
+    }
+
+    /// Gives it another block (`execve`).
+    pub fn set_block(&self, block: Rc<Block>) {
+        self.block.replace(block);
+    }
+
+    /// The program's registers, from its block; only while the thread is in a system call.
+    pub fn context(&self) -> Context {
+        self.block.borrow().context()
     }
 
     /// Sets the program's registers, to be loaded with an answer `RESTORE`.
-    pub fn set_context(&self, context: &Context) -> bool {
-        let address = self.block.get() + offset_of!(ThreadBlock, context) as u64;
-        self.space().write(address, context.as_bytes()) == size_of::<Context>()
+    pub fn set_context(&self, context: &Context) {
+        self.block.borrow().set_context(context);
     }
 
     /// Makes the shim ask before it goes back to the program.
     pub fn set_pending(&self) {
         self.is_pending_set.set(true);
-        self.write_pending(1);
+        self.block.borrow().set_pending(true);
     }
 
     /// Takes that back, if it was asked for.
     pub fn clear_pending(&self) {
         if self.is_pending_set.replace(false) {
-            self.write_pending(0);
+            self.block.borrow().set_pending(false);
         }
-    }
-
-    fn write_pending(&self, pending: u64) {
-        let address = self.block.get() + offset_of!(ThreadBlock, pending) as u64;
-        self.space().write(address, pending.as_bytes());
     }
 
     /// Writes what the shim may tell without asking.
     pub fn update_local_answers(&self) {
-        let answers = self.process.local_answers(self.tid);
-        let address = self.block.get() + offset_of!(ThreadBlock, local) as u64;
-        self.space().write(address, answers.as_bytes());
+        self.block.borrow().set_local_answers(&self.process.local_answers(self.tid));
     }
 
-    /// Writes a whole new block. The page must be fresh.
-    pub fn initial_block(&self, context: &Context, answers: &LocalAnswers) -> Result<()> {
-        let mut block = ThreadBlock::new_zeroed();
-        block.address = self.block.get();
-        block.stack_end = self.block.get() + size_of::<ThreadBlock>() as u64;
-        block.channel = u64::from(self.machine.channel());
-        block.context = *context;
-        block.local = *answers;
-        let fields = offset_of!(ThreadBlock, stack);
-        let bytes = block.as_bytes().get(..fields).unwrap_or_default();
-        crate::vm::write_all(&self.space(), self.block.get(), bytes)
+    /// Writes a whole new block.
+    pub fn initial_block(&self, context: &Context, answers: &LocalAnswers) {
+        self.block.borrow().initialize(self.machine.channel(), context, answers);
     }
 }

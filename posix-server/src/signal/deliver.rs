@@ -392,10 +392,7 @@ pub fn leave(thread: &Rc<Thread>, exit: Exit) {
             }
         }
     }
-    let Some(context) = thread.context() else {
-        end::end_process(&thread.process, ExitStatus::Killed { signal: Signal::SEGV, dumped: true });
-        return;
-    };
+    let context = thread.context();
     let result = match exit {
         Exit::Call(result) => Some(result),
         Exit::Block => None,
@@ -415,12 +412,9 @@ fn leave_slowly(thread: &Rc<Thread>, mut state: Leaving) {
             });
         }
         Progress::Leave => {
-            if thread.set_context(&state.context) {
-                thread.clear_pending();
-                answer(thread, RESTORE, 0);
-            } else {
-                end::end_process(&thread.process, ExitStatus::Killed { signal: Signal::SEGV, dumped: true });
-            }
+            thread.set_context(&state.context);
+            thread.clear_pending();
+            answer(thread, RESTORE, 0);
         }
     }
 }

@@ -1,17 +1,19 @@
 //! Address spaces of processes: the server's list of areas, and the kernel's space, changed together.
 
 pub mod areas;
+pub mod blocks;
 mod map;
 mod remap;
 
 pub use areas::{Area, Areas, Content, MappedFile};
+pub use blocks::{Block, BlockPool};
 pub use map::{MapRequest, Placement};
 pub(crate) use map::{change_for, check_commitment};
 pub use remap::RemapTarget;
 
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
-use crate::platform::{Account, Backing, Change, Inherit, PAGE_SIZE, Protection, Sharing, Space};
+use crate::platform::{Account, Change, PAGE_SIZE, Protection, Sharing, Space};
 use crate::process::Pid;
 use crate::user::USER_END;
 use alloc::rc::Rc;
@@ -22,10 +24,11 @@ use core::cell::{Cell, RefCell};
 pub const USER_START: u64 = 0x1_0000;
 /// Where the shim is mapped.
 pub const SHIM_BASE: u64 = 0x7fff_f000_0000;
-/// Where the blocks of the threads are, one page each: so near that the first ones share a page table with the shim.
-const BLOCKS_BASE: u64 = SHIM_BASE + 0x10_0000;
-/// Where the table of the files is that a process serves itself, which clones do not inherit: in a page table of its own.
-pub(crate) const FILE_TABLE: u64 = 0x7fff_f1e0_0000;
+/// Where the table of the files is that a process serves itself. Clones inherit neither it nor the blocks: they are in page tables
+/// with nothing else.
+pub(crate) const FILE_TABLE: u64 = 0x7fff_f0a0_0000;
+/// Where the blocks of the threads are, one page each: so near that the first ones share a page table with that.
+const BLOCKS_BASE: u64 = FILE_TABLE + 0x4000;
 /// Where those files are mapped.
 pub(crate) const FILE_WINDOWS: u64 = 0x7fff_f200_0000;
 /// How many threads can share a space.
@@ -80,21 +83,31 @@ pub struct Vm {
     areas: RefCell<Areas>,
     layout: Layout,
     heap_end: Cell<u64>,
-    blocks: RefCell<Vec<bool>>,
+    pool: Rc<BlockPool>,
+    /// The blocks that are mapped, each at its place.
+    blocks: RefCell<Vec<Option<Rc<Block>>>>,
     /// Which of the processes that share the space has the table of files in it; 0 if none.
     shared_zone: Cell<Pid>,
     running: RefCell<Option<Rc<Running>>>,
 }
 
 impl Vm {
-    /// A space that the caller has filled with these areas.
-    pub fn new(space: Space, account: &Account, areas: Areas, layout: Layout, running: Option<Rc<Running>>) -> Self {
+    /// A space that the caller has filled with these areas. Blocks of its threads come from the pool.
+    pub fn new(
+        space: Space,
+        account: &Account,
+        areas: Areas,
+        layout: Layout,
+        running: Option<Rc<Running>>,
+        pool: &Rc<BlockPool>,
+    ) -> Self {
         Self {
             space,
             account: account.clone(),
             areas: RefCell::new(areas),
             layout,
             heap_end: Cell::new(layout.heap_start),
+            pool: pool.clone(),
             blocks: RefCell::new(Vec::new()),
             shared_zone: Cell::new(0),
             running: RefCell::new(running),
@@ -121,66 +134,54 @@ impl Vm {
         self.areas.borrow().at(address).cloned()
     }
 
-    /// A copy for a child process: shared areas are shared, private ones copied on write. The block at `block` becomes the
-    /// child's first thread's. `EAGAIN`, `ENOMEM`.
-    pub fn fork(&self, account: &Account, block: u64) -> Result<Self> {
+    /// A copy for a child process: shared areas are shared, private ones copied on write. With it the block of the child's first
+    /// thread, at the address where the parent has one. `EAGAIN`, `ENOMEM`.
+    pub fn fork(&self, account: &Account, block: u64) -> Result<(Self, Rc<Block>)> {
+        let block = self.pool.take(block)?;
         let space = Space::create(account)?;
-        space.commit(&[Change::Clone(&self.space)])?;
+        space.commit(&[Change::Clone(&self.space), block.mapping()])?;
         let mut blocks = Vec::new();
-        let index = ((block - BLOCKS_BASE) / PAGE_SIZE) as usize;
-        blocks.resize(index + 1, false);
-        if let Some(used) = blocks.get_mut(index) {
-            *used = true;
-        }
-        Ok(Self {
+        let index = place_of(block.address());
+        blocks.resize_with(index, || None);
+        blocks.push(Some(block.clone()));
+        let vm = Self {
             space,
             account: account.clone(),
             areas: RefCell::new(self.areas.borrow().clone()),
             layout: self.layout,
             heap_end: self.heap_end.clone(),
+            pool: self.pool.clone(),
             blocks: RefCell::new(blocks),
             shared_zone: Cell::new(0),
             running: RefCell::new(self.running.borrow().clone()),
-        })
+        };
+        Ok((vm, block))
     }
 
-    /// A fresh page for the block of a new thread; returns its address. `EAGAIN` if there are too many, `ENOMEM`.
-    pub fn allocate_block(&self) -> Result<u64> {
-        let index = {
-            let mut blocks = self.blocks.borrow_mut();
-            match blocks.iter().position(|used| !used) {
-                Some(index) => index,
-                None if blocks.len() < MAX_BLOCKS => {
-                    blocks.push(false);
-                    blocks.len() - 1
-                }
-                None => return Err(Errno::EAGAIN),
-            }
-        };
-        let address = BLOCKS_BASE + index as u64 * PAGE_SIZE;
-        let map = Change::Map {
-            address,
-            length: PAGE_SIZE,
-            backing: Backing::Zero,
-            sharing: Sharing::Private,
-            protection: Protection::READ | Protection::WRITE,
-            inherit: Inherit::Clone,
-        };
-        self.space.commit(&[map])?;
-        if let Some(used) = self.blocks.borrow_mut().get_mut(index) {
-            *used = true;
+    /// The block of a new thread. `EAGAIN` if there are too many, `ENOMEM`.
+    pub fn allocate_block(&self) -> Result<Rc<Block>> {
+        let mut blocks = self.blocks.borrow_mut();
+        let index = blocks.iter().position(Option::is_none).unwrap_or(blocks.len());
+        if index >= MAX_BLOCKS {
+            return Err(Errno::EAGAIN);
         }
-        Ok(address)
+        let block = self.pool.take(BLOCKS_BASE + index as u64 * PAGE_SIZE)?;
+        self.space.commit(&[block.mapping()])?;
+        match blocks.get_mut(index) {
+            Some(place) => *place = Some(block.clone()),
+            None => blocks.push(Some(block.clone())),
+        }
+        Ok(block)
     }
 
-    /// Takes the page of a thread's block back.
-    pub fn free_block(&self, address: u64) {
-        let index = ((address - BLOCKS_BASE) / PAGE_SIZE) as usize;
-        if let Some(used) = self.blocks.borrow_mut().get_mut(index) {
-            *used = false;
+    /// Takes a thread's block back.
+    pub fn free_block(&self, block: &Block) {
+        let taken = self.blocks.borrow_mut().get_mut(place_of(block.address())).and_then(Option::take);
+        let unmapped = self.space.commit(&[Change::Unmap { address: block.address(), length: PAGE_SIZE }]);
+        if unmapped.is_err() {
+            // Whoever has the space could write to it: nobody else may get it.
+            core::mem::forget(taken);
         }
-        // The space may be gone already; then so is the page.
-        let _ = self.space.commit(&[Change::Unmap { address, length: PAGE_SIZE }]);
     }
 
     /// Moves the end of the heap; returns where it is then, which is where it was if it can't be moved (`brk(2)`).
@@ -280,4 +281,25 @@ impl Vm {
     pub fn account(&self) -> &Account {
         &self.account
     }
+}
+
+impl Drop for Vm {
+    /// The threads that ran here have been told to end, but one may not have stopped yet: its block is unmapped before it goes
+    /// back to the pool.
+    fn drop(&mut self) {
+        let blocks = self.blocks.take();
+        if blocks.iter().all(Option::is_none) {
+            return;
+        }
+        let length = blocks.len() as u64 * PAGE_SIZE;
+        let unmapped = self.space.commit(&[Change::Unmap { address: BLOCKS_BASE, length }]);
+        if unmapped.is_err() {
+            core::mem::forget(blocks);
+        }
+    }
+}
+
+/// Which of the blocks of a space is at an address.
+fn place_of(address: u64) -> usize {
+    ((address - BLOCKS_BASE) / PAGE_SIZE) as usize
 }

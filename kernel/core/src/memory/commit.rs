@@ -496,7 +496,8 @@ impl MemorySystem {
         let mut shared_until = 0;
         for (_, region) in self.spaces[source].regions.iter() {
             let start = region.start.max(shared_until);
-            if start < region.end {
+            // A table that shows only what the clone does not get stays the source's, which can go on writing through it.
+            if start < region.end && region.inherit == Inherit::Clone {
                 let mut store = tables::TableStore { accounts: &mut self.accounts, frames: &mut self.frames, payer };
                 shared_until = tables::share(m, &mut store, (from, to), (start, region.end), &mut retired);
             }

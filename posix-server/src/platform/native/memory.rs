@@ -23,7 +23,7 @@ struct MemoryState {
 }
 
 impl Memory {
-    fn new(object: quire_api::Memory, len_bytes: u64) -> Result<Self> {
+    pub(super) fn new(object: quire_api::Memory, len_bytes: u64) -> Result<Self> {
         let id = object.as_handle().info().map_err(errno)?.object_number;
         Ok(Self(Rc::new(MemoryState { object, id, len_bytes: Cell::new(len_bytes) })))
     }
@@ -170,8 +170,10 @@ impl Space {
 
     /// Applies the changes, all or nothing. `ENOMEM` if there is no memory, or a range to protect has a hole.
     pub fn commit(&self, changes: &[Change<'_>]) -> Result<()> {
-        if let [change] = changes {
-            return self.commit_operations(&[operation_of(change)]);
+        match changes {
+            [change] => return self.commit_operations(&[operation_of(change)]),
+            [first, second] => return self.commit_operations(&[operation_of(first), operation_of(second)]),
+            _ => {}
         }
         let mut operations = [NO_OPERATION; MAX_CHANGES];
         let operations = operations.get_mut(..changes.len()).ok_or(Errno::EINVAL)?;

@@ -2,10 +2,12 @@
 
 mod line;
 mod memory;
+mod shared;
 mod thread;
 
 pub use line::{Line, shut_down};
 pub use memory::{Account, Memory, Space};
+pub use shared::SharedPages;
 pub use thread::{Reply, Table, ThreadEvents, UserThread};
 
 use crate::errno::{Errno, Result};

@@ -78,8 +78,8 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
     exec::adopt(&process, &prepared);
     let pending = process.signals.borrow().pending.beside();
     let signals = ThreadSignals { pending, ..ThreadSignals::default() };
-    let thread = new_thread(&process, pid, machine, prepared.block, signals);
-    thread.initial_block(&Context::default(), &process.local_answers(pid))?;
+    let thread = new_thread(&process, pid, machine, prepared.block.clone(), signals);
+    thread.initial_block(&Context::default(), &process.local_answers(pid));
     thread.machine.write_vector_state(&exec::first_vector_state())?;
     launch(&thread, &exec::first_registers(&prepared), events)?;
     Ok(process)

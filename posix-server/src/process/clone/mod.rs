@@ -18,9 +18,9 @@ use crate::errno::{Errno, Result};
 use crate::event::interval_timers::ProcessTimers;
 use crate::file::FdTable;
 use crate::fs::FsContext;
-use crate::platform::{self, Account, PAGE_SIZE, Registers, Table, ThreadEvents, UserThread};
+use crate::platform::{self, Account, Registers, Table, ThreadEvents, UserThread};
 use crate::signal::state::ThreadSignals;
-use crate::vm::Vm;
+use crate::vm::{Block, Vm};
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
 use alloc::vec;
@@ -61,7 +61,7 @@ fn try_clone(parent: &Rc<Thread>, request: &CloneRequest) -> Result<Rc<Thread>> 
     if request.has(linux::CLONE_PARENT) && parent.process.pid == super::tree::INIT {
         return Err(Errno::EINVAL);
     }
-    let context = parent.context().ok_or(Errno::EFAULT)?;
+    let context = parent.context();
     let stack = if request.stack == 0 { context.rsp } else { request.stack };
     let context = Context { rax: 0, rsp: stack, ..context };
     if request.has(linux::CLONE_THREAD) {
@@ -84,7 +84,7 @@ fn check_room(parent: &Process) -> Result<()> {
 /// The address space of a child, and the block of its first thread there.
 struct Home {
     vm: Rc<Vm>,
-    block: u64,
+    block: Rc<Block>,
     is_borrowed: bool,
 }
 
@@ -95,14 +95,14 @@ impl Home {
             let block = vm.allocate_block().map_err(|_| Errno::EAGAIN)?;
             return Ok(Self { vm, block, is_borrowed: true });
         }
-        let block = parent.block.get();
-        Ok(Self { vm: Rc::new(vm.fork(account, block)?), block, is_borrowed: false })
+        let (vm, block) = vm.fork(account, parent.block().address())?;
+        Ok(Self { vm: Rc::new(vm), block, is_borrowed: false })
     }
 
     /// Takes back what was made in a space that goes on without the child.
     fn give_up(&self) {
         if self.is_borrowed {
-            self.vm.free_block(self.block);
+            self.vm.free_block(&self.block);
         }
     }
 }
@@ -127,7 +127,7 @@ fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Resul
     let pid = process.pid;
     let pending = process.signals.borrow().pending.beside();
     let signals = ThreadSignals { pending, ..parent.signals.borrow().for_child() };
-    let thread = new_thread(&process, pid, machine, home.block, signals);
+    let thread = new_thread(&process, pid, machine, home.block.clone(), signals);
     thread.schedule.set(parent.schedule.get());
     thread.set_schedule(parent.schedule.get().for_child());
     let started = give_file(parent, &process, request).and_then(|pidfd| {
@@ -206,18 +206,18 @@ fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) 
         Ok::<_, Errno>((tid, machine, events))
     })();
     let (tid, machine, events) = made.map_err(|_| {
-        vm.free_block(block);
+        vm.free_block(&block);
         Errno::EAGAIN
     })?;
     let pending = process.signals.borrow().pending.beside();
     let signals = ThreadSignals { mask: parent.mask(), pending, ..ThreadSignals::default() };
-    let thread = new_thread(process, tid, machine, block, signals);
+    let thread = new_thread(process, tid, machine, block.clone(), signals);
     thread.set_schedule(parent.schedule.get().for_child());
     if let Err(error) = start(parent, &thread, request, context, events) {
         server.tree.borrow_mut().release_thread_id(tid);
         server.forget_thread(tid);
         process.remove_thread(&thread);
-        vm.free_block(block);
+        vm.free_block(&block);
         return Err(error);
     }
     Ok(thread)
@@ -295,7 +295,7 @@ pub(super) fn new_thread(
     process: &Rc<Process>,
     tid: Pid,
     machine: UserThread,
-    block: u64,
+    block: Rc<Block>,
     signals: ThreadSignals,
 ) -> Rc<Thread> {
     let thread = Rc::new(Thread {
@@ -303,7 +303,7 @@ pub(super) fn new_thread(
         tid,
         machine,
         name: RefCell::new(process.program.borrow().name.clone()),
-        block: Cell::new(block),
+        block: RefCell::new(block),
         signals: RefCell::new(signals),
         signal_arrived: WaitQueue::new(),
         attention: Cell::new(Attention::None),
@@ -335,7 +335,7 @@ fn start(
 ) -> Result<()> {
     let process = &thread.process;
     let server = &process.server;
-    thread.initial_block(context, &process.local_answers(thread.tid)).map_err(|_| Errno::EAGAIN)?;
+    thread.initial_block(context, &process.local_answers(thread.tid));
     let tid = (thread.tid as u32).to_le_bytes();
     if request.has(linux::CLONE_PARENT_SETTID) {
         // Linux ignores a bad address here.
@@ -350,10 +350,10 @@ fn start(
     let old = parent.machine.registers()?;
     let registers = Registers {
         rip: server.shim.restore(),
-        rsp: thread.block.get() + PAGE_SIZE,
+        rsp: thread.block().end(),
         rflags: 0x202,
         fs_base: if request.has(linux::CLONE_SETTLS) { request.tls } else { old.fs_base },
-        gs_base: thread.block.get(),
+        gs_base: thread.block().address(),
         ..Registers::default()
     };
     let mut vector = vec![0; platform::vector_state_bytes()];
@@ -382,12 +382,12 @@ fn launch(thread: &Rc<Thread>, registers: &Registers, events: ThreadEvents) -> R
 ///
 /// It is started while the old one is still there: with the last started thread of a table go its handles, and so the new one's
 /// channel.
-pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: u64, registers: &Registers) -> Result<Rc<Thread>> {
+pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: &Rc<Block>, registers: &Registers) -> Result<Rc<Thread>> {
     let process = &old.process;
     let (machine, events) = UserThread::create(&process.server.executor, &process.account, vm.space(), &process.table)?;
     machine.suspend();
     let signals = old.signals.borrow_mut().hand_over();
-    let thread = new_thread(process, process.pid, machine, block, signals);
+    let thread = new_thread(process, process.pid, machine, block.clone(), signals);
     thread.set_schedule(old.schedule.get());
     launch(&thread, registers, events)?;
     Ok(thread)

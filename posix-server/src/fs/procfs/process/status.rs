@@ -252,7 +252,7 @@ pub(super) fn system_call(subject: &Subject) -> Result<Vec<u8>> {
     let Some(thread) = subject.thread().filter(|thread| thread.is_waiting.get()) else {
         return Ok(b"running\n".to_vec());
     };
-    let Some(context) = thread.context() else { return Ok(b"running\n".to_vec()) };
+    let context = thread.context();
     let arguments = [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9];
     let mut text = format!("{}", thread.call_number.get());
     for argument in arguments {

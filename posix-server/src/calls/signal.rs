@@ -285,7 +285,11 @@ fn kill(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
             };
             send_checked(thread, &target, optional_signal(signal)?)
         }
-        0 => send_to_many(thread, &thread.server().tree.borrow().group_members(own.group()), signal),
+        0 => {
+            // Taken first: whom the signal ends leaves the tree at once.
+            let members = thread.server().tree.borrow().group_members(own.group());
+            send_to_many(thread, &members, signal)
+        }
         -1 => {
             let others = thread.server().pids();
             let others: alloc::vec::Vec<Pid> = others.into_iter().filter(|pid| *pid > 1 && *pid != own.pid).collect();

@@ -150,6 +150,32 @@ TEST(a_signal_to_the_own_group_reaches_all_of_it) {
     show_end("one that dies of it", child);
 }
 
+/* Some of its members wait in calls, some compute, and the sender is one of them. */
+TEST(a_group_kills_itself) {
+    struct gate ready = make_gate();
+    pid_t leader = fork_child();
+    if (leader == 0) {
+        SET_UP(setpgid(0, 0) == 0);
+        for (int i = 0; i < 4; i++) {
+            if (fork_child() != 0)
+                continue;
+            open_gate(ready);
+            if (i % 2 == 0)
+                pause();
+            for (;;)
+                ;
+        }
+        for (int i = 0; i < 4; i++)
+            pass_gate(ready);
+        kill(0, SIGKILL);
+        _exit(0);
+    }
+    show_end("the leader", leader);
+    for (int i = 0; i < 500 && kill(-leader, 0) == 0; i++)
+        sleep_ms(20);
+    CALL(kill(-leader, 0));
+}
+
 /* A newly orphaned group with a stopped member gets SIGHUP and SIGCONT. */
 TEST(an_orphaned_stopped_group_is_hung_up) {
     struct gate orphaned = make_gate(), told = make_gate();

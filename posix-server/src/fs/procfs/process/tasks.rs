@@ -58,7 +58,8 @@ impl Directory for Tasks {
 /// `children`: the processes that a thread has made.
 pub(super) fn children(subject: &Subject) -> Result<Vec<u8>> {
     let mut text = String::new();
-    for child in subject.server.tree.borrow().children_of_thread(subject.pid, subject.tid) {
+    let children = subject.server.tree.borrow().children_of_thread(subject.pid, subject.tid);
+    for child in children {
         add!(text, "{child} ");
     }
     Ok(text.into_bytes())

@@ -1,14 +1,14 @@
 //! Faults of programs: from an exception message to a signal (`sigaction(2)`, "The siginfo_t argument").
 
 use crate::exec::shim_image::Place;
-use crate::platform::{ExceptionKind, Registers, vector_state_bytes};
+use crate::platform::{ExceptionKind, Registers, Sharing, vector_state_bytes};
 use crate::process::Thread;
 use crate::process::end::end_process;
 use crate::process::tree::ExitStatus;
 use crate::signal::deliver::{force, leave_fault};
 use crate::signal::frame::Trap;
 use crate::signal::{Details, SI_KERNEL, Signal, SignalInfo};
-use crate::vm::SHIM_BASE;
+use crate::vm::{Content, SHIM_BASE};
 use alloc::rc::Rc;
 use alloc::vec;
 use linux_raw_sys::general as linux;
@@ -99,6 +99,13 @@ fn address_of(kind: ExceptionKind, address: u64, instruction: u64) -> u64 {
 /// A thread has faulted; it stands still until it is answered.
 pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) {
     let Ok(registers) = thread.machine.registers() else { return };
+    let is_full = kind == ExceptionKind::NoMemory && is_shared_file(thread, address);
+    let kind = if is_full { ExceptionKind::NoData } else { kind };
+    if kind == ExceptionKind::NoMemory {
+        log_exhaustion(thread);
+        end_process(&thread.process, ExitStatus::Killed { signal: Signal::KILL, dumped: false });
+        return;
+    }
     let shim = &thread.server().shim;
     match shim.place(registers.rip) {
         Place::Program => {}
@@ -120,11 +127,6 @@ pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) 
     }
     let (signal, si_code, number) = signal_of(kind);
     let si_code = if kind == ExceptionKind::FloatingPoint { floating_point_code(thread) } else { si_code };
-    if kind == ExceptionKind::NoMemory {
-        log_exhaustion(thread);
-        end_process(&thread.process, ExitStatus::Killed { signal: Signal::KILL, dumped: false });
-        return;
-    }
     let details = if si_code == SI_KERNEL {
         Details::None
     } else {
@@ -133,6 +135,13 @@ pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) 
     force(thread, SignalInfo { signal, code: si_code, details });
     let page_fault_address = if number == vector::PAGE_FAULT { address } else { 0 };
     leave_fault(thread, Trap { number, code, address: page_fault_address });
+}
+
+/// Whether a page that could not be had is a file's: its file system is full then, which is the program's business
+/// (`SIGBUS`, as on Linux).
+fn is_shared_file(thread: &Thread, address: u64) -> bool {
+    let area = thread.process.vm().area_at(address);
+    area.is_some_and(|area| area.sharing == Sharing::Shared && matches!(area.content, Content::File(..)))
 }
 
 /// A fault of the shim's last jump, whose target came from the program: the program's registers are put in place, so that

@@ -31,7 +31,7 @@ const DIRECTORIES: [(&str, u32); 3] = [("shm", 0o1777), ("pts", 0o755), ("mqueue
 
 /// A file system with the device nodes.
 pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
-    let (filesystem, root) = tmpfs::of_type(&DEVTMPFS, 0o755);
+    let (filesystem, root) = tmpfs::mounted(&DEVTMPFS, b"mode=755")?;
     for (name, device, permissions) in NODES {
         let inode = Inode::new(&filesystem, permissions, 0, 0, Body::CharacterDevice(device))?;
         add(&root, name, inode)?;

@@ -6,8 +6,8 @@
 use super::content::{Content, MakeMemory};
 use super::walk::{Actor, LastLink, Walk};
 use super::{
-    Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, Times, devpts, procfs,
-    sysfs, tmpfs,
+    Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, TMPFS, Times, devpts,
+    procfs, sysfs, tmpfs,
 };
 use crate::cred::Credentials;
 use crate::dev;
@@ -58,9 +58,13 @@ impl core::error::Error for BootError {}
 const DIRECTORIES: [(&str, u32); 6] =
     [("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("tmp", 0o1777), ("root", 0o700), ("run", 0o755)];
 
+/// The root takes at most so much of the machine's memory, so that who fills it does not take it from processes.
+const ROOT_OPTIONS: &[u8] = b"size=75%,mode=755";
+
 /// A name space whose root file system has the entries of the archive.
 pub fn root(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Result<Rc<Namespace>, BootError> {
-    let (filesystem, root) = tmpfs::new(0o755);
+    let fail = |errno| BootError { path: ROOT_PREFIX.to_vec(), errno };
+    let (filesystem, root) = tmpfs::mounted(&TMPFS, ROOT_OPTIONS).map_err(fail)?;
     for entry in archive.entries() {
         let Some(path) = entry.path().strip_prefix(ROOT_PREFIX) else { continue };
         let fail = |errno| BootError { path: entry.path().to_vec(), errno };

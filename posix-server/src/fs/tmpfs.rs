@@ -148,7 +148,7 @@ pub fn new(permissions: u32) -> Made {
 }
 
 /// The same, under the name of another type.
-pub fn of_type(kind: &'static FileSystemType, permissions: u32) -> Made {
+fn of_type(kind: &'static FileSystemType, permissions: u32) -> Made {
     with_root(FileSystem::new(kind), permissions, 0, 0)
 }
 

@@ -2,6 +2,7 @@
 #include "case.h"
 
 #include <sched.h>
+#include <setjmp.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -70,6 +71,38 @@ ROOT_TEST(mount_options_of_tmpfs_hold) {
     CALL(mount("none", "m", NULL, MS_REMOUNT, "size=128k"));
     SET_UP(statfs("m", &numbers) == 0);
     say("blocks after the remount: %ld", (long)numbers.f_blocks);
+}
+
+static sigjmp_buf out_of_store;
+static siginfo_t store_fault;
+
+static void leave_store(int signal_number, siginfo_t *info, void *context) {
+    (void)context;
+    store_fault = *info;
+    siglongjmp(out_of_store, signal_number);
+}
+
+ROOT_TEST(a_store_to_a_full_tmpfs_is_a_bus_error) {
+    enter_own_name_space();
+    mount_tmpfs("m", 0, "size=64k");
+    int fd = open("m/f", O_RDWR | O_CREAT, 0644);
+    SET_UP(ftruncate(fd, 32 * PAGE) == 0);
+    char *area = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    SET_UP(area != MAP_FAILED);
+    handle_info(SIGBUS, leave_store, 0);
+    static volatile int stored;
+    int signal_number = sigsetjmp(out_of_store, 1);
+    if (signal_number == 0)
+        for (; stored < 32; stored++)
+            area[(size_t)stored * PAGE] = 'x';
+    say("%d pages, then %s, code %d, at page %ld", stored, signal_name(signal_number), store_fault.si_code,
+        (long)(((char *)store_fault.si_addr - area) / PAGE));
+    int zero = open("/dev/zero", O_RDONLY);
+    CALL(read(zero, area + 20 * PAGE, 100));
+    CALL(fallocate(fd, 0, 0, 20 * PAGE));
+    CALL(pwrite(fd, "x", 1, 20 * PAGE));
+    SET_UP(munmap(area, 32 * PAGE) == 0 && ftruncate(fd, 0) == 0);
+    CALL(pwrite(fd, "x", 1, 20 * PAGE));
 }
 
 ROOT_TEST(mount_refuses_bad_arguments) {

@@ -132,7 +132,7 @@ impl Account {
     /// Makes a budget of so many frames for the contents of a file system. `ENOMEM`.
     pub fn for_files(frames: u64) -> Result<Self> {
         let limits = AccountLimits { frames, kernel_bytes: u64::MAX };
-        machine()?.files.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno)
+        machine()?.stored.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno)
     }
 
     /// Changes how many frames it has.

@@ -21,8 +21,10 @@ use spin::Once;
 
 /// What is the same for the whole server.
 struct Machine {
-    /// Pays for files.
+    /// Pays for memory that processes share, and for files without a file system that can be mounted.
     files: quire_api::Account,
+    /// Pays, through an account for each, for the contents of file systems.
+    stored: quire_api::Account,
     /// Pays, through an account for each, for processes.
     processes: quire_api::Account,
     clock: Clock,
@@ -75,8 +77,11 @@ pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Erro
     let shared = frames.saturating_sub(RESERVE_FRAMES.max(frames / 8));
     // One limit for both, so that together they leave the server its reserve.
     let guests = account.create_child(&AccountLimits { frames: shared, kernel_bytes: u64::MAX })?;
+    // However many file systems are filled, something is left for processes.
+    let stored = AccountLimits { frames: shared - shared / 8, kernel_bytes: u64::MAX };
     let machine = Machine {
         files: guests.create_child(&UNLIMITED)?,
+        stored: guests.create_child(&stored)?,
         processes: guests.create_child(&UNLIMITED)?,
         clock: Clock::new()?,
         boot_unix_ns: AtomicU64::new(system.boot_unix_ns),

@@ -37,6 +37,20 @@ the_whole_tree_survives_tar_and_gzip() {
 	for directory in bin etc posix; do diff -r /$directory out/$directory || _fail "$directory differs"; done
 }
 
+a_full_root_leaves_memory_to_programs() {
+	# Nothing can be said while it is full: where this script's output goes is full, too.
+	errors=$(dd if=/dev/zero of=/tmp/all bs=1M count=100000 2>&1)
+	used=$(df -k / | sed -n 's/.* \([0-9]*\)% .*/\1/p')
+	commands=$(ls /bin | wc -l)
+	# A program that takes 32 MiB.
+	taken=$(dd if=/dev/zero bs=32M count=1 2> /dev/null | wc -c)
+	rm /tmp/all
+	case $errors in *"No space left"*) ;; *) _fail "$errors" ;; esac
+	[ "$used" -ge 99 ] || _fail "full at $used %"
+	[ "$commands" -gt 10 ] || _fail "ls found $commands"
+	[ "$taken" = 33554432 ] || _fail "$taken bytes"
+}
+
 _start_idle() {
 	count=0
 	while [ $count -lt 50 ]; do busybox sleep 10000 & count=$((count + 1)); done

@@ -120,8 +120,9 @@ fn control_job(process: &Rc<Process>, signal: Signal) {
 
 /// Notes whether a thread has something to look at, after its mask or a disposition has changed.
 pub fn recheck(thread: &Thread) {
-    let interrupted = thread.signals.borrow().is_interrupted(&thread.process.signals.borrow());
-    if interrupted {
+    // One without an effect is taken, too: the timer that sent it goes on.
+    let has_any = !thread.signals.borrow().deliverable(&thread.process.signals.borrow()).is_empty();
+    if has_any {
         thread.attention.set(Attention::Needed);
     }
 }
@@ -260,7 +261,8 @@ fn run(thread: &Rc<Thread>, state: &mut Leaving) -> Progress {
         }
         let next = thread.signals.borrow_mut().next_delivery(&mut process.signals.borrow_mut());
         let next = next.map(|delivery| delivery.map_info(|info| posix_timers::taken(&process, info)));
-        if let Some((trace, delivery)) = process.server.trace.get().zip(next.as_ref()) {
+        let told = next.as_ref().filter(|delivery| !matches!(delivery, Delivery::Ignore(_)));
+        if let Some((trace, delivery)) = process.server.trace.get().zip(told) {
             trace.signal(thread.tid, delivery.signal());
         }
         match next {
@@ -268,6 +270,7 @@ fn run(thread: &Rc<Thread>, state: &mut Leaving) -> Progress {
                 settle(thread, state);
                 return Progress::Leave;
             }
+            Some(Delivery::Ignore(_)) => {}
             // One that was blocked when it came.
             Some(Delivery::Terminate(..) | Delivery::Stop(_)) if process.is_immune.get() => {}
             Some(Delivery::Terminate(info, how)) => {

@@ -235,6 +235,8 @@ impl AltStack {
 /// The next thing to do about signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
+    /// Nothing but to know that it has been taken: a timer that sent it goes on.
+    Ignore(SignalInfo),
     /// End the process.
     Terminate(SignalInfo, DefaultAction),
     /// Stop the process.
@@ -248,6 +250,7 @@ impl Delivery {
     #[must_use]
     pub fn map_info(self, change: impl FnOnce(SignalInfo) -> SignalInfo) -> Self {
         match self {
+            Self::Ignore(info) => Self::Ignore(change(info)),
             Self::Terminate(info, how) => Self::Terminate(change(info), how),
             Self::Stop(info) => Self::Stop(change(info)),
             Self::Handle(info, action) => Self::Handle(change(info), action),
@@ -257,7 +260,7 @@ impl Delivery {
     /// The signal.
     pub fn signal(&self) -> Signal {
         match self {
-            Self::Terminate(info, _) | Self::Stop(info) | Self::Handle(info, _) => info.signal,
+            Self::Ignore(info) | Self::Terminate(info, _) | Self::Stop(info) | Self::Handle(info, _) => info.signal,
         }
     }
 }
@@ -306,30 +309,26 @@ impl ThreadSignals {
     ///
     /// A handler with `SA_RESETHAND` is reset here.
     pub fn next_delivery(&mut self, process: &mut ProcessSignals) -> Option<Delivery> {
-        loop {
-            let unblocked = SignalSet(!self.mask.0);
-            let info = self.take_any(process, unblocked)?;
-            let signal = info.signal;
-            let action = process.action(signal);
-            match action.disposition() {
-                Disposition::Ignore => {}
-                Disposition::Handler(_) => {
-                    if action.has(linux::SA_RESETHAND)
-                        && let Some(slot) = process.actions.borrow_mut().get_mut(signal.index())
-                    {
-                        slot.handler = 0;
-                    }
-                    return Some(Delivery::Handle(info, action));
+        let unblocked = SignalSet(!self.mask.0);
+        let info = self.take_any(process, unblocked)?;
+        let signal = info.signal;
+        let action = process.action(signal);
+        Some(match action.disposition() {
+            Disposition::Ignore => Delivery::Ignore(info),
+            Disposition::Handler(_) => {
+                if action.has(linux::SA_RESETHAND)
+                    && let Some(slot) = process.actions.borrow_mut().get_mut(signal.index())
+                {
+                    slot.handler = 0;
                 }
-                Disposition::Default => match signal.default_action() {
-                    DefaultAction::Ignore | DefaultAction::Continue => {}
-                    DefaultAction::Stop => return Some(Delivery::Stop(info)),
-                    how @ (DefaultAction::Terminate | DefaultAction::Dump) => {
-                        return Some(Delivery::Terminate(info, how));
-                    }
-                },
+                Delivery::Handle(info, action)
             }
-        }
+            Disposition::Default => match signal.default_action() {
+                DefaultAction::Ignore | DefaultAction::Continue => Delivery::Ignore(info),
+                DefaultAction::Stop => Delivery::Stop(info),
+                how @ (DefaultAction::Terminate | DefaultAction::Dump) => Delivery::Terminate(info, how),
+            },
+        })
     }
 
     /// The mask while a handler runs, set; returns the mask that its frame records.

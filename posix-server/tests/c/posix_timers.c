@@ -345,6 +345,22 @@ TEST(timer_whose_signal_is_ignored) {
     HOLDS(seen > 0);
 }
 
+/* One that was kept because it was blocked, and then does nothing: the timer has sent it, and goes on. */
+TEST(timer_whose_signal_does_nothing_when_it_comes) {
+    block(SIGCONT);
+    int timer = new_timer(SIGCONT, 1);
+    CALL(set(timer, 0, 10, 10, NULL));
+    sleep_ms(105);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    HOLDS(RAW(SYS_timer_getoverrun, timer) >= 8);
+    handle(SIGCONT, note, 0);
+    while (!seen)
+        pause();
+    CALL(set(timer, 0, 0, 0, NULL));
+}
+
 TEST(timer_with_a_tiny_interval) {
     block(TIMER_SIGNAL);
     int timer = new_timer(TIMER_SIGNAL, 1);

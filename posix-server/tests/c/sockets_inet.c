@@ -294,6 +294,20 @@ TEST(a_tcp_peer_that_closes_ends_or_resets) {
     show_end("child", child);
 }
 
+/* No more of it is taken than can be under way before the peer's answer comes. */
+TEST(a_long_write_to_a_tcp_peer_that_has_closed) {
+    enum { LENGTH = 64 << 20 };
+    int ends[2];
+    signal(SIGPIPE, SIG_IGN);
+    char *bytes = mmap(NULL, LENGTH, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    make_pair(ends);
+    SET_UP(bytes != MAP_FAILED && close(ends[1]) == 0);
+    ssize_t taken = write(ends[0], bytes, LENGTH);
+    HOLDS(taken > 0 && taken < LENGTH);
+    CALL(write(ends[0], bytes, LENGTH));
+    CALL(write(ends[0], bytes, 1));
+}
+
 TEST(closing_a_tcp_listener_resets_who_waits) {
     int listener = listening_socket(), client = new_socket(SOCK_STREAM);
     SET_UP(connect_to(client, "127.0.0.1", own_port(listener)) == 0 && close(listener) == 0);

@@ -121,6 +121,24 @@ fn fill(piece: &mut Vec<u8>, count: usize, from: &mut dyn Source) -> usize {
     got
 }
 
+/// Takes up to so many bytes for nobody; returns how many.
+fn lose(from: &mut dyn Source, most: usize) -> usize {
+    if from.remaining() <= most {
+        return from.discard();
+    }
+    let mut scratch = [0; 4096];
+    let mut lost = 0;
+    while lost < most {
+        let count = scratch.len().min(most - lost);
+        let got = from.get(scratch.get_mut(..count).unwrap_or_default());
+        lost += got;
+        if got < count {
+            break;
+        }
+    }
+    lost
+}
+
 impl TcpSocket {
     /// How many bytes may be under way to the peer.
     fn capacity(&self) -> usize {
@@ -172,9 +190,9 @@ impl TcpSocket {
         Ok(sent)
     }
 
-    /// The peer has closed: what is sent is lost, and the answer is a reset.
+    /// The peer has closed: what can be under way is lost, and the answer is a reset.
     fn send_to_nobody(&self, from: &mut dyn Source) -> usize {
-        let lost = from.discard();
+        let lost = lose(from, self.capacity());
         if lost > 0 {
             let ended = self.common.is_shut(Shutdown::RECEIVE);
             self.reset(if ended { Errno::EPIPE } else { Errno::ECONNRESET });

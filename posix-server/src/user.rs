@@ -184,9 +184,11 @@ impl UserBuffer {
         })
     }
 
-    /// The ranges of an `iovec` array. `EINVAL` if there are too many or their lengths overflow; `EFAULT`.
+    /// The ranges of an `iovec` array. `EINVAL` if there are too many or their lengths overflow; `EFAULT`. Linux looks at the
+    /// lower half of the count only.
     pub fn from_io_vectors(space: &Space, address: u64, count: u64) -> Result<Self> {
-        if count > u64::from(UIO_MAXIOV) {
+        let count = count as u32;
+        if count > UIO_MAXIOV {
             return Err(Errno::EINVAL);
         }
         let mut ranges: Vec<IoVec> = UserPtr::new(space, address).read_array(count as usize)?;

@@ -84,7 +84,7 @@ fn descriptor_command(thread: &Rc<Thread>, file: &Rc<OpenFile>, args: &Arguments
 
 fn duplicate_above(thread: &Rc<Thread>, file: Rc<OpenFile>, minimum: u64, on_exec: OnExec) -> Result<u64> {
     let limit = descriptor_limit(thread);
-    let minimum = u32::try_from(minimum).ok().filter(|minimum| u64::from(*minimum) < limit).ok_or(Errno::EINVAL)?;
+    let minimum = Some(minimum as u32).filter(|minimum| u64::from(*minimum) < limit).ok_or(Errno::EINVAL)?;
     thread.process.files.borrow_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
 }
 

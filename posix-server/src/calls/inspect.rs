@@ -43,8 +43,11 @@ fn transfer(thread: &Rc<Thread>, arguments: &Arguments, direction: Direction) ->
     }
     let own = thread.space();
     let local = UserBuffer::from_io_vectors(&own, local, local_count)?;
+    if local.is_empty() {
+        return Ok(0);
+    }
     let remote = UserBuffer::from_io_vectors(&own, remote, remote_count)?;
-    if local.is_empty() || remote.is_empty() {
+    if remote.is_empty() {
         return Ok(0);
     }
     let remote = remote.in_space(&inspected(thread, pid)?.space());

@@ -148,7 +148,11 @@ fn mprotect(thread: &Thread, arguments: &Arguments) -> Result<()> {
     let [address, length, protection, ..] = *arguments;
     let growth = u64::from(linux::PROT_GROWSDOWN | linux::PROT_GROWSUP);
     let known = u64::from(linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC | linux::PROT_SEM);
-    if protection & growth == growth || protection & !(known | growth) != 0 {
+    if protection & growth == growth {
+        return Err(Errno::EINVAL);
+    }
+    // Nothing can't be protected wrongly.
+    if !(length == 0 && address.is_multiple_of(PAGE_SIZE)) && protection & !(known | growth) != 0 {
         return Err(Errno::EINVAL);
     }
     thread.process.vm().protect(address, length, protection_of(protection))
@@ -198,7 +202,7 @@ fn brk(thread: &Thread, wanted: u64) -> u64 {
 /// There is one copy of every page of a file, so there is nothing to do but check.
 fn msync(thread: &Thread, arguments: &Arguments) -> Result<()> {
     let [address, length, flags, ..] = *arguments;
-    let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    let flags = flags as u32;
     let both = linux::MS_ASYNC | linux::MS_SYNC;
     if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
         return Err(Errno::EINVAL);

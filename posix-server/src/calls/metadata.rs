@@ -382,6 +382,9 @@ fn access(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u
     if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
         return check_access(&find_descriptor(thread, directory)?, &credentials, want);
     }
+    if path.is_empty() {
+        return Err(Errno::ENOENT);
+    }
     let start = start(thread, directory, &path)?;
     let context = thread.process.fs.borrow().clone();
     let last = if flags & linux::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };

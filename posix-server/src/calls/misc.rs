@@ -131,9 +131,10 @@ fn sysinfo(thread: &Rc<Thread>, address: u64) -> Result<()> {
 
 fn getrandom(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     let [address, length, flags, ..] = *arguments;
+    let flags = flags as u32;
     let known = linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE;
     let contradicting = linux::GRND_RANDOM | linux::GRND_INSECURE;
-    if flags & !u64::from(known) != 0 || flags & u64::from(contradicting) == u64::from(contradicting) {
+    if flags & !known != 0 || flags & contradicting == contradicting {
         return Err(Errno::EINVAL);
     }
     // What may be asked for at once; the program asks again.

@@ -16,6 +16,7 @@ use crate::fs::filesystem::type_named;
 use crate::fs::propagation::{self, Change};
 use crate::fs::walk::LastLink;
 use crate::fs::{Body, FileSystemType, Inode, Location, Made, Mount, MountFlags, MountRequest};
+use crate::platform::PAGE_SIZE;
 use crate::process::Thread;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -105,13 +106,14 @@ fn install_configuration(thread: &Rc<Thread>, stage: Stage, close: u32) -> Resul
 
 /// `fsopen(type, flags)`.
 fn fsopen(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
-    const CLOSE: u64 = 1;
+    const CLOSE: u32 = 1;
     check_may_mount(thread)?;
-    if args[1] & !CLOSE != 0 {
+    let wanted = args[1] as u32;
+    if wanted & !CLOSE != 0 {
         return Err(Errno::EINVAL);
     }
     let name = pointer(thread, args[0]).read_path()?;
-    let close = if args[1] & CLOSE != 0 { linux::O_CLOEXEC } else { 0 };
+    let close = if wanted & CLOSE != 0 { linux::O_CLOEXEC } else { 0 };
     install_configuration(thread, Stage::New(type_named(&name)?), close)
 }
 
@@ -313,9 +315,10 @@ fn install_mount(thread: &Rc<Thread>, at: Location, close: u32) -> Result<u64> {
 
 /// `fsmount(fd, flags, attributes)`.
 fn fsmount(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
-    const CLOSE: u64 = 1;
+    const CLOSE: u32 = 1;
     check_may_mount(thread)?;
-    if args[1] & !CLOSE != 0 {
+    let wanted = args[1] as u32;
+    if wanted & !CLOSE != 0 {
         return Err(Errno::EINVAL);
     }
     let flags = attributes(args[2])? | access_times(args[2])?;
@@ -329,7 +332,7 @@ fn fsmount(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let mount = Mount::new(&filesystem, root, &configuration.source.borrow(), flags)?;
     let before = configuration.stage.replace(Stage::Mounted);
     drop(before);
-    install_mount(thread, mount.place(), if args[1] & CLOSE != 0 { linux::O_CLOEXEC } else { 0 })
+    install_mount(thread, mount.place(), if wanted & CLOSE != 0 { linux::O_CLOEXEC } else { 0 })
 }
 
 /// `open_tree(directory, path, flags)`.
@@ -399,6 +402,9 @@ fn mount_setattr(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let known = linux::AT_EMPTY_PATH | linux::AT_RECURSIVE | linux::AT_SYMLINK_NOFOLLOW | linux::AT_NO_AUTOMOUNT;
     if flags & !known != 0 {
         return Err(Errno::EINVAL);
+    }
+    if args[4] > PAGE_SIZE {
+        return Err(Errno::E2BIG);
     }
     if args[4] < linux::MOUNT_ATTR_SIZE_VER0 as u64 {
         return Err(Errno::EINVAL);

@@ -151,7 +151,8 @@ fn link_descriptor(thread: &Rc<Thread>, fd: u64, directory: u64, new_path: &[u8]
 }
 
 fn unlink(thread: &Rc<Thread>, directory: u64, pointer: u64, flags: u64) -> Result<u64> {
-    if flags & !u64::from(linux::AT_REMOVEDIR) != 0 {
+    let flags = flags as u32;
+    if flags & !linux::AT_REMOVEDIR != 0 {
         return Err(Errno::EINVAL);
     }
     let parent = parent(thread, directory, &path(thread, pointer)?)?;

@@ -37,7 +37,7 @@ fn pipe_of(file: &OpenFile) -> Option<&Pipe> {
 
 /// `EINVAL` for unknown flags.
 fn checked_flags(flags: u64) -> Result<u32> {
-    u32::try_from(flags).ok().filter(|flags| flags & !FLAGS == 0).ok_or(Errno::EINVAL)
+    Some(flags as u32).filter(|flags| flags & !FLAGS == 0).ok_or(Errno::EINVAL)
 }
 
 /// Whether a move leaves what it moves.

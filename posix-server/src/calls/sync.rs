@@ -46,7 +46,7 @@ fn fadvise(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if file.ops().pipe().is_some() {
         return Err(Errno::ESPIPE);
     }
-    if args[3] > u64::from(linux::POSIX_FADV_NOREUSE) || (args[2] as i64) < 0 { Err(Errno::EINVAL) } else { Ok(0) }
+    if args[3] as u32 > linux::POSIX_FADV_NOREUSE || (args[2] as i64) < 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
 fn readahead(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {

@@ -371,7 +371,8 @@ fn with_flags(thread: &Rc<Thread>, args: &[u64; 6], direction: Direction) -> Out
             (checked_at(thread, args[0], args[3], direction)?, Place::At(args[3]))
         };
         let buffer = vectors(thread, args)?;
-        let flags = checked_rwf(args[5])?;
+        // Nothing can't be moved in a wrong way.
+        let flags = if buffer.is_empty() { 0 } else { checked_rwf(args[5])? };
         let patience = if flags & linux::RWF_NOWAIT != 0 { Patience::Now } else { Patience::of(&file) };
         let appending = match (flags & linux::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
             (true, _) => Appending::Always,
@@ -544,7 +545,7 @@ fn copy_file_range(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     Outcome::Return((|| {
         let (from, to) = (usable_file(thread, args[0])?, usable_file(thread, args[2])?);
         let (source, target) = (Cursor::new(thread, from.clone(), args[1])?, Cursor::new(thread, to.clone(), args[3])?);
-        if args[5] != 0 {
+        if args[5] as u32 != 0 {
             return Err(Errno::EINVAL);
         }
         if from.inode().is_directory() || to.inode().is_directory() {

@@ -253,6 +253,9 @@ impl Vm {
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
+        if length == 0 {
+            return Ok(address);
+        }
         let end = page_up(length).and_then(|length| address.checked_add(length));
         end.filter(|end| *end <= USER_END).ok_or(Errno::ENOMEM)
     }

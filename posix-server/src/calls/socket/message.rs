@@ -14,7 +14,7 @@ use crate::net::unix::{Attached, Received, Request, State, UnixSocket};
 use crate::net::{Family, Socket};
 use crate::process::Thread;
 use crate::signal::{Signal, SignalInfo, deliver};
-use crate::user::{UserBuffer, UserPtr};
+use crate::user::{MAX_RW_COUNT, UserBuffer, UserPtr};
 use crate::wait::Listener;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -199,7 +199,7 @@ fn target(file: &OpenFile, address: &[u8]) -> Result<Target> {
 /// `sendto(socket, buffer, length, flags, address, address length)`.
 pub(super) fn sendto(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
-        let buffer = UserBuffer::new(&thread.space(), args[1], args[2])?;
+        let buffer = UserBuffer::new(&thread.space(), args[1], args[2].min(MAX_RW_COUNT))?;
         let file = socket_file(thread, args[0])?;
         let address = if args[4] == 0 { vec![] } else { address::read(thread, args[4], args[5])? };
         let to = target(&file, &address)?;
@@ -429,7 +429,7 @@ pub(in super::super) fn read(thread: &Rc<Thread>, file: Rc<OpenFile>, buffer: Us
 /// `recvfrom(socket, buffer, length, flags, address, address length)`.
 pub(super) fn recvfrom(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
-        let buffer = UserBuffer::new(&thread.space(), args[1], args[2])?;
+        let buffer = UserBuffer::new(&thread.space(), args[1], args[2].min(MAX_RW_COUNT))?;
         let file = socket_file(thread, args[0])?;
         Ok(Receiving::new(file, buffer, args[3] as u32, Answer::Address([args[4], args[5]])))
     })();

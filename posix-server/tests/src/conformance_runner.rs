@@ -33,6 +33,7 @@ const MOST_OUTPUT_BYTES: u64 = 32 << 20;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it stays if it is to stay.
 const LINGERING: Duration = Duration::from_secs(120);
+const REMINDER_EVERY: Duration = Duration::from_secs(1);
 /// What new files of the tasks lack: writing by group and others.
 const COMMON_UMASK: Mode = Mode::WGRP.union(Mode::WOTH);
 
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         Ok(count) => {
             say(&end_line(count));
             if at_end == AtEnd::Linger {
-                thread::sleep(LINGERING);
+                linger(count);
             }
             ExitCode::SUCCESS
         }
@@ -68,6 +69,15 @@ fn main() -> ExitCode {
             eprintln!("conformance-runner: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says again and again that it is over: a serial port may lose a line when a task plays with terminals.
+fn linger(count: usize) {
+    let end = Instant::now() + LINGERING;
+    while Instant::now() < end {
+        thread::sleep(REMINDER_EVERY);
+        say(&end_line(count));
     }
 }
 

@@ -12,6 +12,7 @@ mod golang;
 mod linux;
 mod nix;
 mod packages;
+mod page;
 mod posixtestsuite;
 mod programs;
 mod reasons;
@@ -146,6 +147,7 @@ impl<'a> Bench<'a> {
         note(&format!("all differences are in {}", path.display()));
         if self.options.record {
             reasons::record(suite.name, &quick_passes(suite, &linux, &quire))?;
+            page::record(&report)?;
         }
         Ok(report)
     }
@@ -161,7 +163,8 @@ impl<'a> Bench<'a> {
     /// Linux's results: those kept from an earlier run, and new ones for the rest.
     fn on_linux(&self, suite: &Suite, prepared: &Prepared) -> Result<Results> {
         let path = self.workshop.directory(suite.name)?.join("linux-results");
-        let version = format!("{} {}", linux_kernel::provide(self.artifacts)?.display(), prepared.version);
+        let kernel = linux_kernel::provide(self.artifacts)?;
+        let version = format!("{} {}", kernel.file_name().unwrap_or_default().display(), prepared.version);
         let mut kept = kept_results(&path, &version);
         let missing: Vec<Task> = prepared.tasks.iter().filter(|task| !kept.contains_key(&task.name)).cloned().collect();
         if !missing.is_empty() {
@@ -237,9 +240,13 @@ fn with_failures(suite: &Suite, results: &Results, counts: impl Fn(&Case) -> boo
     results.iter().filter(|(_, timed)| has_failed(timed)).map(|(name, _)| name.clone()).collect()
 }
 
-/// The names of the tasks that pass on both systems, and quickly.
+/// The names of the tasks of which nothing fails on either system, and that are quick.
 fn quick_passes(suite: &Suite, linux: &Results, quire: &Results) -> Vec<String> {
-    let passes = |timed: &Timed| (suite.cases)(&timed.record).iter().any(|case| case.verdict == CaseVerdict::Passed);
+    let passes = |timed: &Timed| {
+        let cases = (suite.cases)(&timed.record);
+        let has = |verdict| cases.iter().any(|case| case.verdict == verdict);
+        has(CaseVerdict::Passed) && !has(CaseVerdict::Failed)
+    };
     let is_quick = |timed: &Timed| timed.duration < QUICK && passes(timed);
     quire
         .iter()

@@ -17,7 +17,7 @@ use std::thread;
 pub(super) const SUITE: Suite = Suite { name: "posixtestsuite", jobs: 6, prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite";
-const LIMIT_S: u64 = 20;
+const LIMIT_S: u64 = 60;
 const OUTPUT_BYTES: usize = 2048;
 
 /// What its own Makefile says, but for warnings, which a compiler newer than the suite has more of.

@@ -15,6 +15,13 @@ pub(super) struct Difference {
     detail: String,
 }
 
+impl Difference {
+    /// Why it differs, if somebody has found out.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
 /// The result of a suite.
 pub(super) struct Report {
     suite: String,
@@ -48,6 +55,16 @@ impl Report {
         report
     }
 
+    /// What the suite is called.
+    pub(super) fn suite(&self) -> &str {
+        &self.suite
+    }
+
+    /// The areas, each with its tests that pass on Linux, and how many of these do on Quire.
+    pub(super) fn areas(&self) -> impl Iterator<Item = (String, (usize, usize))> {
+        self.areas.clone().into_iter()
+    }
+
     /// Tests that pass on Linux, and how many of these do on Quire.
     pub(super) fn totals(&self) -> (usize, usize) {
         self.areas.values().fold((0, 0), |sum, area| (sum.0 + area.0, sum.1 + area.1))
@@ -62,7 +79,7 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let mut text = format!("{:<40} {:>7} {:>7} {:>8}\n", self.suite, "linux", "quire", "rate");
         let total = ("total".to_owned(), self.totals());
-        for (area, (linux, quire)) in self.areas.clone().into_iter().chain([total]) {
+        for (area, (linux, quire)) in self.areas().chain([total]) {
             // Writing into a String cannot fail.
             let _ = writeln!(text, "  {area:<38} {linux:>7} {quire:>7} {:>7.1}%", percent(linux, quire));
         }
@@ -116,7 +133,8 @@ pub(super) enum Details {
     All,
 }
 
-fn percent(linux: usize, quire: usize) -> f64 {
+/// How much of what passes on Linux passes on Quire.
+pub(super) fn percent(linux: usize, quire: usize) -> f64 {
     if linux == 0 { 100.0 } else { quire as f64 * 100.0 / linux as f64 }
 }
 

@@ -98,7 +98,7 @@ impl Laboratory<'_> {
         };
         let jobs = jobs.to_string();
         let command = [GUEST_RUNNER, "--jobs", &jobs, GUEST_PLAN, GUEST_SCRATCH];
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::of(tasks.len());
         let death = match self.system {
             System::Linux => {
                 let [runner, rest @ ..] = &command;

@@ -6,12 +6,15 @@ use posix_tests::record::{Record, parse_run};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// After how many records the progress is told.
-const PROGRESS_EVERY: usize = 200;
+/// How often the progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// The output of a runner, read line by line as it comes.
-#[derive(Default)]
 pub(super) struct Transcript {
+    /// How many tasks there are.
+    total: usize,
+    /// When the progress was told last.
+    told: Instant,
     unfinished: Vec<u8>,
     /// Since when tasks run whose records have not come.
     running: BTreeMap<String, Instant>,
@@ -22,6 +25,19 @@ pub(super) struct Transcript {
 }
 
 impl Transcript {
+    /// An empty one of a run of so many tasks.
+    pub(super) fn of(total: usize) -> Self {
+        Self {
+            total,
+            told: Instant::now(),
+            unfinished: Vec::new(),
+            running: BTreeMap::new(),
+            records: Vec::new(),
+            durations: Vec::new(),
+            is_complete: false,
+        }
+    }
+
     /// Takes more output.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.unfinished.extend_from_slice(bytes);
@@ -38,12 +54,19 @@ impl Transcript {
             let started = self.running.remove(&record.case);
             self.durations.push(started.map(|started| started.elapsed()).unwrap_or_default());
             self.records.push(record);
-            if self.records.len().is_multiple_of(PROGRESS_EVERY) {
-                note(&format!("{} done", self.records.len()));
-            }
+            self.tell();
         } else if !matches!(parse_run(line).1, Err(posix_tests::record::Incomplete::NoEnd { .. })) {
             self.is_complete = true;
         }
+    }
+
+    fn tell(&mut self) {
+        if self.told.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        let running: Vec<_> = self.running.keys().map(String::as_str).collect();
+        note(&format!("{} of {} done; now {}", self.records.len(), self.total, running.join(", ")));
     }
 
     /// Whether the runner has said that it is done.
@@ -64,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_task_without_a_record_is_still_running() {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::of(2);
         let record = Record { program: String::new(), case: "a".into(), outcome: Outcome::Exited(0), output: vec![] };
         let text = format!("start\ta\nstart\tb\r\n{}\n", record.to_line());
         text.as_bytes().chunks(5).for_each(|piece| transcript.push(piece));

@@ -121,7 +121,7 @@ fn lseek(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     }
     match file.ops().positioning() {
         Positioning::Stream => Err(Errno::ESPIPE),
-        Positioning::Ignored => Ok(0),
+        Positioning::Ignored | Positioning::Nowhere => Ok(0),
         Positioning::Entries => {
             let base = match whence {
                 linux::SEEK_SET => 0,

@@ -80,7 +80,11 @@ fn add_watch(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         }
         place.inode().check_access(&thread.process.credentials(), Access::READ)?;
         let max_watches = setting(thread, "fs/inotify/max_user_watches", 65_536);
-        instance.add(place.inode(), mask, max_watches).map(|number| number as u64)
+        let number = instance.add(place.inode(), mask, max_watches)?;
+        if mask & (linux::IN_ACCESS | linux::IN_MODIFY) != 0 {
+            crate::shared::watch_added(thread.server(), place.inode());
+        }
+        Ok(number as u64)
     })
 }
 

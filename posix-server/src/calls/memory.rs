@@ -1,5 +1,6 @@
 //! Calls on address spaces.
 
+use super::residence::{lock_limit, lockable};
 use super::{Arguments, Outcome, SystemCall};
 use crate::dev;
 use crate::errno::{Errno, Result};
@@ -9,7 +10,7 @@ use crate::fs::content::MAX_SIZE_BYTES;
 use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
 use crate::process::Thread;
 use crate::user::USER_END;
-use crate::vm::{Content, MapRequest, MappedFile, Placement, RemapTarget};
+use crate::vm::{Content, GrowthLimits, Lock, Locked, MapRequest, MappedFile, Placement, RemapTarget};
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
@@ -22,6 +23,7 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_madvise, |t, a| madvise(t, a).into()),
     SystemCall::new(linux::__NR_brk, |t, a| Outcome::Return(Ok(brk(t, a[0])))),
     SystemCall::new(linux::__NR_msync, |t, a| msync(t, a).into()),
+    SystemCall::new(linux::__NR_remap_file_pages, |t, a| remap_file_pages(t, a).into()),
 ];
 
 /// The flags of `mmap` that `MAP_SHARED_VALIDATE` accepts.
@@ -77,6 +79,12 @@ fn mmap(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     if flags & linux::MAP_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
     }
+    let lock = if flags & linux::MAP_LOCKED != 0 {
+        lockable(thread)?;
+        Lock::All
+    } else {
+        Lock::None
+    };
     let protection = protection_of(protection);
     let (content, allowed) = match file {
         Some(file) => file_content(&file, protection, sharing, offset, rounded)?,
@@ -92,7 +100,9 @@ fn mmap(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         Placement::Anywhere(address)
     };
     let limit = thread.process.limit(linux::RLIMIT_AS);
-    thread.process.vm().map(MapRequest { length, placement, protection, allowed, sharing, content, limit })
+    let lock_limit = lock_limit(thread);
+    let request = MapRequest { length, placement, protection, allowed, sharing, content, limit, lock, lock_limit };
+    thread.process.vm().map(request)
 }
 
 fn anonymous_content(thread: &Thread, sharing: Sharing, length: u64) -> Result<(Content, Protection)> {
@@ -167,19 +177,24 @@ fn mremap(thread: &Thread, arguments: &Arguments) -> Result<u64> {
         both if both == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => RemapTarget::Fixed(to),
         _ => return Err(Errno::EINVAL),
     };
-    thread.process.vm().remap(address, old, new, target, thread.process.limit(linux::RLIMIT_AS))
+    let limits = GrowthLimits { all: thread.process.limit(linux::RLIMIT_AS), locked: lock_limit(thread) };
+    thread.process.vm().remap((address, old), new, target, limits)
 }
 
 fn madvise(thread: &Thread, arguments: &Arguments) -> Result<()> {
     let [address, length, advice, ..] = *arguments;
     let vm = thread.process.vm();
     match advice as u32 {
-        linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED => vm.discard(address, length),
+        linux::MADV_DONTNEED => vm.discard(address, length, Locked::Refused),
+        linux::MADV_DONTNEED_LOCKED => vm.discard(address, length, Locked::Taken),
+        linux::MADV_FREE | linux::MADV_COLD | linux::MADV_PAGEOUT => {
+            let end = vm.check_covered(address, length)?;
+            if vm.is_locked_in(address, end) { Err(Errno::EINVAL) } else { Ok(()) }
+        }
         linux::MADV_NORMAL
         | linux::MADV_RANDOM
         | linux::MADV_SEQUENTIAL
         | linux::MADV_WILLNEED
-        | linux::MADV_FREE
         | linux::MADV_DONTFORK
         | linux::MADV_DOFORK
         | linux::MADV_MERGEABLE
@@ -187,16 +202,19 @@ fn madvise(thread: &Thread, arguments: &Arguments) -> Result<()> {
         | linux::MADV_HUGEPAGE
         | linux::MADV_NOHUGEPAGE
         | linux::MADV_DONTDUMP
-        | linux::MADV_DODUMP
-        | linux::MADV_COLD
-        | linux::MADV_PAGEOUT => vm.check_covered(address, length).map(drop),
+        | linux::MADV_DODUMP => vm.check_covered(address, length).map(drop),
         _ => Err(Errno::EINVAL),
     }
 }
 
 fn brk(thread: &Thread, wanted: u64) -> u64 {
     let process = &thread.process;
-    process.vm().set_break(wanted, process.limit(linux::RLIMIT_DATA), process.limit(linux::RLIMIT_AS))
+    process.vm().set_break(
+        wanted,
+        process.limit(linux::RLIMIT_DATA),
+        process.limit(linux::RLIMIT_AS),
+        lock_limit(thread),
+    )
 }
 
 /// There is one copy of every page of a file, so there is nothing to do but check.
@@ -207,5 +225,21 @@ fn msync(thread: &Thread, arguments: &Arguments) -> Result<()> {
     if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
         return Err(Errno::EINVAL);
     }
-    thread.process.vm().check_covered(address, length).map(drop)
+    let vm = thread.process.vm();
+    let end = vm.check_covered(address, length)?;
+    let is_locked = flags & linux::MS_INVALIDATE != 0 && vm.is_locked_in(address, end);
+    if is_locked { Err(Errno::EBUSY) } else { Ok(()) }
+}
+
+/// As on Linux since 4.0: the pages are mapped anew.
+fn remap_file_pages(thread: &Thread, arguments: &Arguments) -> Result<u64> {
+    let [address, length, protection, page, ..] = *arguments;
+    if protection != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (start, length) = (address / PAGE_SIZE * PAGE_SIZE, length / PAGE_SIZE * PAGE_SIZE);
+    let pages_end = page.checked_add(length / PAGE_SIZE).ok_or(Errno::EINVAL)?;
+    pages_end.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+    let limits = GrowthLimits { all: thread.process.limit(linux::RLIMIT_AS), locked: lock_limit(thread) };
+    thread.process.vm().remap_pages(start, length, page * PAGE_SIZE, limits).map(|()| 0)
 }

@@ -61,7 +61,7 @@ impl End {
         }
         let pointer = pointer(thread, address);
         let offset: i64 = pointer.read()?;
-        if file.ops().positioning() == crate::file::Positioning::Stream {
+        if file.ops().positioning().is_stream() {
             return Err(Errno::EINVAL);
         }
         let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;

@@ -254,7 +254,7 @@ fn checked_at(thread: &Rc<Thread>, fd: u64, position: u64, direction: Direction)
         return Err(Errno::EINVAL);
     }
     let file = usable_file(thread, fd)?;
-    if file.ops().positioning() == Positioning::Stream {
+    if file.ops().positioning().is_stream() {
         return Err(Errno::ESPIPE);
     }
     checked(thread, fd, direction)
@@ -520,7 +520,7 @@ fn sendfile(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
         }
         let from = usable_file(thread, args[1])?;
         from.check_readable()?;
-        if from.ops().positioning() == Positioning::Stream {
+        if from.ops().positioning().is_stream() {
             return Err(if args[2] != 0 { Errno::ESPIPE } else { Errno::EINVAL });
         }
         let to = usable_file(thread, args[0])?;

@@ -71,7 +71,7 @@ impl FileOps for EventCounter {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Nowhere
     }
 
     fn readiness(&self) -> PollEvents {

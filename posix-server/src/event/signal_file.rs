@@ -105,7 +105,7 @@ impl FileOps for SignalFile {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Nowhere
     }
 
     fn read_for(&self, thread: &Thread, _position: u64, to: &mut dyn Destination) -> Result<usize> {

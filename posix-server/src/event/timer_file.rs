@@ -138,7 +138,7 @@ impl FileOps for TimerFile {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Nowhere
     }
 
     fn readiness(&self) -> PollEvents {

@@ -19,7 +19,7 @@ use crate::process::end::retire;
 use crate::process::{Attributes, MAX_NAME, Process, Thread, successor};
 use crate::signal::state::AltStack;
 use crate::user::USER_END;
-use crate::vm::{Area, Areas, Block, Content, Layout, MappedFile, Running, Vm, change_for, write_all};
+use crate::vm::{Area, Areas, Block, Content, Layout, Lock, MappedFile, Running, Vm, change_for, write_all};
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -215,7 +215,7 @@ impl Builder {
     fn add(&mut self, start: u64, end: u64, protection: Protection, content: Content) {
         if start < end {
             let (allowed, sharing) = (Protection::all(), Sharing::Private);
-            self.areas.insert(Area { start, end, protection, allowed, sharing, content });
+            self.areas.insert(Area { start, end, protection, allowed, sharing, lock: Lock::None, content });
         }
     }
 

@@ -4,7 +4,7 @@ use super::OpenFile;
 use super::table::{OnExec, Slots};
 use crate::errno::Errno;
 use crate::process::Pid;
-use crate::shared::Sharing;
+use crate::shared::{SharedFiles, Sharing};
 use crate::vm::Vm;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -81,6 +81,11 @@ impl FdTable {
     /// Where a space has the table of the files that the process serves itself; 0 if it has none.
     pub fn shared_table(&self, vm: &Rc<Vm>) -> u64 {
         self.0.borrow().shared_table(vm)
+    }
+
+    /// The files that the process serves itself, if it does.
+    pub fn shared_files(&self) -> Option<Rc<SharedFiles>> {
+        self.0.borrow().shared_files()
     }
 
     /// Lets a process serve a file itself.

@@ -159,8 +159,20 @@ pub enum Positioning {
     Entries,
     /// Always 0, and seeking is harmless.
     Ignored,
+    /// There is none, but seeking is harmless: it gives 0.
+    Nowhere,
     /// There is none: seeking is `ESPIPE`.
     Stream,
+}
+
+impl Positioning {
+    /// Whether reads and writes at a position of their own are `ESPIPE`.
+    pub fn is_stream(self) -> bool {
+        match self {
+            Self::Nowhere | Self::Stream => true,
+            Self::Bytes | Self::Entries | Self::Ignored => false,
+        }
+    }
 }
 
 /// What makes one kind of file different from another. A value of this trait is made for each open file, and dropped with it.
@@ -553,7 +565,7 @@ impl OpenFile {
     pub fn end_position(&self, position: u64) -> u64 {
         match self.ops.positioning() {
             Positioning::Bytes => self.inode.size(),
-            Positioning::Entries | Positioning::Ignored | Positioning::Stream => position,
+            Positioning::Entries | Positioning::Ignored | Positioning::Nowhere | Positioning::Stream => position,
         }
     }
 
@@ -561,7 +573,7 @@ impl OpenFile {
     pub fn advance(&self, from: u64, count: usize) {
         match self.ops.positioning() {
             Positioning::Bytes => self.position.set(from.saturating_add(count as u64)),
-            Positioning::Entries | Positioning::Ignored | Positioning::Stream => {}
+            Positioning::Entries | Positioning::Ignored | Positioning::Nowhere | Positioning::Stream => {}
         }
     }
 }

@@ -161,6 +161,11 @@ impl Slots {
         self.shared.as_ref().filter(|shared| shared.is_of(vm)).map_or(0, |_| FILE_TABLE)
     }
 
+    /// The files that the process serves itself, if it does.
+    pub fn shared_files(&self) -> Option<Rc<SharedFiles>> {
+        self.shared.clone()
+    }
+
     /// Lets a process serve a file itself that one of its descriptors names. `EBUSY` if another space has the table of files
     /// already; the errors of [`SharedFiles`].
     pub fn let_serve(

@@ -5,7 +5,7 @@
 
 use super::change::Kind;
 use super::{Dentry, Inode, Location, Name};
-use crate::event::inotify::is_anything_watched;
+use crate::event::inotify::{Watches, is_anything_watched};
 use crate::file::{AccessMode, OpenFile};
 use alloc::rc::Rc;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -51,6 +51,15 @@ fn dentry(dentry: &Rc<Dentry>, mask: u32) {
 pub fn place(place: &Location, mask: u32) {
     if is_anything_watched() {
         dentry(&place.dentry, mask);
+    }
+}
+
+/// Whether somebody hears of what is read from an open file and written to it.
+pub fn hears_transfers(file: &OpenFile) -> bool {
+    let watched = |inode: &Inode| inode.watches_if_any().is_some_and(Watches::want_transfers);
+    is_anything_watched() && {
+        let parent = file.location().and_then(|location| location.dentry.parent());
+        watched(file.inode()) || parent.is_some_and(|parent| watched(parent.inode()))
     }
 }
 
@@ -106,6 +115,10 @@ pub fn removed(directory: &Location, old_name: &Name, kind: Kind) {
 pub fn renamed(from: &Location, old_name: &[u8], to: &Location, moved: &Dentry, target: Option<&Inode>) {
     if !is_anything_watched() {
         return;
+    }
+    if let Some(content) = moved.inode().content() {
+        // Its new directory may be watched.
+        content.readers().revoke();
     }
     let cookie = NEXT_COOKIE.fetch_add(1, Ordering::Relaxed);
     name(from, &Name::from(old_name), with_kind(moved.inode(), linux::IN_MOVED_FROM), cookie);

@@ -7,6 +7,7 @@ use super::{Phase, Pid, Process, Server, Thread, Whereabouts};
 use crate::exec::stack::TICKS_PER_SECOND;
 use crate::signal::deliver::send;
 use crate::signal::{Details, Disposition, Signal, SignalInfo};
+use crate::vm::Vm;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 
@@ -36,6 +37,7 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
         file.release_record_locks(process.pid);
     }
     drop(files);
+    detach_segments(process, &vm);
     process.server.ipc.process_ended(process.pid);
     process.unshare_directories();
     process.resumed.wake();
@@ -49,6 +51,14 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
         if let Some(callback) = callback {
             callback(status);
         }
+    }
+}
+
+/// Shared memory of System V is let go before anybody hears of the end, unless another process goes on using the space.
+fn detach_segments(process: &Process, vm: &Rc<Vm>) {
+    let uses = |other: &Rc<Process>| other.pid != process.pid && Rc::ptr_eq(&other.vm(), vm);
+    if vm.has_segments() && !process.server.processes().iter().any(uses) {
+        vm.detach_all();
     }
 }
 

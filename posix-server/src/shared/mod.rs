@@ -19,7 +19,8 @@ pub use table::SharedFiles;
 
 use crate::file::{OpenFile, Positioning};
 use crate::fs::mount::MountFlags;
-use crate::process::Thread;
+use crate::fs::{Inode, notify};
+use crate::process::{Server, Thread};
 use alloc::rc::Rc;
 
 /// What kind of file a process could serve itself.
@@ -59,8 +60,26 @@ pub fn note_use(thread: &Rc<Thread>, fd: u64) {
     }
 }
 
+/// Somebody has begun to hear of what is read and written: of a file, or of all files in a directory.
+pub fn watch_added(server: &Server, inode: &Inode) {
+    if let Some(content) = inode.content() {
+        content.readers().revoke();
+        return;
+    }
+    // A device has no list of its readers, nor has a directory one of those of its files: all tables are looked through.
+    for process in server.processes() {
+        let shared = process.files.borrow().shared_files();
+        if let Some(shared) = shared {
+            shared.end_those(notify::hears_transfers);
+        }
+    }
+}
+
 /// What could be served in the process: nothing whose reads must be seen.
 fn sharing_of(file: &Rc<OpenFile>) -> Option<Sharing> {
+    if notify::hears_transfers(file) {
+        return None;
+    }
     if let Some(device) = file.ops().shared_device() {
         return Some(device);
     }

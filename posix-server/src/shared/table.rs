@@ -206,6 +206,19 @@ impl SharedFiles {
         }
     }
 
+    /// Ends the entries of files of which something is true.
+    pub(super) fn end_those(&self, is_meant: impl Fn(&OpenFile) -> bool) {
+        for index in 0..FILES {
+            let file = {
+                let entries = self.entries.borrow();
+                entries.files.get(index).and_then(Option::as_ref).and_then(|entry| entry.file.upgrade())
+            };
+            if file.is_some_and(|file| is_meant(&file)) {
+                self.end(index);
+            }
+        }
+    }
+
     /// Ends an entry: the shim sees that first; then the position goes back, and the window away.
     fn end(&self, index: usize) {
         self.write_state(index, 0);

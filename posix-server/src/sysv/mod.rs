@@ -1,19 +1,22 @@
-//! System V IPC (`sysvipc(7)`): message queues and sets of semaphores, found by keys and named by ids.
+//! System V IPC (`sysvipc(7)`): message queues, sets of semaphores and shared memory, found by keys and named by ids.
 //!
-//! [`Table`] gives objects ids and keys; [`messages`] and [`semaphores`] are the objects, as state machines that never wait.
+//! [`Table`] gives objects ids and keys; [`messages`], [`semaphores`] and [`segments`] are the objects, as state machines that never wait.
 //! The calls ([`crate::calls`]) make waits of them.
 
 pub mod messages;
+pub mod segments;
 pub mod semaphores;
 mod table;
 
-pub use table::{Changes, Object, Permissions, Table};
+pub use table::{Changes, Object, Permissions, Shown, Table};
 
 use crate::process::Pid;
 use alloc::collections::BTreeSet;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use messages::Messages;
+use segments::Segments;
 use semaphores::Semaphores;
 
 /// All objects of a system.
@@ -23,6 +26,8 @@ pub struct Ipc {
     pub messages: RefCell<Table<Messages>>,
     /// The sets of semaphores.
     pub semaphores: RefCell<Table<Semaphores>>,
+    /// The shared memory.
+    pub segments: Rc<Segments>,
     /// Which process has something to be taken back in which set, by its id.
     undo: RefCell<BTreeSet<(Pid, i32)>>,
 }

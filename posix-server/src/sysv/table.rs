@@ -63,11 +63,48 @@ impl Permissions {
         if owns || who.is_privileged() { Ok(()) } else { Err(Errno::EPERM) }
     }
 
+    /// What it is found by; 0 if by nothing.
+    pub const fn key(&self) -> i32 {
+        self.key
+    }
+
+    /// The permission bits, with what else the mode shows.
+    pub const fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// Who made it: user and group.
+    pub const fn creator(&self) -> (Uid, Gid) {
+        (self.creator_uid, self.creator_gid)
+    }
+
+    /// Whether the mode shows a bit above the permissions.
+    pub const fn shows(&self, bit: u32) -> bool {
+        self.mode & bit != 0
+    }
+
+    /// Has the mode show a bit above the permissions, or no more.
+    pub fn show(&mut self, bit: u32, shown: Shown) {
+        match shown {
+            Shown::Yes => self.mode |= bit,
+            Shown::No => self.mode &= !bit,
+        }
+    }
+
     /// Takes over what `IPC_SET` may change.
     pub fn change(&mut self, new: &Self) {
         (self.uid, self.gid) = (new.uid, new.gid);
         self.mode = self.mode & !MODE_BITS | new.mode & MODE_BITS;
     }
+}
+
+/// Whether a mode shows a bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
 }
 
 /// When an object was changed, and what wakes who waits for that.
@@ -144,10 +181,11 @@ impl<T> Table<T> {
         self.by_index.is_empty()
     }
 
-    /// The object with an id. `EINVAL`, also for negative ones.
+    /// The object with an id. `EINVAL`, also for negative ones; `EIDRM` if another one has its index by now.
     pub fn get(&self, id: i32) -> Result<Rc<Object<T>>> {
-        let found = self.by_index.get(&(id.max(0) % INDEXES)).filter(|object| object.id == id);
-        found.cloned().ok_or(Errno::EINVAL)
+        let index = if id < 0 { return Err(Errno::EINVAL) } else { id % INDEXES };
+        let found = self.by_index.get(&index).ok_or(Errno::EINVAL)?;
+        if found.id == id { Ok(found.clone()) } else { Err(Errno::EIDRM) }
     }
 
     /// The object at an index, as `MSG_STAT` and its kin count. `EINVAL`.
@@ -160,13 +198,15 @@ impl<T> Table<T> {
         self.by_index.keys().next_back().copied().unwrap_or_default()
     }
 
-    /// The object with a key, or a new one, as the flags say. `ENOENT`, `EEXIST`, `EACCES`, `ENOSPC` if there are `most`.
+    /// The object with a key, or a new one, as the flags say. One that does not fit is refused before permissions are looked at.
+    /// `ENOENT`, `EEXIST`, `EACCES`, `ENOSPC` if there are `most`.
     pub fn find_or_make(
         &mut self,
         key: i32,
         flags: u32,
         who: &Credentials,
         most: usize,
+        fits: impl FnOnce(&T) -> Result<()>,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<Rc<Object<T>>> {
         if key != PRIVATE
@@ -175,16 +215,17 @@ impl<T> Table<T> {
             if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
                 return Err(Errno::EEXIST);
             }
+            fits(&found.body)?;
             found.permissions.borrow().check(who, flags & MODE_BITS)?;
             return Ok(found.clone());
         }
         if key != PRIVATE && flags & CREATE == 0 {
             return Err(Errno::ENOENT);
         }
+        let body = make()?;
         if self.by_index.len() >= most {
             return Err(Errno::ENOSPC);
         }
-        let body = make()?;
         Ok(self.insert(Permissions::new(key, flags, who), body))
     }
 
@@ -206,15 +247,27 @@ impl<T> Table<T> {
         object
     }
 
-    /// A free index: there is one, as there are fewer objects than indexes. Each object has another sequence number than the one
-    /// before, so that ids are not used again soon.
+    /// A free index: there is one, as there are fewer objects than indexes. As on Linux, the first ids are small numbers, and an
+    /// index that is used again comes with another sequence number, so that ids are not.
     fn take_index(&mut self) -> i32 {
         const SEQUENCES: u16 = (i32::MAX / INDEXES) as u16;
-        self.sequence = (self.sequence + 1) % SEQUENCES;
-        self.free.pop_front().unwrap_or_else(|| {
-            self.first_unused += 1;
-            self.first_unused - 1
-        })
+        /// Below this, an index that never was in use is taken first.
+        const FRESH_INDEXES: i32 = 64;
+        let reused = if self.first_unused < FRESH_INDEXES { None } else { self.free.pop_front() };
+        if let Some(index) = reused {
+            self.sequence = (self.sequence + 1) % SEQUENCES;
+            return index;
+        }
+        self.first_unused += 1;
+        self.first_unused - 1
+    }
+
+    /// Takes an object's key away: it can no longer be found by that.
+    pub fn forget_key(&mut self, object: &Object<T>) {
+        let key = core::mem::replace(&mut object.permissions.borrow_mut().key, PRIVATE);
+        if self.by_key.get(&key) == Some(&(object.id % INDEXES)) {
+            self.by_key.remove(&key);
+        }
     }
 
     /// Removes an object: who waits for it is told.
@@ -236,7 +289,7 @@ mod tests {
     use super::*;
 
     fn find(table: &mut Table<u8>, key: i32, flags: u32) -> Result<i32> {
-        table.find_or_make(key, flags, &Credentials::root(), 3, || Ok(0)).map(|object| object.id)
+        table.find_or_make(key, flags, &Credentials::root(), 3, |_| Ok(()), || Ok(0)).map(|object| object.id)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::fs::content::WritableMapping;
 use crate::fs::{Inode, Location};
 use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
+use crate::sysv::segments::Attachment;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -19,6 +20,8 @@ pub enum Content {
     Stack,
     /// A memory that belongs to no file, shared, from this offset.
     SharedAnonymous(Memory, u64),
+    /// Shared memory of System V, from an offset.
+    Segment(Rc<Attachment>, u64),
     /// A file, from an offset.
     File(Rc<MappedFile>, u64),
 }
@@ -36,14 +39,25 @@ pub struct MappedFile {
 }
 
 impl Content {
-    fn is_same_file(&self, other: &Self) -> bool {
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Anonymous, Self::Anonymous) | (Self::Heap, Self::Heap) | (Self::Stack, Self::Stack) => true,
             (Self::SharedAnonymous(one, _), Self::SharedAnonymous(two, _)) => one.id() == two.id(),
             (Self::File(one, _), Self::File(two, _)) => Rc::ptr_eq(one, two) || one.inode.is_same(&two.inode),
+            (Self::Segment(one, _), Self::Segment(two, _)) => Rc::ptr_eq(one, two),
             (
-                Self::Anonymous | Self::Heap | Self::Stack | Self::SharedAnonymous(..) | Self::File(..),
-                Self::Anonymous | Self::Heap | Self::Stack | Self::SharedAnonymous(..) | Self::File(..),
+                Self::Anonymous
+                | Self::Heap
+                | Self::Stack
+                | Self::SharedAnonymous(..)
+                | Self::Segment(..)
+                | Self::File(..),
+                Self::Anonymous
+                | Self::Heap
+                | Self::Stack
+                | Self::SharedAnonymous(..)
+                | Self::Segment(..)
+                | Self::File(..),
             ) => false,
         }
     }
@@ -52,25 +66,53 @@ impl Content {
     pub fn offset(&self) -> u64 {
         match self {
             Self::Anonymous | Self::Heap | Self::Stack => 0,
-            Self::SharedAnonymous(_, offset) | Self::File(_, offset) => *offset,
+            Self::SharedAnonymous(_, offset) | Self::Segment(_, offset) | Self::File(_, offset) => *offset,
         }
     }
 
     /// The same, `bytes` further on.
-    fn advanced(&self, bytes: u64) -> Self {
+    pub(super) fn advanced(&self, bytes: u64) -> Self {
+        self.at(self.offset() + bytes)
+    }
+
+    /// The same from another offset, in bytes.
+    pub(super) fn at(&self, offset: u64) -> Self {
         match self {
             Self::Anonymous => Self::Anonymous,
             Self::Heap => Self::Heap,
             Self::Stack => Self::Stack,
-            Self::SharedAnonymous(memory, offset) => Self::SharedAnonymous(memory.clone(), offset + bytes),
-            Self::File(file, offset) => Self::File(file.clone(), offset + bytes),
+            Self::SharedAnonymous(memory, _) => Self::SharedAnonymous(memory.clone(), offset),
+            Self::Segment(attachment, _) => Self::Segment(attachment.clone(), offset),
+            Self::File(file, _) => Self::File(file.clone(), offset),
+        }
+    }
+
+    /// The memory that it shows, and from where, if it is not its space's own.
+    pub fn memory(&self) -> Option<(&Memory, u64)> {
+        match self {
+            Self::Anonymous | Self::Heap | Self::Stack => None,
+            Self::SharedAnonymous(memory, offset) => Some((memory, *offset)),
+            Self::Segment(attachment, offset) => Some((attachment.memory(), *offset)),
+            Self::File(file, offset) => Some((&file.memory, *offset)),
         }
     }
 
     fn continues(&self, before: &Self, length: u64) -> bool {
-        let has_offset = matches!(self, Self::SharedAnonymous(..) | Self::File(..));
+        let has_offset = self.memory().is_some();
         before.is_same_file(self) && (!has_offset || before.offset() + length == self.offset())
     }
+}
+
+/// Whether an area is to stay in memory (`mlock(2)`). Nothing is ever paged out, so this is only told and counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lock {
+    /// It need not.
+    #[default]
+    None,
+    /// It is.
+    All,
+    /// What has been used of it is.
+    Used,
 }
 
 /// A range of addresses that is used in one way.
@@ -86,6 +128,8 @@ pub struct Area {
     pub allowed: Protection,
     /// Whether stores go to the memory or to private pages.
     pub sharing: Sharing,
+    /// Whether it is to stay in memory.
+    pub lock: Lock,
     /// What it shows.
     pub content: Content,
 }
@@ -94,6 +138,14 @@ impl Area {
     /// Its size in bytes.
     pub fn length(&self) -> u64 {
         self.end - self.start
+    }
+
+    /// How much of it is locked, in bytes.
+    pub fn locked_bytes(&self) -> u64 {
+        match self.lock {
+            Lock::None => 0,
+            Lock::All | Lock::Used => self.length(),
+        }
     }
 
     /// The part in a range.
@@ -107,6 +159,7 @@ impl Area {
             && self.protection == next.protection
             && self.allowed == next.allowed
             && self.sharing == next.sharing
+            && self.lock == next.lock
             && next.content.continues(&self.content, self.length())
     }
 }
@@ -117,6 +170,8 @@ pub struct Areas {
     areas: BTreeMap<u64, Area>,
     /// Bytes in all of them.
     total_bytes: u64,
+    /// Bytes in those that are locked.
+    locked_bytes: u64,
 }
 
 impl Areas {
@@ -140,8 +195,14 @@ impl Areas {
         self.total_bytes
     }
 
+    /// Bytes in locked areas.
+    pub fn locked_bytes(&self) -> u64 {
+        self.locked_bytes
+    }
+
     fn add(&mut self, area: Area) {
         self.total_bytes += area.length();
+        self.locked_bytes += area.locked_bytes();
         let before = self.areas.insert(area.start, area);
         debug_assert!(before.is_none(), "two areas at one address");
     }
@@ -149,6 +210,7 @@ impl Areas {
     fn take(&mut self, start: u64) -> Option<Area> {
         let area = self.areas.remove(&start)?;
         self.total_bytes -= area.length();
+        self.locked_bytes -= area.locked_bytes();
         Some(area)
     }
 
@@ -236,10 +298,31 @@ impl Areas {
         self.add(area);
     }
 
+    /// Replaces what an area shows by the same in another form.
+    pub(super) fn set_content(&mut self, start: u64, content: Content) {
+        if let Some(area) = self.areas.get_mut(&start) {
+            area.content = content;
+        }
+    }
+
     /// Changes the protection of what is in a range.
     pub fn protect(&mut self, start: u64, end: u64, protection: Protection) {
         for part in self.remove(start, end) {
             self.insert(Area { protection, ..part });
+        }
+    }
+
+    /// Locks or unlocks what is in a range.
+    pub fn set_lock(&mut self, start: u64, end: u64, lock: Lock) {
+        for part in self.remove(start, end) {
+            self.insert(Area { lock, ..part });
+        }
+    }
+
+    /// Unlocks all, as in a child.
+    pub fn unlock_all(&mut self) {
+        if self.locked_bytes > 0 {
+            self.set_lock(0, u64::MAX, Lock::None);
         }
     }
 
@@ -270,6 +353,7 @@ mod tests {
             protection,
             allowed: Protection::all(),
             sharing: Sharing::Private,
+            lock: Lock::None,
             content: Content::Anonymous,
         }
     }

@@ -1,6 +1,6 @@
 //! `mmap`, `munmap`, `mprotect`.
 
-use super::{Area, Content, MAX_AREAS, USER_START, Vm, page_up};
+use super::{Area, Content, Lock, MAX_AREAS, USER_START, Vm, page_up};
 use crate::errno::{Errno, Result};
 use crate::platform::{self, Backing, Change, Inherit, PAGE_SIZE, Protection, Sharing};
 use crate::user::USER_END;
@@ -37,6 +37,10 @@ pub struct MapRequest {
     pub content: Content,
     /// The limit of the address space in bytes (`RLIMIT_AS`).
     pub limit: u64,
+    /// Whether it is to stay in memory.
+    pub lock: Lock,
+    /// How much may stay, in bytes (`RLIMIT_MEMLOCK`).
+    pub lock_limit: u64,
 }
 
 /// How many times its memory a machine lets one mapping promise: programs map much more than they touch.
@@ -52,11 +56,7 @@ pub(crate) fn check_commitment(length: u64) -> Result<()> {
 
 /// The kernel's change that makes an area.
 pub(crate) fn change_for(area: &Area) -> Change<'_> {
-    let backing = match &area.content {
-        Content::Anonymous | Content::Heap | Content::Stack => Backing::Zero,
-        Content::SharedAnonymous(memory, offset) => Backing::Memory(memory, *offset),
-        Content::File(file, offset) => Backing::Memory(&file.memory, *offset),
-    };
+    let backing = area.content.memory().map_or(Backing::Zero, |(memory, offset)| Backing::Memory(memory, offset));
     Change::Map {
         address: area.start,
         length: area.length(),
@@ -88,6 +88,8 @@ impl Vm {
         if self.virtual_bytes() - replaced + length > request.limit {
             return Err(Errno::ENOMEM);
         }
+        let lock = if request.lock == Lock::None { self.future_lock() } else { request.lock };
+        self.check_lockable(length, lock, request.lock_limit)?;
         let is_private = request.sharing == Sharing::Private;
         if is_private && request.protection.contains(Protection::WRITE) {
             check_commitment(length)?;
@@ -98,9 +100,13 @@ impl Vm {
             protection: request.protection,
             allowed: request.allowed,
             sharing: request.sharing,
+            lock,
             content: request.content,
         };
         self.space.commit(&[change_for(&area)])?;
+        if matches!(area.content, Content::Segment(..)) {
+            self.has_segments.set(true);
+        }
         self.areas.borrow_mut().insert(area);
         Ok(start)
     }

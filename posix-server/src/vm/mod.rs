@@ -2,14 +2,17 @@
 
 pub mod areas;
 pub mod blocks;
+mod locks;
 mod map;
 mod remap;
+mod segments;
 
-pub use areas::{Area, Areas, Content, MappedFile};
+pub use areas::{Area, Areas, Content, Lock, MappedFile};
 pub use blocks::{Block, BlockPool};
+pub use locks::Locked;
 pub use map::{MapRequest, Placement};
 pub(crate) use map::{change_for, check_commitment};
-pub use remap::RemapTarget;
+pub use remap::{GrowthLimits, RemapTarget};
 
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
@@ -89,6 +92,10 @@ pub struct Vm {
     /// Which of the processes that share the space has the table of files in it; 0 if none.
     shared_zone: Cell<Pid>,
     running: RefCell<Option<Rc<Running>>>,
+    /// Whether shared memory of System V was ever attached.
+    has_segments: Cell<bool>,
+    /// What becomes of areas that are mapped (`MCL_FUTURE`).
+    future_lock: Cell<Lock>,
 }
 
 impl Vm {
@@ -111,6 +118,8 @@ impl Vm {
             blocks: RefCell::new(Vec::new()),
             shared_zone: Cell::new(0),
             running: RefCell::new(running),
+            has_segments: Cell::new(false),
+            future_lock: Cell::default(),
         }
     }
 
@@ -144,16 +153,21 @@ impl Vm {
         let index = place_of(block.address());
         blocks.resize_with(index, || None);
         blocks.push(Some(block.clone()));
+        let mut areas = self.areas.borrow().clone();
+        areas.unlock_all();
+        let areas = if self.has_segments.get() { segments::inherited(areas)? } else { areas };
         let vm = Self {
             space,
             account: account.clone(),
-            areas: RefCell::new(self.areas.borrow().clone()),
+            areas: RefCell::new(areas),
             layout: self.layout,
             heap_end: self.heap_end.clone(),
             pool: self.pool.clone(),
             blocks: RefCell::new(blocks),
             shared_zone: Cell::new(0),
             running: RefCell::new(self.running.borrow().clone()),
+            has_segments: self.has_segments.clone(),
+            future_lock: Cell::default(),
         };
         Ok((vm, block))
     }
@@ -186,15 +200,16 @@ impl Vm {
 
     /// Moves the end of the heap; returns where it is then, which is where it was if it can't be moved (`brk(2)`).
     ///
-    /// `data_limit` (`RLIMIT_DATA`) holds for the heap, `space_limit` (`RLIMIT_AS`) for all areas; both in bytes.
-    pub fn set_break(&self, wanted: u64, data_limit: u64, space_limit: u64) -> u64 {
+    /// `data_limit` (`RLIMIT_DATA`) holds for the heap, `space_limit` (`RLIMIT_AS`) for all areas, `lock_limit` (`RLIMIT_MEMLOCK`)
+    /// for those that are locked; all in bytes.
+    pub fn set_break(&self, wanted: u64, data_limit: u64, space_limit: u64, lock_limit: u64) -> u64 {
         let old = self.heap_end.get();
         if wanted < self.layout.heap_start || wanted > USER_END || wanted - self.layout.heap_start > data_limit {
             return old;
         }
         let (Some(old_page), Some(new_page)) = (page_up(old), page_up(wanted)) else { return old };
         let changed = if new_page > old_page {
-            self.grow_heap(old_page, new_page, space_limit)
+            self.grow_heap(old_page, new_page, space_limit, lock_limit)
         } else if new_page < old_page {
             self.unmap(new_page, old_page - new_page)
         } else {
@@ -206,7 +221,7 @@ impl Vm {
         self.heap_end.get()
     }
 
-    fn grow_heap(&self, start: u64, end: u64, space_limit: u64) -> Result<()> {
+    fn grow_heap(&self, start: u64, end: u64, space_limit: u64, lock_limit: u64) -> Result<()> {
         if self.virtual_bytes().saturating_add(end - start) > space_limit {
             return Err(Errno::ENOMEM);
         }
@@ -215,12 +230,14 @@ impl Vm {
             return Err(Errno::ENOMEM);
         }
         check_commitment(end - start)?;
+        self.check_lockable(end - start, self.future_lock(), lock_limit)?;
         let area = Area {
             start,
             end,
             protection: Protection::READ | Protection::WRITE,
             allowed: Protection::all(),
             sharing: Sharing::Private,
+            lock: self.future_lock(),
             content: Content::Heap,
         };
         self.space.commit(&[map::change_for(&area)])?;
@@ -260,12 +277,16 @@ impl Vm {
         end.filter(|end| *end <= USER_END).ok_or(Errno::ENOMEM)
     }
 
-    /// Forgets the private pages of a range: it reads as its file, or zero, again (`MADV_DONTNEED`). `EINVAL`, `ENOMEM`.
-    pub fn discard(&self, address: u64, length: u64) -> Result<()> {
+    /// Forgets the private pages of a range: it reads as its file, or zero, again (`MADV_DONTNEED`). `EINVAL`, also if it is
+    /// locked and that was to be looked at; `ENOMEM`.
+    pub fn discard(&self, address: u64, length: u64, locked: Locked) -> Result<()> {
         let end = self.checked_end(address, length)?;
         // As on Linux, a hole is an error, but what lies around it is done.
         let parts = self.areas.borrow().in_range(address, end);
         for part in &parts {
+            if locked == Locked::Refused && part.lock != Lock::None {
+                return Err(Errno::EINVAL);
+            }
             self.space.commit(&[Change::Discard { address: part.start, length: part.length() }])?;
         }
         let covered: u64 = parts.iter().map(Area::length).sum();

@@ -1,9 +1,9 @@
 //! `mremap`.
 
-use super::map::{change_for, check_commitment};
+use super::map::{MapRequest, Placement, change_for, check_commitment};
 use super::{Area, Content, Vm, page_up};
 use crate::errno::{Errno, Result};
-use crate::platform::{Change, PAGE_SIZE};
+use crate::platform::{Change, PAGE_SIZE, Sharing};
 use crate::user::USER_END;
 use alloc::vec::Vec;
 
@@ -18,18 +18,24 @@ pub enum RemapTarget {
     Fixed(u64),
 }
 
-/// The same content, `bytes` further on.
+/// How large all areas may be that grow, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct GrowthLimits {
+    /// All (`RLIMIT_AS`).
+    pub all: u64,
+    /// Those that are locked (`RLIMIT_MEMLOCK`).
+    pub locked: u64,
+}
+
+/// The same content, `bytes` further on; what grows beyond the heap or the stack is neither.
 fn content_at(content: &Content, bytes: u64) -> Content {
-    match content {
-        Content::SharedAnonymous(memory, offset) => Content::SharedAnonymous(memory.clone(), offset + bytes),
-        Content::File(file, offset) => Content::File(file.clone(), offset + bytes),
-        Content::Anonymous | Content::Heap | Content::Stack => Content::Anonymous,
-    }
+    if content.memory().is_some() { content.advanced(bytes) } else { Content::Anonymous }
 }
 
 impl Vm {
     /// Resizes or moves a mapping; returns where it is. `EINVAL`, `EFAULT` if the old range is not one mapping, `ENOMEM`.
-    pub fn remap(&self, address: u64, old: u64, new: u64, target: RemapTarget, limit: u64) -> Result<u64> {
+    pub fn remap(&self, from: (u64, u64), new: u64, target: RemapTarget, limits: GrowthLimits) -> Result<u64> {
+        let (address, old) = from;
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
@@ -42,7 +48,7 @@ impl Vm {
         }
         let old_end = address.checked_add(old).ok_or(Errno::EINVAL)?;
         if let RemapTarget::Fixed(to) = target {
-            return self.remap_fixed(&area, (address, old), (to, new), limit);
+            return self.remap_fixed(&area, (address, old), (to, new), limits);
         }
         if old_end > area.end {
             return Err(Errno::EFAULT);
@@ -53,7 +59,7 @@ impl Vm {
             }
             return Ok(address);
         }
-        self.check_growth(new - old, limit)?;
+        self.check_growth(&area, new - old, limits)?;
         let fits = address.checked_add(new).is_some_and(|end| end <= USER_END);
         if fits && old_end == area.end && self.areas.borrow().is_free(old_end, address + new) {
             self.extend(&area, address, old, new)?;
@@ -71,12 +77,13 @@ impl Vm {
         }
     }
 
-    fn check_growth(&self, bytes: u64, limit: u64) -> Result<()> {
+    fn check_growth(&self, area: &Area, bytes: u64, limits: GrowthLimits) -> Result<()> {
+        self.check_lockable(bytes, area.lock, limits.locked)?;
         check_commitment(bytes)?;
-        if self.virtual_bytes() + bytes > limit { Err(Errno::ENOMEM) } else { Ok(()) }
+        if self.virtual_bytes() + bytes > limits.all { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
-    fn remap_fixed(&self, area: &Area, from: (u64, u64), to: (u64, u64), limit: u64) -> Result<u64> {
+    fn remap_fixed(&self, area: &Area, from: (u64, u64), to: (u64, u64), limits: GrowthLimits) -> Result<u64> {
         let ((address, old), (target, new)) = (from, to);
         let end = target.checked_add(new).filter(|end| *end <= USER_END).ok_or(Errno::EINVAL)?;
         let overlaps = target < address + old && address < end;
@@ -86,7 +93,7 @@ impl Vm {
         if address + old > area.end {
             return Err(Errno::EFAULT);
         }
-        self.check_growth(new.saturating_sub(old), limit)?;
+        self.check_growth(area, new.saturating_sub(old), limits)?;
         self.unmap(target, new)?;
         if new < old {
             self.unmap(address + new, old - new)?;
@@ -124,5 +131,32 @@ impl Vm {
             areas.insert(addition);
         }
         Ok(target)
+    }
+}
+
+impl Vm {
+    /// Has a range of a shared mapping show its file from another offset on (`remap_file_pages`). `EINVAL` unless the range is
+    /// one mapping; the errors of [`Vm::map`].
+    pub fn remap_pages(&self, start: u64, length: u64, offset: u64, limits: GrowthLimits) -> Result<()> {
+        let end = start.checked_add(length).filter(|end| *end > start).ok_or(Errno::EINVAL)?;
+        let area = self.area_at(start).filter(|area| area.sharing == Sharing::Shared).ok_or(Errno::EINVAL)?;
+        let parts = self.areas.borrow().in_range(start, end);
+        let is_like = |part: &Area| part.content.is_same_file(&area.content) && part.protection == area.protection;
+        if !self.areas.borrow().is_covered(start, end) || !parts.iter().all(is_like) {
+            return Err(Errno::EINVAL);
+        }
+        let request = MapRequest {
+            length,
+            placement: Placement::Fixed(start),
+            protection: area.protection,
+            allowed: area.allowed,
+            sharing: Sharing::Shared,
+            content: area.content.at(offset),
+            limit: limits.all,
+            lock: area.lock,
+            // What is locked was so before.
+            lock_limit: u64::MAX,
+        };
+        self.map(request).map(drop)
     }
 }

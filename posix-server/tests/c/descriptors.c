@@ -1,8 +1,14 @@
 /* Descriptors: dup and its kin, fcntl, limits, and what they say of what is not open. */
 #include "case.h"
 
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
 
 static void limit_descriptors(rlim_t most) {
     struct rlimit limit;
@@ -218,4 +224,35 @@ TEST(what_is_no_terminal_says_enotty) {
     CALL(ioctl(file, 0x12345678, 0));
     CALL(ioctl(99, TCGETS, terminal));
     CALL(isatty(99));
+}
+
+static void seek(const char *what, int fd) {
+    SET_UP(fd >= 0);
+    static const int whences[] = {SEEK_SET, SEEK_CUR, SEEK_END, 3, 4, 5, -1};
+    char line[256];
+    int at = snprintf(line, sizeof line, "%s:", what);
+    for (size_t i = 0; i < sizeof whences / sizeof *whences; i++) {
+        long result = lseek(fd, 7, whences[i]);
+        at += snprintf(line + at, sizeof line - (size_t)at, " %s", result < 0 ? errno_name(errno) : result ? "other" : "0");
+    }
+    char byte = 0;
+    snprintf(line + at, sizeof line - (size_t)at, "; pread %s", pread(fd, &byte, 1, 0) < 0 ? errno_name(errno) : "ok");
+    say("%s", line);
+    close(fd);
+}
+
+TEST(seeking_where_there_are_no_positions) {
+    sigset_t set;
+    sigemptyset(&set);
+    seek("eventfd", eventfd(0, 0));
+    seek("timerfd", timerfd_create(CLOCK_MONOTONIC, 0));
+    seek("signalfd", signalfd(-1, &set, 0));
+    seek("epoll", epoll_create1(0));
+    seek("inotify", inotify_init());
+    int fds[2];
+    SET_UP(pipe(fds) == 0);
+    seek("pipe", fds[0]);
+    SET_UP(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    seek("socket", fds[0]);
+    seek("null", open("/dev/null", O_RDONLY));
 }

@@ -428,3 +428,52 @@ TEST(inotify_queue_overflows) {
     SET_UP(chmod("d/a", 0600) == 0);
     show("afterwards", fd);
 }
+
+/* So many that any system would have found a shorter way by then. */
+static void read_often(int fd) {
+    char byte;
+    for (int i = 0; i < 200; i++)
+        SET_UP(pread(fd, &byte, 1, 0) == 1);
+}
+
+TEST(reads_are_told_of_however_many_went_before) {
+    make_text("file", "content");
+    SET_UP(mkdir("directory", 0755) == 0);
+    make_text("directory/file", "content");
+    int fd = new_instance(), file = open("file", O_RDONLY), other = open("directory/file", O_RDONLY);
+    SET_UP(file >= 0 && other >= 0);
+    read_often(file);
+    read_often(other);
+    char byte;
+    int number = watch(fd, "file", IN_ACCESS);
+    SET_UP(read(file, &byte, 1) == 1);
+    show("a read", fd);
+    read_often(file);
+    show("many reads", fd);
+    CALL(inotify_rm_watch(fd, number));
+    show("the end", fd);
+    watch(fd, "directory", IN_ACCESS);
+    SET_UP(read(other, &byte, 1) == 1);
+    show("a read in a directory", fd);
+    read_often(file);
+    SET_UP(rename("file", "directory/moved") == 0);
+    SET_UP(read(file, &byte, 1) == 1);
+    show("a read of a file that came there", fd);
+}
+
+TEST(transfers_with_null_and_zero_are_told_of) {
+    int fd = new_instance(), null = open("/dev/null", O_RDWR), zero = open("/dev/zero", O_RDWR);
+    SET_UP(null >= 0 && zero >= 0);
+    char byte;
+    for (int i = 0; i < 200; i++) {
+        SET_UP(write(null, "x", 1) == 1);
+        SET_UP(read(zero, &byte, 1) == 1);
+    }
+    watch(fd, "/dev/null", IN_MODIFY | IN_EXCL_UNLINK);
+    SET_UP(write(null, "x", 1) == 1);
+    show("null", fd);
+    int other = new_instance();
+    watch(other, "/dev/zero", IN_ACCESS | IN_EXCL_UNLINK);
+    SET_UP(read(zero, &byte, 1) == 1);
+    show("zero", other);
+}

@@ -2,6 +2,7 @@
 #include "case.h"
 
 #include <setjmp.h>
+#include <sys/resource.h>
 
 #define ANONYMOUS (MAP_PRIVATE | MAP_ANONYMOUS)
 #define WRITABLE (PROT_READ | PROT_WRITE)
@@ -417,4 +418,118 @@ TEST(system_calls_respect_protections) {
     CALL(write(ends[1], area, 1));
     CALL(read(ends[0], area, 1));
     CALL(write(ends[1], area + PAGE - 1, 2));
+}
+
+/* The value of a line of /proc/self/status, in kB. */
+static long status_line(const char *name) {
+    FILE *file = fopen("/proc/self/status", "r");
+    SET_UP(file);
+    char line[256];
+    long value = -1;
+    while (fgets(line, sizeof line, file))
+        if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == ':')
+            value = atol(line + strlen(name) + 1);
+    fclose(file);
+    return value;
+}
+
+static void show_locked(const char *what) { say("%s: %ld kB locked", what, status_line("VmLck")); }
+
+static char *pages(size_t count, int protection, int flags) {
+    char *at = mmap(NULL, count * PAGE, protection, MAP_ANONYMOUS | flags, -1, 0);
+    SET_UP(at != MAP_FAILED);
+    return at;
+}
+
+TEST(locked_pages_are_counted) {
+    char *area = pages(8, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+    show_locked("at first");
+    CALL(mlock(area + PAGE + 7, 1));
+    CALL(mlock(area, 3 * PAGE));
+    show_locked("three pages");
+    CALL(RAW(SYS_mlock2, area + 4 * PAGE, PAGE, 1));
+    CALL(munlock(area + PAGE, PAGE));
+    show_locked("one less and one more");
+    CALL(madvise(area, PAGE, MADV_DONTNEED));
+    CALL(madvise(area + PAGE, PAGE, MADV_DONTNEED));
+    CALL(madvise(area, PAGE, MADV_FREE));
+    CALL(msync(area, 2 * PAGE, MS_INVALIDATE));
+    CALL(msync(area + PAGE, PAGE, MS_INVALIDATE));
+    pid_t child = fork_child();
+    if (child == 0) {
+        show_locked("a child");
+        _exit(0);
+    }
+    show_end("the child", child);
+    CALL(munmap(area, PAGE));
+    show_locked("one gone");
+    CALL(mprotect(area + 2 * PAGE, PAGE, PROT_READ));
+    show_locked("one read-only");
+    char *locked = mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+    SET_UP(locked != MAP_FAILED);
+    show_locked("mapped locked");
+    locked = mremap(locked, 2 * PAGE, 5 * PAGE, MREMAP_MAYMOVE);
+    SET_UP(locked != MAP_FAILED);
+    show_locked("grown");
+    CALL(munlockall());
+    show_locked("none");
+    CALL(mlock(pages(1, PROT_NONE, MAP_PRIVATE), PAGE));
+    show_locked("what can't be read");
+    CALL(munlockall());
+    CALL(mlockall(MCL_FUTURE));
+    pages(2, PROT_READ, MAP_PRIVATE);
+    show_locked("all from now on");
+    SET_UP(munmap(area + 7 * PAGE, PAGE) == 0);
+    CALL(mlock(area + 6 * PAGE, 2 * PAGE));
+    CALL(munlockall());
+    pages(2, PROT_READ, MAP_PRIVATE);
+    show_locked("nothing from now on");
+    CALL(mlockall(MCL_ONFAULT));
+    CALL(mlockall(0));
+    CALL(mlockall(8));
+}
+
+ROOT_TEST(locks_have_a_limit) {
+    struct rlimit limit = {4 * PAGE, 4 * PAGE};
+    SET_UP(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    drop_to(NOBODY, NOBODY);
+    char *area = pages(8, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+    CALL(mlock(area, 5 * PAGE));
+    CALL(mlock(area, 4 * PAGE));
+    CALL(mlock(area, 4 * PAGE));
+    CALL(mlock(area + PAGE, 4 * PAGE));
+    CALL_MAP(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0));
+    CALL_MAP(mremap(area, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
+    CALL_MAP(mremap(area, 4 * PAGE, 9 * PAGE, MREMAP_MAYMOVE));
+    CALL(munlock(area, PAGE));
+    CALL_OK(mlockall(MCL_CURRENT));
+    CALL(mlockall(MCL_FUTURE));
+    HOLDS(sbrk(64 * PAGE) == (void *)-1);
+    CALL_MAP(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    CALL_MAP(mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    limit.rlim_cur = 0;
+    SET_UP(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    CALL(mlock(area, PAGE));
+    CALL(mlockall(MCL_FUTURE));
+    CALL(munlockall());
+    CALL_MAP(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0));
+}
+
+TEST(pages_of_a_shared_mapping_are_put_in_another_order) {
+    char *area = pages(4, PROT_READ | PROT_WRITE, MAP_SHARED);
+    for (int i = 0; i < 4; i++)
+        area[(size_t)i * PAGE] = (char)('0' + i);
+    CALL(RAW(SYS_remap_file_pages, area, PAGE, 0, 3, 0));
+    CALL(RAW(SYS_remap_file_pages, area + 3 * PAGE + 5, PAGE + 5, 0, 0, 0));
+    say("%c%c%c%c", area[0], area[PAGE], area[2 * PAGE], area[3 * PAGE]);
+    area[0] = 'x';
+    CALL(RAW(SYS_remap_file_pages, area + PAGE, 2 * PAGE, 0, 2, 0));
+    say("%c%c%c%c", area[0], area[PAGE], area[2 * PAGE], area[3 * PAGE]);
+    CALL(RAW(SYS_remap_file_pages, area, PAGE, PROT_READ, 0, 0));
+    CALL(RAW(SYS_remap_file_pages, area, 0, 0, 0, 0));
+    CALL(RAW(SYS_remap_file_pages, area, PAGE, 0, -1UL, 0));
+    CALL(RAW(SYS_remap_file_pages, area, -PAGE, 0, 0, 0));
+    CALL(RAW(SYS_remap_file_pages, pages(1, PROT_READ, MAP_PRIVATE), PAGE, 0, 0, 0));
+    SET_UP(munmap(area + 2 * PAGE, 2 * PAGE) == 0);
+    CALL(RAW(SYS_remap_file_pages, area, 3 * PAGE, 0, 0, 0));
 }

@@ -256,7 +256,7 @@ impl FileOps for EpollFile {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Nowhere
     }
 
     fn readiness(&self) -> PollEvents {

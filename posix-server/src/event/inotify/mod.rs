@@ -104,6 +104,12 @@ impl Watches {
         drop(removed);
     }
 
+    /// Whether anybody wants to hear of reads or writes.
+    pub fn want_transfers(&self) -> bool {
+        let transfers = linux::IN_ACCESS | linux::IN_MODIFY;
+        self.list.borrow().values().any(|watch| watch.mask.get() & transfers != 0)
+    }
+
     /// Tells of an event: of the inode, or of a name in it. `is_unlinked`: the name is gone.
     pub fn tell(&self, mask: u32, cookie: u32, name: Option<&Name>, is_unlinked: bool) {
         for watch in self.all() {
@@ -253,7 +259,7 @@ impl FileOps for InotifyFile {
     }
 
     fn positioning(&self) -> Positioning {
-        Positioning::Stream
+        Positioning::Nowhere
     }
 
     fn readiness(&self) -> PollEvents {

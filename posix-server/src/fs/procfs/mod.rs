@@ -6,6 +6,7 @@
 //! What is always there stands in tables: [`tables`] has the names, [`system`] and its neighbours the texts.
 
 mod cpu;
+mod ipc;
 pub mod load;
 mod memory_info;
 mod network;

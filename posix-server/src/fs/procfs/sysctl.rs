@@ -54,6 +54,13 @@ impl Values {
     pub fn number(&self, name: &str, default: i64) -> i64 {
         self.0.borrow().get(name).and_then(|text| parse_number(text)).unwrap_or(default)
     }
+
+    /// One that may be larger, of a setting that is a line.
+    pub fn large_number(&self, name: &str, default: u64) -> u64 {
+        let values = self.0.borrow();
+        let text = values.get(name).and_then(|text| core::str::from_utf8(text).ok());
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(default)
+    }
 }
 
 /// Sixteen random bytes.

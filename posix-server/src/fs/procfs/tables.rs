@@ -1,7 +1,7 @@
 //! The names in `/proc` that are always there.
 
 use super::sysctl::{LAST_CAPABILITY, Setting, random_bytes};
-use super::{StaticEntry, cpu, directory, link, memory_info, network, private_text, setting, system, text};
+use super::{StaticEntry, cpu, directory, ipc, link, memory_info, network, private_text, setting, system, text};
 use crate::errno::{Errno, Result};
 use crate::fs::FsContext;
 use crate::process::Server;
@@ -12,7 +12,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 /// What the root shows besides processes.
-pub(super) static ROOT: [StaticEntry; 27] = [
+pub(super) static ROOT: [StaticEntry; 28] = [
     text("cmdline", system::command_line),
     text("consoles", system::consoles),
     text("cpuinfo", cpu::information),
@@ -35,6 +35,7 @@ pub(super) static ROOT: [StaticEntry; 27] = [
     text("vmstat", memory_info::statistics),
     directory("quire", &QUIRE),
     directory("sys", &SYS),
+    directory("sysvipc", &SYSVIPC),
     directory("tty", &TTY),
     link("mounts", |_| b"self/mounts".to_vec()),
     link("net", |_| b"self/net".to_vec()),
@@ -47,6 +48,9 @@ fn own_thread(context: &FsContext) -> Vec<u8> {
 }
 
 static QUIRE: [StaticEntry; 1] = [text("account", system::account)];
+
+static SYSVIPC: [StaticEntry; 3] =
+    [text("msg", ipc::message_queues), text("sem", ipc::semaphore_sets), text("shm", ipc::segments)];
 
 static TTY: [StaticEntry; 1] = [text("drivers", system::terminal_drivers)];
 

@@ -172,6 +172,9 @@ fn make_process(
     let resources = Resources { account, table, files, directories };
     let process = child_process(parent, request, pid, resources, home.vm.clone());
     process.is_borrowing.set(home.is_borrowed);
+    if !home.is_borrowed && home.vm.has_segments() {
+        home.vm.set_owner(pid);
+    }
     process.holds_parent.set(request.has(linux::CLONE_VFORK));
     Ok((process, machine, events))
 }

@@ -11,9 +11,9 @@ pub mod pi;
 pub mod robust;
 pub mod word;
 
-use crate::platform::PAGE_SIZE;
+use crate::platform::{Memory, PAGE_SIZE};
 use crate::process::Thread;
-use crate::vm::{Content, Vm};
+use crate::vm::Vm;
 use crate::wait::WaitQueue;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -58,11 +58,8 @@ impl Word {
             return private;
         };
         let within = address - area.start;
-        match &area.content {
-            Content::SharedAnonymous(memory, offset) => Self::Shared { memory: memory.id(), offset: offset + within },
-            Content::File(file, offset) => Self::Shared { memory: file.memory.id(), offset: offset + within },
-            Content::Anonymous | Content::Heap | Content::Stack => private,
-        }
+        let shared = |(memory, offset): (&Memory, u64)| Self::Shared { memory: memory.id(), offset: offset + within };
+        area.content.memory().map_or(private, shared)
     }
 }
 

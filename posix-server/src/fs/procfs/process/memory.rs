@@ -6,10 +6,12 @@ use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, Positioning, Source};
 use crate::fs::Location;
+use crate::fs::inode::DeviceNumber;
 use crate::fs::procfs::add;
 use crate::platform::{PAGE_SIZE, Protection, Sharing, Space};
 use crate::process::Process;
-use crate::vm::areas::{Area, Content};
+use crate::sysv::segments::Attachment;
+use crate::vm::areas::{Area, Content, Lock};
 use alloc::rc::{Rc, Weak};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -72,11 +74,21 @@ pub(super) fn auxiliary_vector(subject: &Subject) -> Result<Vec<u8>> {
 /// Names of areas begin at this column, as Linux has it.
 const NAME_COLUMN: usize = 73;
 
+/// A segment's name is its key.
+fn segment_name(attachment: &Attachment) -> Vec<u8> {
+    alloc::format!("/SYSV{:08x} (deleted)", attachment.object().permissions.borrow().key()).into_bytes()
+}
+
 fn push_area(text: &mut Vec<u8>, area: &Area, root: &Location) {
     let flag = |bit, letter| if area.protection.contains(bit) { letter } else { '-' };
     let shared = if area.sharing == Sharing::Shared { 's' } else { 'p' };
     let (device, inode) = match &area.content {
         Content::File(file, _) => (file.inode.filesystem().device(), file.inode.number()),
+        // Linux keeps segments in a file system of its own, the first without a device, where a file's number is the segment's.
+        Content::Segment(attachment, _) => {
+            let id = u64::try_from(attachment.object().id).unwrap_or_default();
+            (DeviceNumber { major: 0, minor: 1 }, id)
+        }
         Content::Anonymous | Content::Heap | Content::Stack | Content::SharedAnonymous(..) => Default::default(),
     };
     let mut line = String::new();
@@ -89,6 +101,7 @@ fn push_area(text: &mut Vec<u8>, area: &Area, root: &Location) {
         Content::Heap => b"[heap]".to_vec(),
         Content::Stack => b"[stack]".to_vec(),
         Content::SharedAnonymous(..) => b"/dev/zero (deleted)".to_vec(),
+        Content::Segment(attachment, _) => segment_name(attachment),
         Content::Anonymous => Vec::new(),
     };
     if !name.is_empty() {
@@ -135,6 +148,7 @@ pub(super) fn maps(subject: &Subject) -> Result<Vec<u8>> {
 struct Sizes {
     resident: u64,
     anonymous: u64,
+    locked: u64,
 }
 
 /// What follows the line of an area in `smaps`, up to the flags.
@@ -158,7 +172,7 @@ fn push_sizes(text: &mut Vec<u8>, sizes: Sizes) {
         ("Private_Hugetlb", 0),
         ("Swap", 0),
         ("SwapPss", 0),
-        ("Locked", 0),
+        ("Locked", sizes.locked),
     ];
     let mut shown = String::new();
     for (name, pages) in lines {
@@ -174,7 +188,7 @@ fn share_out(area: &Area, left: &mut u64) -> Sizes {
     let writable = area.protection.contains(Protection::WRITE) && is_private;
     let pages = if writable { (area.length() / PAGE_SIZE).min(*left) } else { 0 };
     *left -= pages;
-    Sizes { resident: pages, anonymous: pages }
+    Sizes { resident: pages, anonymous: pages, locked: area.locked_bytes().min(pages * PAGE_SIZE) / PAGE_SIZE }
 }
 
 fn flags_of(area: &Area) -> String {
@@ -186,6 +200,11 @@ fn flags_of(area: &Area) -> String {
     }
     let may = [(Protection::READ, "mr "), (Protection::WRITE, "mw "), (Protection::EXECUTE, "me ")];
     may.iter().filter(|(bit, _)| area.allowed.contains(*bit)).for_each(|(_, name)| flags.push_str(name));
+    flags.push_str(match area.lock {
+        Lock::None => "",
+        Lock::All => "lo ",
+        Lock::Used => "lo lf ",
+    });
     flags
 }
 
@@ -215,7 +234,8 @@ pub(super) fn summed_maps(subject: &Subject) -> Result<Vec<u8>> {
     let mut heading = String::new();
     add!(heading, "{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
     let mut text = alloc::format!("{heading:<73}[rollup]\n").into_bytes();
-    push_sizes(&mut text, Sizes { resident: pages, anonymous: pages });
+    let locked = areas.iter().map(Area::locked_bytes).sum::<u64>() / PAGE_SIZE;
+    push_sizes(&mut text, Sizes { resident: pages, anonymous: pages, locked: locked.min(pages) });
     Ok(text)
 }
 

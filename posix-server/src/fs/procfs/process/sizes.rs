@@ -13,6 +13,8 @@ use alloc::vec::Vec;
 pub(super) struct Sizes {
     /// All areas.
     pub all: u64,
+    /// What is locked of them.
+    pub locked: u64,
     /// What is in memory now.
     pub resident: u64,
     /// The most that ever was.
@@ -38,6 +40,7 @@ impl Sizes {
         };
         for area in process.vm().areas() {
             sizes.all += area.length();
+            sizes.locked += area.locked_bytes();
             if let Some(kind) = sizes.kind(&area, executable.as_deref()) {
                 *kind += area.length();
             }
@@ -55,9 +58,11 @@ impl Sizes {
                 Some(&mut self.program)
             }
             Content::File(..) if is_code => Some(&mut self.libraries),
-            Content::File(..) | Content::Anonymous | Content::Heap | Content::SharedAnonymous(..) => {
-                is_data.then_some(&mut self.data)
-            }
+            Content::File(..)
+            | Content::Anonymous
+            | Content::Heap
+            | Content::SharedAnonymous(..)
+            | Content::Segment(..) => is_data.then_some(&mut self.data),
         }
     }
 }

@@ -134,7 +134,7 @@ fn add_sizes(text: &mut String, process: &Process) {
     let lines = [
         ("VmPeak", sizes.all),
         ("VmSize", sizes.all),
-        ("VmLck", 0),
+        ("VmLck", sizes.locked),
         ("VmPin", 0),
         ("VmHWM", sizes.peak_resident),
         ("VmRSS", sizes.resident),

@@ -87,9 +87,8 @@ impl UserPtr {
     pub fn read_array<T: FromBytes + IntoBytes>(&self, count: usize) -> Result<Vec<T>> {
         let mut values = Vec::new();
         values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        for index in 0..count {
-            values.push(self.offset((index * size_of::<T>()) as u64)?.read()?);
-        }
+        values.resize_with(count, T::new_zeroed);
+        self.read_bytes(values.as_mut_slice().as_mut_bytes())?;
         Ok(values)
     }
 

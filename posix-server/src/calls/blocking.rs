@@ -21,7 +21,7 @@ pub enum Woken {
 }
 
 /// Waits until the listener is woken, the thread is interrupted, or the clock reaches `deadline_ns`.
-pub async fn wait(thread: &Rc<Thread>, listener: Listener, deadline_ns: Option<u64>) -> Woken {
+pub async fn wait(thread: &Rc<Thread>, listener: impl Future<Output = ()> + Unpin, deadline_ns: Option<u64>) -> Woken {
     let interrupted = pin!(thread.clone().interrupted());
     let Some(deadline_ns) = deadline_ns else {
         return match select(listener, interrupted).await {

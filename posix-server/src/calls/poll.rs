@@ -1,14 +1,14 @@
 //! Waiting for several files: `poll`, `select` and their kin.
 //!
 //! All four ask each file what it is ready for; if nothing wanted is there, one listener watches the queues of all, and they
-//! ask again after each wake-up. `ppoll`, `select` and `pselect6` write back the time that is left, as Linux does.
+//! ask again after each wake-up: as on Linux, the descriptors as they are then. `ppoll`, `select` and `pselect6` write back the time that is left, as Linux does.
 
 use super::blocking::{self, Woken};
 use super::wait_arguments::{TemporaryMask, TimeUnit, Timeout, Until};
 use super::{Outcome, SystemCall};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
-use crate::file::{FdTable, OpenFile, PollEvents};
+use crate::file::{OpenFile, PollEvents};
 use crate::process::Thread;
 use crate::process::thread::Restart;
 use crate::user::{USER_END, UserPtr};
@@ -16,6 +16,7 @@ use crate::wait::Listener;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use linux_raw_sys::general as linux;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -30,29 +31,21 @@ pub(super) const CALLS: &[SystemCall] = &[
 /// What is kept of each file while a call waits, about, in bytes.
 const BYTES_PER_FILE: u64 = 128;
 
-/// What a call waits for.
-struct Interest {
-    file: Option<Rc<OpenFile>>,
-    wanted: PollEvents,
-    ready: PollEvents,
+/// What is asked of a descriptor, and the answer: a `struct pollfd`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct PollRecord {
+    /// Negative: nothing is asked.
+    fd: i32,
+    events: u16,
+    revents: u16,
 }
 
-impl Interest {
-    fn new(files: &FdTable, fd: i32, wanted: PollEvents) -> Self {
-        Self { file: files.get(fd).ok(), wanted: wanted | PollEvents::ALWAYS, ready: PollEvents::empty() }
-    }
-
-    fn check(&mut self, thread: &Thread) -> bool {
-        let events = self.file.as_ref().map_or(PollEvents::INVALID, |file| file.ops().readiness_for(thread));
-        self.ready = events & self.wanted;
-        !self.ready.is_empty()
-    }
-
-    fn watch(&self, thread: &Thread, listener: &mut Listener) {
-        if let Some(queue) = self.file.as_ref().and_then(|file| file.ops().wait_queue_for(thread)) {
-            listener.watch(queue);
-        }
-    }
+/// Whether a call has waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slept {
+    Yes,
+    No,
 }
 
 /// How a wait for several files has ended.
@@ -62,33 +55,11 @@ enum Ended {
     Interrupted,
 }
 
-fn check_all(thread: &Thread, interests: &mut [Interest]) -> bool {
-    // Not `any`: the answer tells of every file.
-    interests.iter_mut().map(|interest| interest.check(thread)).filter(|ready| *ready).count() > 0
-}
-
-async fn wait_for_any(thread: &Rc<Thread>, interests: &mut [Interest], until: Until) -> Ended {
-    let deadline_ns = until.deadline_ns();
-    loop {
-        let mut listener = Listener::new();
-        interests.iter().for_each(|interest| interest.watch(thread, &mut listener));
-        if check_all(thread, interests) {
-            return Ended::Ready;
-        }
-        match blocking::wait(thread, listener, deadline_ns).await {
-            Woken::Changed => {}
-            // What has become ready at the same moment comes first.
-            Woken::Interrupted if check_all(thread, interests) => return Ended::Ready,
-            Woken::Interrupted => return Ended::Interrupted,
-            Woken::TimedOut if check_all(thread, interests) => return Ended::Ready,
-            Woken::TimedOut => return Ended::TimedOut,
-        }
-    }
-}
-
 /// A `poll` or `select` under way.
 struct Waiting<W> {
-    interests: Vec<Interest>,
+    records: Vec<PollRecord>,
+    /// Events that are reported whether or not they are asked for.
+    unasked: PollEvents,
     timeout: Timeout,
     mask: TemporaryMask,
     /// How it goes on after an interruption, if not by being made again.
@@ -101,30 +72,74 @@ struct Waiting<W> {
     answer: W,
 }
 
-impl<W: Fn(&[Interest]) -> Result<u64> + 'static> Waiting<W> {
+impl<W: Fn(&mut [PollRecord], Slept) -> Result<u64> + 'static> Waiting<W> {
     fn run(mut self, thread: &Rc<Thread>) -> Outcome {
-        if check_all(thread, &mut self.interests) {
-            return Outcome::Return(self.finish(thread, Ended::Ready));
+        let ended = if self.look(thread) {
+            Ended::Ready
+        } else if thread.is_interrupted() {
+            Ended::Interrupted
+        } else if self.timeout.until == Until::Now {
+            Ended::TimedOut
+        } else {
+            return Outcome::Block(Box::pin(self.wait(thread.clone())));
+        };
+        Outcome::Return(self.finish(thread, ended, Slept::No))
+    }
+
+    /// Asks every file what it is ready for, and keeps nothing of it: not even the file, which may be closed during the call. Whether
+    /// any is.
+    fn look(&mut self, thread: &Thread) -> bool {
+        let files = thread.process.files.borrow();
+        let mut is_any_ready = false;
+        for record in self.records.iter_mut().filter(|record| record.fd >= 0) {
+            let wanted = PollEvents::from_bits_retain(u32::from(record.events)) | self.unasked;
+            let events = files.get(record.fd).map_or(PollEvents::INVALID, |file| file.ops().readiness_for(thread));
+            record.revents = (events & wanted).bits() as u16;
+            is_any_ready |= record.revents != 0;
         }
-        if thread.is_interrupted() {
-            return Outcome::Return(self.finish(thread, Ended::Interrupted));
-        }
-        if self.timeout.until == Until::Now {
-            return Outcome::Return(self.finish(thread, Ended::TimedOut));
-        }
-        Outcome::Block(Box::pin(self.wait(thread.clone())))
+        is_any_ready
+    }
+
+    /// The files as they are now, which a sleeper keeps.
+    fn files(&self, thread: &Thread) -> Vec<Rc<OpenFile>> {
+        let files = thread.process.files.borrow();
+        self.records.iter().filter_map(|record| files.get(record.fd).ok()).collect()
     }
 
     async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
-        let ended = wait_for_any(&thread, &mut self.interests, self.timeout.until).await;
-        self.finish(&thread, ended)
+        let files = self.files(&thread);
+        let mut listener = Listener::new();
+        for queue in files.iter().filter_map(|file| file.ops().wait_queue_for(&thread)) {
+            listener.watch(queue);
+        }
+        let ended = self.sleep(&thread, listener).await;
+        drop(files);
+        self.finish(&thread, ended, Slept::Yes)
     }
 
-    fn finish(&self, thread: &Rc<Thread>, ended: Ended) -> Result<u64> {
+    async fn sleep(&mut self, thread: &Rc<Thread>, mut listener: Listener) -> Ended {
+        let deadline_ns = self.timeout.until.deadline_ns();
+        loop {
+            listener.reset();
+            if self.look(thread) {
+                return Ended::Ready;
+            }
+            let woken = blocking::wait(thread, &mut listener, deadline_ns).await;
+            // What has become ready at the same moment comes first.
+            match woken {
+                Woken::Changed => {}
+                Woken::Interrupted | Woken::TimedOut if self.look(thread) => return Ended::Ready,
+                Woken::Interrupted => return Ended::Interrupted,
+                Woken::TimedOut => return Ended::TimedOut,
+            }
+        }
+    }
+
+    fn finish(mut self, thread: &Rc<Thread>, ended: Ended, slept: Slept) -> Result<u64> {
         let result = match (ended, self.restart) {
-            (Ended::Ready | Ended::TimedOut, _) => (self.answer)(&self.interests),
+            (Ended::Ready | Ended::TimedOut, _) => (self.answer)(&mut self.records, slept),
             (Ended::Interrupted, None) if self.answers_interrupted => {
-                (self.answer)(&self.interests).and(Err(Errno::RESTART_NO_HANDLER))
+                (self.answer)(&mut self.records, slept).and(Err(Errno::RESTART_NO_HANDLER))
             }
             (Ended::Interrupted, None) => Err(Errno::RESTART_NO_HANDLER),
             (Ended::Interrupted, Some(restart)) => {
@@ -136,15 +151,6 @@ impl<W: Fn(&[Interest]) -> Result<u64> + 'static> Waiting<W> {
         self.mask.restore(thread, &result);
         result
     }
-}
-
-/// `struct pollfd`.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct PollRecord {
-    fd: i32,
-    events: u16,
-    revents: u16,
 }
 
 fn poll(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
@@ -190,52 +196,49 @@ fn begin_poll(
             return Outcome::Return(Err(errno));
         }
     };
-    let interests = {
-        let files = thread.process.files.borrow();
-        let interest = |record: &PollRecord| {
-            let mut interest = Interest::new(&files, record.fd, PollEvents::from_bits_retain(u32::from(record.events)));
-            if record.fd < 0 {
-                // Such an entry is skipped.
-                interest.wanted = PollEvents::empty();
+    let answer = move |records: &mut [PollRecord], slept| answer_poll(&pointer, records, slept);
+    let unasked = PollEvents::ALWAYS;
+    Waiting { records, unasked, timeout, mask, restart, answers_interrupted: true, _charge: charge, answer }.run(thread)
+}
+
+/// Writes what is ready; returns for how many records.
+fn answer_poll(pointer: &UserPtr, records: &mut [PollRecord], slept: Slept) -> Result<u64> {
+    // Also for no records at all, the address must be one that a program can have.
+    if pointer.address() > USER_END {
+        return Err(Errno::EFAULT);
+    }
+    let ready = records.iter().filter(|record| record.fd >= 0 && record.revents != 0).count();
+    for record in records.iter_mut().filter(|record| record.fd < 0) {
+        record.revents = 0;
+    }
+    match records {
+        [record] => pointer.offset(offset_of!(PollRecord, revents) as u64)?.write(&record.revents)?,
+        _ => {
+            if slept == Slept::Yes {
+                // What else the program has changed meanwhile stays.
+                let now: Vec<PollRecord> = pointer.read_array(records.len())?;
+                for (record, now) in records.iter_mut().zip(now) {
+                    *record = PollRecord { revents: record.revents, ..now };
+                }
             }
-            interest
-        };
-        records.iter().map(interest).collect()
-    };
-    let answer = move |interests: &[Interest]| {
-        let mut ready = 0;
-        for (index, (record, interest)) in records.iter().zip(interests).enumerate() {
-            let answered = PollRecord { revents: interest.ready.bits() as u16, ..*record };
-            pointer.offset((index * size_of::<PollRecord>()) as u64)?.write(&answered)?;
-            ready += u64::from(!interest.ready.is_empty());
+            pointer.write_bytes(records.as_bytes())?;
         }
-        // Also for no records at all, the address must be one that a program can have.
-        if pointer.address() > USER_END {
-            return Err(Errno::EFAULT);
-        }
-        Ok(ready)
-    };
-    Waiting { interests, timeout, mask, restart, answers_interrupted: true, _charge: charge, answer }.run(thread)
+    }
+    Ok(ready as u64)
 }
 
 /// Bits of a word of a descriptor set.
 const SET_WORD_BITS: usize = u64::BITS as usize;
 
-/// What the three sets of `select` mean, in order: the events asked for, and those that count as an answer.
-const SET_EVENTS: [(PollEvents, PollEvents); 3] = [
-    (
-        PollEvents::IN.union(PollEvents::READ_NORMAL).union(PollEvents::READ_BAND),
-        PollEvents::IN
-            .union(PollEvents::READ_NORMAL)
-            .union(PollEvents::READ_BAND)
-            .union(PollEvents::HANG_UP)
-            .union(PollEvents::ERROR),
-    ),
-    (
-        PollEvents::OUT.union(PollEvents::WRITE_NORMAL).union(PollEvents::WRITE_BAND),
-        PollEvents::OUT.union(PollEvents::WRITE_NORMAL).union(PollEvents::WRITE_BAND).union(PollEvents::ERROR),
-    ),
-    (PollEvents::PRIORITY, PollEvents::PRIORITY),
+/// What counts as an answer in the three sets of `select`, in order.
+const SET_ANSWERS: [PollEvents; 3] = [
+    PollEvents::IN
+        .union(PollEvents::READ_NORMAL)
+        .union(PollEvents::READ_BAND)
+        .union(PollEvents::HANG_UP)
+        .union(PollEvents::ERROR),
+    PollEvents::OUT.union(PollEvents::WRITE_NORMAL).union(PollEvents::WRITE_BAND).union(PollEvents::ERROR),
+    PollEvents::PRIORITY,
 ];
 
 /// The sets of a `select`: where they are, and what was in them.
@@ -262,32 +265,47 @@ impl Sets {
         word.is_some_and(|word| word >> (fd % SET_WORD_BITS) & 1 != 0)
     }
 
-    /// The events that are asked for of a descriptor, if any set has it.
+    /// The events that count as an answer for a descriptor, if any set has it. Unlike for `poll`, a hang-up is only one to who
+    /// asked for reading.
     fn wanted(&self, fd: usize) -> Option<PollEvents> {
-        let sets = SET_EVENTS.iter().enumerate().filter(|(set, _)| self.contains(*set, fd));
-        sets.map(|(_, (wanted, _))| *wanted).reduce(PollEvents::union)
+        let sets = SET_ANSWERS.iter().enumerate().filter(|(set, _)| self.contains(*set, fd));
+        sets.map(|(_, answers)| *answers).reduce(PollEvents::union)
+    }
+
+    /// What is asked for of all descriptors below `count`. `EBADF` if one of them is not open.
+    fn records(&self, thread: &Thread, count: usize) -> Result<Vec<PollRecord>> {
+        let files = thread.process.files.borrow();
+        let mut records = Vec::new();
+        for fd in 0..count {
+            let Some(wanted) = self.wanted(fd) else { continue };
+            files.get(fd as i32)?;
+            records.push(PollRecord { fd: fd as i32, events: wanted.bits() as u16, revents: 0 });
+        }
+        Ok(records)
     }
 
     /// Writes the sets back with what is ready; gives the number of bits set.
-    fn answer(&self, descriptors: &[usize], interests: &[Interest]) -> Result<u64> {
-        let mut ready = 0;
-        for (set, (_, answers)) in SET_EVENTS.iter().enumerate() {
+    fn answer(&self, records: &[PollRecord]) -> Result<u64> {
+        let mut bits = 0;
+        for (set, answers) in SET_ANSWERS.iter().enumerate() {
             let (Some(pointer), Some(asked)) = (self.pointers.get(set), self.words.get(set)) else { continue };
             if pointer.is_null() {
                 continue;
             }
             let mut words = alloc::vec![0u64; asked.len()];
-            for (fd, interest) in descriptors.iter().zip(interests) {
-                if self.contains(set, *fd) && interest.ready.intersects(*answers) {
+            for record in records {
+                let fd = record.fd as usize;
+                let ready = PollEvents::from_bits_retain(u32::from(record.revents));
+                if self.contains(set, fd) && ready.intersects(*answers) {
                     if let Some(word) = words.get_mut(fd / SET_WORD_BITS) {
                         *word |= 1 << (fd % SET_WORD_BITS);
                     }
-                    ready += 1;
+                    bits += 1;
                 }
             }
             pointer.write_bytes(words.as_bytes())?;
         }
-        Ok(ready)
+        Ok(bits)
     }
 }
 
@@ -298,28 +316,14 @@ fn begin_select(thread: &Rc<Thread>, args: &[u64; 6], timeout: Timeout, mask: Te
         let count = count.min(usize::try_from(super::files::descriptor_limit(thread)).unwrap_or(usize::MAX));
         let charge = Charge::new(Budget::Open, count as u64 * BYTES_PER_FILE)?;
         let sets = Sets::read(thread, count, [args[1], args[2], args[3]])?;
-        let files = thread.process.files.borrow();
-        let (mut descriptors, mut interests) = (Vec::new(), Vec::new());
-        for fd in 0..count {
-            let Some(wanted) = sets.wanted(fd) else { continue };
-            let interest = Interest::new(&files, fd as i32, wanted);
-            if interest.file.is_none() {
-                return Err(Errno::EBADF);
-            }
-            descriptors.push(fd);
-            interests.push(interest);
-        }
-        Ok((sets, descriptors, interests, charge))
+        let records = sets.records(thread, count)?;
+        Ok((sets, records, charge))
     })();
     match prepared {
-        Ok((sets, descriptors, mut interests, charge)) => {
-            // Unlike `poll`, a hang-up is only an answer to who asked for reading.
-            for interest in &mut interests {
-                let answers = SET_EVENTS.iter().filter(|(wanted, _)| interest.wanted.intersects(*wanted));
-                interest.wanted = answers.map(|(_, answers)| *answers).fold(PollEvents::empty(), PollEvents::union);
-            }
-            let answer = move |interests: &[Interest]| sets.answer(&descriptors, interests);
-            Waiting { interests, timeout, mask, restart: None, answers_interrupted: false, _charge: charge, answer }
+        Ok((sets, records, charge)) => {
+            let answer = move |records: &mut [PollRecord], _| sets.answer(records);
+            let (unasked, answers_interrupted) = (PollEvents::empty(), false);
+            Waiting { records, unasked, timeout, mask, restart: None, answers_interrupted, _charge: charge, answer }
                 .run(thread)
         }
         Err(errno) => {

@@ -1,6 +1,7 @@
 //! Reads, and seeks, that need no server: those of files whose bytes and position the server has shared
 //! (`posix_protocol::files`, ADR 11). What is not plain is not done here: `None`, and the server does all of it.
 
+use crate::rings;
 use core::arch::asm;
 use core::sync::atomic::{Ordering, compiler_fence};
 use posix_protocol::files::{
@@ -10,11 +11,11 @@ use posix_protocol::files::{
 use posix_protocol::shim::LocalAnswers;
 
 /// How often a read is tried anew because another thread has moved the position.
-const ATTEMPTS: u32 = 8;
+pub(crate) const ATTEMPTS: u32 = 8;
 
 /// A file that a descriptor names, as it was when it was looked up.
-struct Found {
-    file: SharedFile,
+pub(crate) struct Found {
+    pub(crate) file: SharedFile,
     place: *const SharedFile,
     position: *mut Position,
 }
@@ -43,12 +44,12 @@ fn find(local: &LocalAnswers, fd: u64) -> Option<Found> {
     // SAFETY: as above. A copy that mixes two uses of the place is found out by its state, which the server changes first and last.
     let file = unsafe { place.read_volatile() };
     let position = (local.files + POSITIONS_OFFSET) as *mut Position;
-    (file.state != 0).then(|| Found { file, place, position: position.wrapping_add(index) })
+    (file.state != 0).then(|| Found { file, place, position: position.wrapping_add(file.place as usize) })
 }
 
 impl Found {
     /// Whether the server has kept the file shared up to now, so that what was read from it was the file's.
-    fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         compiler_fence(Ordering::SeqCst);
         // SAFETY: as in `find`. The processor keeps loads in order.
         let state = unsafe { (&raw const (*self.place).state).read_volatile() };
@@ -56,14 +57,14 @@ impl Found {
     }
 
     /// The position, if it is here.
-    fn position(&self) -> Option<u64> {
+    pub(crate) fn position(&self) -> Option<u64> {
         // SAFETY: the second page of the table is mapped, writable, right behind the first.
         let Position { offset, epoch } = unsafe { self.position.read_volatile() };
         (self.file.epoch != 0 && epoch == self.file.epoch).then_some(offset)
     }
 
     /// Moves the position, if nobody else has and it is still here.
-    fn advance(&self, from: u64, to: u64) -> bool {
+    pub(crate) fn advance(&self, from: u64, to: u64) -> bool {
         let done: u8;
         // SAFETY: the position is 16 bytes, aligned to 16, and mapped writable. The compiler keeps rbx to itself, and it is given
         // back; all others are named, so that none of them is rbx.
@@ -92,7 +93,7 @@ fn is_nameable(local: &LocalAnswers, address: u64, count: u64) -> bool {
 }
 
 /// Copies to the program. False: an address could not be read or written.
-fn copy(to: u64, from: u64, count: u64) -> bool {
+pub(crate) fn copy(to: u64, from: u64, count: u64) -> bool {
     let done: u64;
     // SAFETY: the function uses these registers only. It writes where the program could write itself; a fault is caught.
     unsafe {
@@ -140,6 +141,8 @@ pub(crate) fn read(local: &LocalAnswers, [fd, address, count, _]: [u64; 4]) -> O
         kind::REGULAR => read_on(&found, address, count),
         kind::NULL => Some(0),
         kind::ZERO => clear(address, count.min(MAX_COUNT)).then(|| count.min(MAX_COUNT)),
+        kind::COUNTER | kind::SEMAPHORE => rings::read_counter(&found, address, count),
+        kind::PIPE => rings::read_pipe(&found, address, count),
         _ => None,
     }
 }
@@ -159,11 +162,18 @@ fn read_on(found: &Found, address: u64, count: u64) -> Option<u64> {
     None
 }
 
-/// `write`: only to what swallows all.
+/// `write`: not to files with content.
 pub(crate) fn write(local: &LocalAnswers, [fd, address, count, _]: [u64; 4]) -> Option<u64> {
     let found = find(local, fd)?;
-    let swallows = matches!(found.file.kind, kind::NULL | kind::ZERO) && found.file.access & WRITABLE != 0;
-    (swallows && is_nameable(local, address, count)).then(|| count.min(MAX_COUNT))
+    if found.file.access & WRITABLE == 0 || !is_nameable(local, address, count) {
+        return None;
+    }
+    match found.file.kind {
+        kind::NULL | kind::ZERO => Some(count.min(MAX_COUNT)),
+        kind::COUNTER | kind::SEMAPHORE => rings::write_counter(&found, address, count),
+        kind::PIPE => rings::write_pipe(&found, address, count),
+        _ => None,
+    }
 }
 
 /// `lseek`.

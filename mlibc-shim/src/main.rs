@@ -16,6 +16,8 @@ mod files;
 mod futex;
 #[cfg(target_os = "none")]
 mod local;
+#[cfg(target_os = "none")]
+mod rings;
 
 #[cfg(not(target_os = "none"))]
 fn main() {}

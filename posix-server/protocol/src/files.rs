@@ -11,7 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Descriptors that the table knows: those below this.
 pub const DESCRIPTORS: usize = 256;
 /// Open files that can be served in a process at a time.
-pub const FILES: usize = 12;
+pub const FILES: usize = 28;
+/// How many of them can have a window on their content: those in the first places.
+pub const WINDOWS: usize = 12;
 /// The longest part of a file that is mapped for reading, from its start, in bytes.
 pub const WINDOW_BYTES: u64 = 16 << 20;
 /// Where in the second page the positions are: at its start.
@@ -29,6 +31,12 @@ pub mod kind {
     pub const NULL: u32 = 2;
     /// `/dev/zero`.
     pub const ZERO: u32 = 3;
+    /// A counter: the position is its value.
+    pub const COUNTER: u32 = 4;
+    /// A counter of which reading takes one.
+    pub const SEMAPHORE: u32 = 5;
+    /// An end of a pipe: the position is the word of its [slot](crate::rings::PipeSlot), the window shows the slot's bytes.
+    pub const PIPE: u32 = 6;
 }
 
 /// What `lseek` counts from.
@@ -59,8 +67,10 @@ pub struct SharedFile {
     pub size: u64,
     /// The [`Position::epoch`] with which the position may be moved; 0: the server has the position.
     pub epoch: u64,
+    /// The place of its position.
+    pub place: u64,
     /// Always 0.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 /// A position of an open file, as long as the epoch is that of its [`SharedFile`]. Both are changed together, or neither.
@@ -120,7 +130,8 @@ mod tests {
         mapped: 100,
         size: 100,
         epoch: 1,
-        reserved: [0; 2],
+        place: 0,
+        reserved: 0,
     };
 
     #[test]

@@ -4,4 +4,5 @@
 
 pub mod files;
 pub mod host_link;
+pub mod rings;
 pub mod shim;

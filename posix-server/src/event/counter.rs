@@ -1,12 +1,12 @@
 //! Counters that can be waited for (`eventfd(2)`).
 
+use super::EventFile;
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, PollEvents, Positioning, Source};
+use crate::shared::{Habit, SharedPosition, Sharing};
 use crate::wait::WaitQueue;
-use core::cell::Cell;
-
-/// The largest value of a counter.
-const MAX_COUNT: u64 = u64::MAX - 1;
+use core::cell::{Cell, RefCell};
+use posix_protocol::rings::{MAX_COUNT, add_count, take_count};
 
 /// What a read takes from the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,62 @@ pub enum Taking {
 pub struct EventCounter {
     count: Cell<u64>,
     taking: Taking,
+    /// Where the count is instead, while a process counts itself (ADR 13).
+    lent: RefCell<Option<SharedPosition>>,
+    habit: Habit,
     changed: WaitQueue,
 }
 
 impl EventCounter {
     /// A counter with this value.
     pub fn new(count: u64, taking: Taking) -> Self {
-        Self { count: Cell::new(count), taking, changed: WaitQueue::new() }
+        Self {
+            count: Cell::new(count),
+            taking,
+            lent: RefCell::new(None),
+            habit: Habit::default(),
+            changed: WaitQueue::new(),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.end_lending();
+        self.count.get()
+    }
+
+    /// Whether each read takes one.
+    pub fn taking(&self) -> Taking {
+        self.taking
+    }
+
+    /// The value, for `/proc/PID/fdinfo`.
+    pub fn value(&self) -> u64 {
+        self.count()
+    }
+
+    /// How a process could count itself, if nobody has to be told now.
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        (self.changed.waiters() == 0).then_some(match self.taking {
+            Taking::All => Sharing::Counter,
+            Taking::One => Sharing::Semaphore,
+        })
+    }
+
+    /// Lets a process count itself: `share` puts the count where the process can change it.
+    pub(crate) fn lend(&self, share: impl FnOnce(u64) -> Option<SharedPosition>) -> bool {
+        let count = self.count();
+        let lent = if self.changed.waiters() == 0 { share(count) } else { None };
+        let is_lent = lent.is_some();
+        self.lent.replace(lent);
+        is_lent
+    }
+
+    /// Takes the count back, if a process has it. What it says is cut to what a count can be.
+    fn end_lending(&self) {
+        if let Some(lent) = self.lent.take() {
+            self.count.set(lent.take_word().min(MAX_COUNT));
+            self.habit.note_taken();
+        }
     }
 }
 
@@ -36,22 +85,17 @@ impl FileOps for EventCounter {
         if to.remaining() < size_of::<u64>() {
             return Err(Errno::EINVAL);
         }
-        let count = self.count.get();
-        let taken = match self.taking {
-            _ if count == 0 => return Err(Errno::EAGAIN),
-            Taking::All => count,
-            Taking::One => 1,
-        };
+        let (taken, left) = take_count(self.count(), self.taking == Taking::One).ok_or(Errno::EAGAIN)?;
         if to.put(&taken.to_le_bytes()) < size_of::<u64>() {
             return Err(Errno::EFAULT);
         }
-        self.count.set(count - taken);
+        self.count.set(left);
         self.changed.wake_for(PollEvents::OUT);
         Ok(size_of::<u64>())
     }
 
     fn write(&self, _position: u64, from: &mut dyn Source) -> Result<usize> {
-        if from.remaining() < size_of::<u64>() {
+        if from.remaining() != size_of::<u64>() {
             return Err(Errno::EINVAL);
         }
         let mut bytes = [0; size_of::<u64>()];
@@ -63,8 +107,7 @@ impl FileOps for EventCounter {
         if added > MAX_COUNT {
             return Err(Errno::EINVAL);
         }
-        let count = self.count.get().checked_add(added).filter(|count| *count <= MAX_COUNT).ok_or(Errno::EAGAIN)?;
-        self.count.set(count);
+        self.count.set(add_count(self.count(), added).ok_or(Errno::EAGAIN)?);
         from.discard();
         self.changed.wake_for(PollEvents::IN);
         Ok(size_of::<u64>())
@@ -76,13 +119,28 @@ impl FileOps for EventCounter {
 
     fn readiness(&self) -> PollEvents {
         let mut events = PollEvents::empty();
-        events.set(PollEvents::IN, self.count.get() > 0);
-        events.set(PollEvents::OUT, self.count.get() < MAX_COUNT);
+        let count = self.count();
+        events.set(PollEvents::IN, count > 0);
+        events.set(PollEvents::OUT, count < MAX_COUNT);
         events
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
+        // Who waits there is to hear of every change.
+        self.end_lending();
         Some(&self.changed)
+    }
+
+    fn event_file(&self) -> Option<EventFile<'_>> {
+        Some(EventFile::Counter(self))
+    }
+
+    fn habit(&self) -> Option<&Habit> {
+        Some(&self.habit)
+    }
+
+    fn take_back(&self) {
+        self.end_lending();
     }
 }
 

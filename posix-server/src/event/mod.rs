@@ -31,6 +31,7 @@ pub mod timer_file;
 mod used_time;
 
 use alloc::rc::Rc;
+use counter::EventCounter;
 use epoll::Epoll;
 use inotify::Inotify;
 use process_file::ProcessFile;
@@ -50,6 +51,8 @@ pub enum EventFile<'a> {
     Process(&'a ProcessFile),
     /// `inotify_init`.
     Inotify(&'a Rc<Inotify>),
+    /// `eventfd`.
+    Counter(&'a EventCounter),
 }
 
 impl<'a> EventFile<'a> {
@@ -57,7 +60,7 @@ impl<'a> EventFile<'a> {
     pub fn epoll(self) -> Option<&'a Rc<Epoll>> {
         match self {
             Self::Epoll(epoll) => Some(epoll),
-            Self::Timer(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) => None,
+            Self::Timer(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) | Self::Counter(_) => None,
         }
     }
 
@@ -65,7 +68,7 @@ impl<'a> EventFile<'a> {
     pub fn timer(self) -> Option<&'a TimerFile> {
         match self {
             Self::Timer(timer) => Some(timer),
-            Self::Epoll(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) => None,
+            Self::Epoll(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) | Self::Counter(_) => None,
         }
     }
 
@@ -73,7 +76,7 @@ impl<'a> EventFile<'a> {
     pub fn signals(self) -> Option<&'a SignalFile> {
         match self {
             Self::Signals(signals) => Some(signals),
-            Self::Epoll(_) | Self::Timer(_) | Self::Process(_) | Self::Inotify(_) => None,
+            Self::Epoll(_) | Self::Timer(_) | Self::Process(_) | Self::Inotify(_) | Self::Counter(_) => None,
         }
     }
 
@@ -81,7 +84,15 @@ impl<'a> EventFile<'a> {
     pub fn process(self) -> Option<&'a ProcessFile> {
         match self {
             Self::Process(process) => Some(process),
-            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Inotify(_) => None,
+            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Inotify(_) | Self::Counter(_) => None,
+        }
+    }
+
+    /// It as a counter.
+    pub fn counter(self) -> Option<&'a EventCounter> {
+        match self {
+            Self::Counter(counter) => Some(counter),
+            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Process(_) | Self::Inotify(_) => None,
         }
     }
 
@@ -89,7 +100,7 @@ impl<'a> EventFile<'a> {
     pub fn inotify(self) -> Option<&'a Rc<Inotify>> {
         match self {
             Self::Inotify(inotify) => Some(inotify),
-            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Process(_) => None,
+            Self::Epoll(_) | Self::Timer(_) | Self::Signals(_) | Self::Process(_) | Self::Counter(_) => None,
         }
     }
 }

@@ -274,6 +274,14 @@ pub trait FileOps {
         None
     }
 
+    /// How often it is used, where that is not counted for each open file: of a pipe, for both ends together.
+    fn habit(&self) -> Option<&Habit> {
+        None
+    }
+
+    /// Takes back what a process was lent to serve it itself.
+    fn take_back(&self) {}
+
     /// The message queue that it is, if it is one.
     fn message_queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {
         None
@@ -530,7 +538,7 @@ impl OpenFile {
 
     /// How often it is used through the server.
     pub(crate) fn habit(&self) -> &Habit {
-        &self.habit
+        self.ops.habit().unwrap_or(&self.habit)
     }
 
     /// Sets it.

@@ -14,6 +14,7 @@ use crate::shared::{SharedFiles, Sharing};
 use crate::vm::{FILE_TABLE, Vm};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use posix_protocol::files::DESCRIPTORS;
 
 /// Whether a descriptor is closed by a successful `execve` (`FD_CLOEXEC`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +185,20 @@ impl Slots {
             Some(_) | None => SharedFiles::new(vm, owner)?,
         };
         self.shared = Some(shared.clone());
-        shared.share(index, file, kind)
+        if kind == Sharing::Pipe { self.let_serve_pipe(&shared, file) } else { shared.share(index, file, kind) }
+    }
+
+    /// The same for all descriptors of both ends of a pipe.
+    fn let_serve_pipe(&self, shared: &Rc<SharedFiles>, file: &OpenFile) -> Result<(), Errno> {
+        let pipe = file.ops().pipe().ok_or(Errno::EINVAL)?;
+        let mut ends = Vec::new();
+        for (index, slot) in self.slots.iter().enumerate().take(DESCRIPTORS) {
+            let Some(slot) = slot else { continue };
+            if slot.file.ops().pipe().is_some_and(|other| core::ptr::eq(other, pipe)) {
+                ends.push((index, slot.file.clone()));
+            }
+        }
+        shared.share_pipe(pipe, &ends)
     }
 
     /// Whether a new descriptor can be had: `EMFILE` if all below `limit` are used.

@@ -5,18 +5,23 @@
 //! wrong ends that first: a change of the file's size, content or times by a call, the last descriptor's end, a call on the server
 //! that needs the position. So the shim never knows more than the server, only sooner.
 //!
+//! Pipes of which the process has both ends, and counters, are *lent* to it in the same way, for writing too (ADR 13).
+//!
 //! * [`SharedFiles`] is the table of one process, kept by its descriptors ([`FdTable`](crate::file::FdTable)).
 //! * [`SharedPosition`] is kept by the open file, and gives the position back when anybody asks.
 //! * [`Readers`] is kept by a file's content, and knows in which tables it is.
 
 mod position;
 mod readers;
+mod ring;
 mod table;
 
 pub use position::{Habit, SharedPosition};
 pub use readers::Readers;
+pub(crate) use ring::RingPage;
 pub use table::SharedFiles;
 
+use crate::event::EventFile;
 use crate::file::{OpenFile, Positioning};
 use crate::fs::mount::MountFlags;
 use crate::fs::{Inode, notify};
@@ -32,6 +37,12 @@ pub enum Sharing {
     Null,
     /// `/dev/zero`.
     Zero,
+    /// A counter that a read takes all of.
+    Counter,
+    /// A counter that a read takes one of.
+    Semaphore,
+    /// Both ends of a pipe.
+    Pipe,
 }
 
 /// Notes that a thread has read or written through a descriptor, and shares the file with the process if it does so often.
@@ -82,6 +93,13 @@ fn sharing_of(file: &Rc<OpenFile>) -> Option<Sharing> {
     }
     if let Some(device) = file.ops().shared_device() {
         return Some(device);
+    }
+    if let Some(pipe) = file.ops().pipe() {
+        // Those who watch a FIFO by its name hear of every use.
+        return (file.location().is_none() && pipe.is_lendable()).then_some(Sharing::Pipe);
+    }
+    if let Some(counter) = file.ops().event_file().and_then(EventFile::counter) {
+        return counter.sharing();
     }
     let content = file.inode().content().filter(|_| file.ops().positioning() == Positioning::Bytes)?;
     // A hole that is read through a mapping would take memory.

@@ -16,27 +16,33 @@ pub struct SharedPosition {
 
 impl SharedPosition {
     /// Puts a position into a table, from where the shim takes it once it knows the epoch too. `None` if it can't be written.
-    pub(super) fn put(table: &Memory, index: usize, position: u64, epoch: u64) -> Option<Self> {
+    pub(crate) fn put(table: &Memory, index: usize, position: u64, epoch: u64) -> Option<Self> {
         let offset = POSITIONS_OFFSET + (index * size_of::<Position>()) as u64;
         let bytes = Position { offset: position, epoch };
         let written = table.write(offset, bytes.as_bytes());
         (written == size_of::<Position>()).then(|| Self { table: table.clone(), offset, epoch })
     }
 
-    /// Takes the position back: first nobody can move it any more, and only then is it read, so that every move counts. What is
-    /// there the program may have made up; it is a position of its own file, if not beyond all files.
+    /// Takes the position of a file back. What is there the program may have made up; it is a position of its own file, if not beyond
+    /// all files.
     pub fn take(self) -> u64 {
+        self.take_word().min(MAX_SIZE_BYTES)
+    }
+
+    /// Takes back what is there, whatever it means: first nobody can change it any more, and only then is it read, so that every
+    /// change counts.
+    pub(crate) fn take_word(self) -> u64 {
         let ended = self.epoch + 1;
         self.table.write(self.offset + offset_of!(Position, epoch) as u64, ended.as_bytes());
         let mut position = Position::new_zeroed();
         self.table.read(self.offset, position.as_mut_bytes());
-        position.offset.min(MAX_SIZE_BYTES)
+        position.offset
     }
 }
 
 /// How often a file is used through the server: what is used often is worth sharing, and what had to be taken back is worth it
 /// only if it is then used more often still.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Habit {
     uses: Cell<u16>,
     taken: Cell<u8>,

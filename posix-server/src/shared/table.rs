@@ -1,31 +1,40 @@
 //! The table of the files that a process serves itself.
 
-use super::{SharedPosition, Sharing};
+use super::{RingPage, SharedPosition, Sharing};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
-use crate::file::OpenFile;
+use crate::event::EventFile;
+use crate::file::{AccessMode, OpenFile};
+use crate::pipe::Pipe;
 use crate::platform::{self, Backing, Change, Inherit, Memory, PAGE_SIZE, Protection};
 use crate::process::Pid;
-use crate::vm::{FILE_TABLE, FILE_WINDOWS, Vm};
+use crate::vm::{FILE_TABLE, FILE_WINDOWS, RING_PAGES, Vm};
 use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::mem::offset_of;
 use posix_protocol::files::{
-    DESCRIPTORS, FILES, FileTable, POSITIONS_OFFSET, READABLE, SharedFile, TABLE_BYTES, WINDOW_BYTES, WRITABLE, kind,
+    DESCRIPTORS, FILES, FileTable, POSITIONS_OFFSET, READABLE, SharedFile, TABLE_BYTES, WINDOW_BYTES, WINDOWS,
+    WRITABLE, kind,
 };
 use zerocopy::IntoBytes;
 
 /// What a table takes of the server's memory, about, in bytes.
-const SHARED_FILES_BYTES: u64 = 1024;
+const SHARED_FILES_BYTES: u64 = 3072;
 
 /// An entry that is in use.
 struct Entry {
     state: u64,
     file: Weak<OpenFile>,
     file_id: u64,
-    /// Bytes of its window.
+    /// Bytes of its window on its content.
     mapped: u64,
+    /// Its page, if it is an end of a pipe.
+    page: Option<Rc<RingPage>>,
 }
+
+/// How many pages for pipes there are: as many as bits in the number that knows which are used.
+const MAX_RING_PAGES: u32 = u64::BITS;
 
 struct Entries {
     descriptors: [u8; DESCRIPTORS],
@@ -37,6 +46,8 @@ pub struct SharedFiles {
     table: Memory,
     vm: Weak<Vm>,
     entries: RefCell<Entries>,
+    /// Which pages for pipes are in use, or spoiled.
+    ring_pages: Cell<u64>,
     /// The next state, and epoch. Even; the odd one after it ends an epoch.
     next: Cell<u64>,
     _charge: Charge,
@@ -65,6 +76,7 @@ impl SharedFiles {
             table,
             vm: Rc::downgrade(vm),
             entries: RefCell::new(entries),
+            ring_pages: Cell::new(0),
             next: Cell::new(2),
             _charge: charge,
         }))
@@ -99,17 +111,101 @@ impl SharedFiles {
         }
         let index = match self.place_of(file.id()) {
             Some(index) => index,
-            None => self.add(file, kind)?,
+            None => self.add(file, kind, None)?,
         };
-        if kind == Sharing::Regular {
-            self.give_position(index, file);
+        match kind {
+            Sharing::Regular => self.give_position(index, file),
+            Sharing::Counter | Sharing::Semaphore => self.lend_count(index, file),
+            Sharing::Null | Sharing::Zero | Sharing::Pipe => {}
         }
+        self.mark(fd, index);
+        Ok(())
+    }
+
+    fn mark(&self, fd: usize, index: usize) {
         let mark = index as u8 + 1;
         if let Some(descriptor) = self.entries.borrow_mut().descriptors.get_mut(fd) {
             *descriptor = mark;
         }
         self.table.write(fd as u64, &[mark]);
+    }
+
+    /// Lends a pipe's first slot through all these descriptors of its ends. `EBADF` unless both ends are among them; `EMFILE` if
+    /// the table is full; `ENOMEM`.
+    pub(crate) fn share_pipe(self: &Rc<Self>, pipe: &Pipe, ends: &[(usize, Rc<OpenFile>)]) -> Result<()> {
+        let has = |allows: fn(AccessMode) -> bool| ends.iter().any(|(_, file)| allows(file.access()));
+        if !has(AccessMode::can_read) || !has(AccessMode::can_write) {
+            return Err(Errno::EBADF);
+        }
+        let page = self.page_for(ends)?;
+        let indices = self.show_ends(ends, &page).inspect_err(|_| self.free_page(&page))?;
+        let Some(place) = indices.first().copied() else { return Ok(()) };
+        let epoch = self.next_number();
+        if pipe.lend(&page, |word| SharedPosition::put(&self.table, place, word, epoch)) {
+            indices.iter().for_each(|index| self.write_epoch(*index, place, epoch));
+        }
         Ok(())
+    }
+
+    /// Gives the ends of a pipe entries, and says in which places they are.
+    fn show_ends(self: &Rc<Self>, ends: &[(usize, Rc<OpenFile>)], page: &Rc<RingPage>) -> Result<Vec<usize>> {
+        let mut indices = Vec::new();
+        for (fd, file) in ends {
+            let index = match self.place_of(file.id()) {
+                Some(index) => index,
+                None => self.add(file, Sharing::Pipe, Some(page.clone()))?,
+            };
+            self.mark(*fd, index);
+            indices.push(index);
+        }
+        Ok(indices)
+    }
+
+    /// The page that a pipe has already, or a new one.
+    fn page_for(&self, ends: &[(usize, Rc<OpenFile>)]) -> Result<Rc<RingPage>> {
+        let indices = || ends.iter().filter_map(|(_, file)| self.place_of(file.id()));
+        let page_at = |index: usize| self.entries.borrow().files.get(index)?.as_ref()?.page.clone();
+        match indices().find_map(page_at) {
+            Some(page) if !page.is_spoiled() => return Ok(page),
+            Some(_) => indices().for_each(|index| self.end(index)),
+            None => {}
+        }
+        self.new_page()
+    }
+
+    fn new_page(&self) -> Result<Rc<RingPage>> {
+        let vm = self.vm.upgrade().ok_or(Errno::ESRCH)?;
+        let number = self.ring_pages.get().trailing_ones();
+        if number >= MAX_RING_PAGES {
+            return Err(Errno::EMFILE);
+        }
+        let memory = Memory::create_for(vm.account(), PAGE_SIZE)?;
+        let address = RING_PAGES + u64::from(number) * PAGE_SIZE;
+        vm.space().commit(&[Change::Map {
+            address,
+            length: PAGE_SIZE,
+            backing: Backing::Memory(&memory, 0),
+            sharing: platform::Sharing::Shared,
+            protection: Protection::READ | Protection::WRITE,
+            inherit: Inherit::Nothing,
+        }])?;
+        self.ring_pages.set(self.ring_pages.get() | 1 << number);
+        Ok(Rc::new(RingPage::new(memory, address)))
+    }
+
+    /// Unmaps a page that no entry has any more. One that is spoiled is never used again.
+    fn free_page(&self, page: &Rc<RingPage>) {
+        let is_used = |entry: &Entry| entry.page.as_ref().is_some_and(|other| Rc::ptr_eq(other, page));
+        if self.entries.borrow().files.iter().flatten().any(is_used) {
+            return;
+        }
+        let address = page.address();
+        let unmap = Change::Unmap { address, length: PAGE_SIZE };
+        let is_gone = self.vm.upgrade().is_none_or(|vm| vm.space().commit(&[unmap]).is_ok());
+        if is_gone && !page.is_spoiled() {
+            let number = (address - RING_PAGES) / PAGE_SIZE;
+            self.ring_pages.set(self.ring_pages.get() & !(1 << number));
+        }
     }
 
     fn place_of(&self, file_id: u64) -> Option<usize> {
@@ -117,10 +213,16 @@ impl SharedFiles {
         entries.files.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.file_id == file_id))
     }
 
-    fn add(self: &Rc<Self>, file: &Rc<OpenFile>, sharing: Sharing) -> Result<usize> {
-        let free = self.entries.borrow().files.iter().position(Option::is_none);
-        let index = free.ok_or(Errno::EMFILE)?;
-        let window = FILE_WINDOWS + index as u64 * WINDOW_BYTES;
+    /// A place that is not used. Those that can have a window are for files that need one.
+    fn free_place(&self, sharing: Sharing) -> Option<usize> {
+        let places = if sharing == Sharing::Regular { 0..WINDOWS } else { WINDOWS..FILES };
+        let entries = self.entries.borrow();
+        places.into_iter().find(|index| entries.files.get(*index).is_some_and(Option::is_none))
+    }
+
+    fn add(self: &Rc<Self>, file: &Rc<OpenFile>, sharing: Sharing, page: Option<Rc<RingPage>>) -> Result<usize> {
+        let index = self.free_place(sharing).ok_or(Errno::EMFILE)?;
+        let window = page.as_ref().map_or(FILE_WINDOWS + index as u64 * WINDOW_BYTES, |page| page.address());
         let mapped = if sharing == Sharing::Regular { self.map(file, window)? } else { 0 };
         let size = file.inode().size();
         let access = file.access();
@@ -131,14 +233,18 @@ impl SharedFiles {
                 Sharing::Regular => kind::REGULAR,
                 Sharing::Null => kind::NULL,
                 Sharing::Zero => kind::ZERO,
+                Sharing::Counter => kind::COUNTER,
+                Sharing::Semaphore => kind::SEMAPHORE,
+                Sharing::Pipe => kind::PIPE,
             },
             access: if access.can_read() { READABLE } else { 0 } | if access.can_write() { WRITABLE } else { 0 },
             window,
             mapped: mapped.min(size),
             size,
+            place: index as u64,
             ..SharedFile::default()
         };
-        let entry = Entry { state, file: Rc::downgrade(file), file_id: file.id(), mapped };
+        let entry = Entry { state, file: Rc::downgrade(file), file_id: file.id(), mapped, page };
         if let Some(place) = self.entries.borrow_mut().files.get_mut(index) {
             *place = Some(entry);
         }
@@ -175,9 +281,25 @@ impl SharedFiles {
         let position = file.position();
         if let Some(shared) = SharedPosition::put(&self.table, index, position, epoch) {
             file.share_position(shared);
-            let field = offset_of_file(index) + offset_of!(SharedFile, epoch) as u64;
-            self.table.write(field, epoch.as_bytes());
+            self.write_epoch(index, index, epoch);
         }
+    }
+
+    /// Lets the shim change a counter.
+    fn lend_count(&self, index: usize, file: &OpenFile) {
+        let epoch = self.next_number();
+        let counter = file.ops().event_file().and_then(EventFile::counter);
+        if counter.is_some_and(|counter| counter.lend(|count| SharedPosition::put(&self.table, index, count, epoch))) {
+            self.write_epoch(index, index, epoch);
+        }
+    }
+
+    /// Shows the epoch of a position, and where that is. The shim can't change the position with one that is not its own.
+    fn write_epoch(&self, index: usize, place: usize, epoch: u64) {
+        let at = offset_of_file(index);
+        self.table.write(at + offset_of!(SharedFile, epoch) as u64, &[0; size_of::<u64>()]);
+        self.table.write(at + offset_of!(SharedFile, place) as u64, (place as u64).as_bytes());
+        self.table.write(at + offset_of!(SharedFile, epoch) as u64, epoch.as_bytes());
     }
 
     fn write_state(&self, index: usize, state: u64) {
@@ -234,9 +356,18 @@ impl SharedFiles {
             entries.files.get_mut(index).and_then(Option::take)
         };
         let Some(entry) = entry else { return };
-        if let Some(file) = entry.file.upgrade() {
+        let file = entry.file.upgrade();
+        if let Some(file) = &file {
             file.habit().note_taken();
             file.take_position();
+            file.ops().take_back();
+        }
+        if let Some(page) = &entry.page {
+            if file.is_none() {
+                // Nobody can tell whether it is being written.
+                page.spoil();
+            }
+            self.free_page(page);
         }
         if let Some(vm) = self.vm.upgrade().filter(|_| entry.mapped > 0) {
             let address = FILE_WINDOWS + index as u64 * WINDOW_BYTES;

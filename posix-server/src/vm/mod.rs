@@ -27,11 +27,13 @@ use core::cell::{Cell, RefCell};
 pub const USER_START: u64 = 0x1_0000;
 /// Where the shim is mapped.
 pub const SHIM_BASE: u64 = 0x7fff_f000_0000;
-/// Where the table of the files is that a process serves itself. Clones inherit neither it nor the blocks: they are in page tables
-/// with nothing else.
+/// Where the table of the files is that a process serves itself. Clones inherit neither it, nor what follows, nor the blocks: they are
+/// in page tables with nothing else.
 pub(crate) const FILE_TABLE: u64 = 0x7fff_f0a0_0000;
+/// Where the pages of pipes are that a process serves itself, one each; 64 of them.
+pub(crate) const RING_PAGES: u64 = FILE_TABLE + 0x1_0000;
 /// Where the blocks of the threads are, one page each: so near that the first ones share a page table with that.
-const BLOCKS_BASE: u64 = FILE_TABLE + 0x4000;
+const BLOCKS_BASE: u64 = FILE_TABLE + 0x5_0000;
 /// Where those files are mapped.
 pub(crate) const FILE_WINDOWS: u64 = 0x7fff_f200_0000;
 /// How many threads can share a space.

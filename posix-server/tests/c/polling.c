@@ -2,6 +2,7 @@
 #include "case.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/select.h>
 
 static void make_pipe(int ends[2]) {
@@ -245,4 +246,27 @@ TEST(select_checks_its_arguments) {
     CALL(RAW(SYS_select, 1, BAD_ADDRESS, NULL, NULL, &now));
     CALL(RAW(SYS_select, 1, NULL, NULL, NULL, BAD_ADDRESS));
     CALL(RAW(SYS_select, 0, NULL, NULL, NULL, &negative));
+}
+
+static struct pollfd changing[3];
+
+static void *close_the_second(void *unused) {
+    sleep_ms(50);
+    changing[2].events = POLLOUT;
+    close(changing[1].fd);
+    return unused;
+}
+
+TEST(descriptors_that_change_while_poll_waits) {
+    int one[2], two[2];
+    pthread_t thread;
+    SET_UP(pipe(one) == 0 && pipe(two) == 0);
+    changing[0] = (struct pollfd){one[0], POLLIN, 0};
+    changing[1] = (struct pollfd){two[0], POLLIN, 0};
+    changing[2] = (struct pollfd){-1, POLLIN, 77};
+    SET_UP(pthread_create(&thread, NULL, close_the_second, NULL) == 0);
+    CALL(poll(changing, 3, 500));
+    say("%x %x %x", changing[0].revents, changing[1].revents, changing[2].revents);
+    HOLDS(changing[2].events == POLLOUT);
+    pthread_join(thread, NULL);
 }

@@ -7,6 +7,8 @@
  */
 #include "../case.h"
 
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -273,6 +275,61 @@ static void let_loose(villain villain, unsigned long calls) {
     munmap((void *)made, PAGE);
 }
 
+/* ---- what the server lends ---- */
+
+/* The second page of the table of files (`posix_protocol::files`), which the shim writes, and the pages of pipes. */
+#define POSITIONS ((volatile uint64_t *)0x7ffff0a01000UL)
+#define POSITION_WORDS 56
+#define RING_PAGE ((volatile uint64_t *)0x7ffff0a10000UL)
+
+/* Whether the calls of this process are answered in it: then a pipe and a counter are lent to it. */
+static void use_often(int reader, int writer, int counter) {
+    char byte = 0;
+    uint64_t one = 1;
+    for (int i = 0; i < 20000; i++) {
+        if (write(writer, &byte, 1) != 1 || read(reader, &byte, 1) != 1)
+            _exit(2);
+        if (write(counter, &one, 8) != 8 || read(counter, &one, 8) != 8)
+            _exit(3);
+    }
+}
+
+/* Stores nonsense where the shim keeps what was lent, and uses all of it, here and in a child, which has to find legal values. */
+static void scribble(volatile unsigned *made) {
+    int fds[2], counter = eventfd(0, EFD_NONBLOCK);
+    char bytes[5000] = "";
+    uint64_t value = 1;
+    if (pipe2(fds, O_NONBLOCK) != 0 || counter < 0)
+        _exit(1);
+    use_often(fds[0], fds[1], counter);
+    for (*made = 0; *made < CALLS_PER_PROCESS; ++*made) {
+        for (int i = 0; i < 12; i++) {
+            if (write(fds[1], bytes, 1 + below(40)) < 0 || read(fds[0], bytes, sizeof bytes) < 0)
+                break;
+            if (write(counter, &value, 8) == 8)
+                read(counter, &value, 8);
+            value = 1;
+        }
+        for (int i = 0; i < 4; i++) {
+            POSITIONS[below(POSITION_WORDS)] = below(2) ? chance() : below(1 << 28);
+            RING_PAGE[below(512)] = chance();
+        }
+        switch (below(6)) {
+        case 0: ioctl(fds[0], FIONREAD, bytes); break;
+        case 1: if (fork() == 0) {
+                while (read(fds[0], bytes, sizeof bytes) > 0 || read(counter, bytes, 8) > 0)
+                    ;
+                _exit(0);
+            }
+            break;
+        case 2: fcntl(fds[0], F_SETPIPE_SZ, 4096 << below(4)); break;
+        case 3: read(fds[0], (char *)POSITIONS + below(4000), below(5000)); break;
+        case 4: write(fds[1], (char *)RING_PAGE, below(5000)); break;
+        default: read(counter, bytes, 8);
+        }
+    }
+}
+
 /* ---- the cases ---- */
 
 static long pages_used(void) {
@@ -329,3 +386,5 @@ ROOT_TEST(a_program_can_talk_to_the_server_directly) {
 }
 
 ROOT_TEST(hostile_shims_harm_nobody) { nothing_is_left_of(play_the_shim, USUAL_SHIM_CALLS); }
+
+ROOT_TEST(nonsense_in_what_is_lent_harms_nobody) { nothing_is_left_of(scribble, USUAL_SHIM_CALLS); }

@@ -4,6 +4,7 @@ use super::subject::check_inspection;
 use super::{FIRST_DESCRIPTOR_INODE, FIRST_STATE_INODE, Whose, parse_number};
 use crate::errno::{Errno, Result};
 use crate::event::EventFile;
+use crate::event::counter::Taking;
 use crate::file::{OnExec, OpenFile};
 use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing, Target};
 use crate::fs::procfs::{add, check_name};
@@ -72,7 +73,7 @@ fn nameless(file: &OpenFile) -> String {
         (_, Some(EventFile::Signals(_))) => String::from("anon_inode:[signalfd]"),
         (_, Some(EventFile::Process(_))) => String::from("anon_inode:[pidfd]"),
         (_, Some(EventFile::Inotify(_))) => String::from("anon_inode:inotify"),
-        (Body::Anonymous, None) => String::from("anon_inode:[eventfd]"),
+        (_, Some(EventFile::Counter(_))) | (Body::Anonymous, None) => String::from("anon_inode:[eventfd]"),
         (
             Body::Regular(_)
             | Body::Directory(_)
@@ -105,6 +106,11 @@ fn details(file: &OpenFile) -> String {
             for (watch, inode, mask) in inotify.watched() {
                 add!(text, "inotify wd:{watch:x} ino:{inode:x} sdev:0 mask:{mask:x} ignored_mask:0 \n");
             }
+        }
+        Some(EventFile::Counter(counter)) => {
+            let takes_one = u8::from(counter.taking() == Taking::One);
+            let (count, number) = (counter.value(), file.id());
+            add!(text, "eventfd-count: {count:16x}\neventfd-id: {number}\neventfd-semaphore: {takes_one}\n");
         }
         Some(EventFile::Timer(timer)) => {
             const NS_PER_SECOND: u64 = 1_000_000_000;

@@ -5,44 +5,33 @@
 //! bytes that are never torn apart, and a pipe that is full when its slots are used up.
 //!
 //! A slot takes memory when it is first written, so that an idle pipe costs next to nothing.
+//!
+//! A process that has both ends, and uses them often, is [lent](lending) the first slot, and moves bytes itself until somebody else
+//! looks at the pipe in whatever way.
+
+mod lending;
+mod ring;
+
+pub use lending::LentSlot;
+pub use ring::SlotKind;
 
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::Errno;
-use crate::file::io::moved_or_fault;
 use crate::file::{AccessMode, Destination, FileOps, PollEvents, Positioning, Source, StatusFlags};
+use crate::shared::Habit;
 use crate::wait::WaitQueue;
-use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, RefCell, RefMut};
+use ring::Ring;
 
 /// The size of a slot, which is `PIPE_BUF`.
 pub const SLOT_BYTES: usize = linux_raw_sys::general::PIPE_BUF as usize;
-
-/// How many slots a new pipe has.
-const DEFAULT_SLOTS: usize = 16;
 
 /// How large a pipe can be made: `/proc/sys/fs/pipe-max-size` of Linux.
 const MAX_CAPACITY_BYTES: usize = 1 << 20;
 /// How large the superuser can make it.
 const LARGEST_CAPACITY_BYTES: usize = 1 << 31;
-
-#[derive(Debug)]
-struct Slot {
-    bytes: Vec<u8>,
-    /// How many of them have been read.
-    start: usize,
-    kind: SlotKind,
-}
-
-/// How the bytes of a slot are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotKind {
-    /// As a part of the stream.
-    Stream,
-    /// As one packet: by one read, which loses what it has no room for (`O_DIRECT`).
-    Packet,
-}
 
 /// Who changes the size of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,134 +42,16 @@ pub enum Privilege {
     Superuser,
 }
 
-impl Slot {
-    fn unread(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-}
-
-/// The bytes between the two ends.
-#[derive(Debug)]
-struct Ring {
-    slots: VecDeque<Slot>,
-    max_slots: usize,
-    /// Pays for the slots.
-    charge: Charge,
-}
-
-impl Ring {
-    fn new() -> Self {
-        Self { slots: VecDeque::new(), max_slots: DEFAULT_SLOTS, charge: Charge::none(Budget::Contents) }
-    }
-
-    fn is_full(&self) -> bool {
-        self.slots.len() >= self.max_slots
-    }
-
-    /// Pays for as many slots as there are, and `more`, but for the first, which the pipe itself has paid for. `ENOMEM`.
-    fn pay(&mut self, more: usize) -> Result<(), Errno> {
-        self.charge.resize((self.slots.len() + more).saturating_sub(1) as u64 * SLOT_BYTES as u64)
-    }
-
-    /// Throws everything away.
-    fn clear(&mut self) {
-        self.slots = VecDeque::new();
-        self.charge = Charge::none(Budget::Contents);
-    }
-
-    fn len(&self) -> usize {
-        self.slots.iter().map(|slot| slot.unread().len()).sum()
-    }
-
-    /// Moves as much as possible out. `EFAULT` if there was something to move and nothing moved.
-    fn read(&mut self, to: &mut dyn Destination) -> Result<usize, Errno> {
-        let result = self.read_slots(to);
-        // Giving back never fails.
-        let _ = self.pay(0);
-        result
-    }
-
-    fn read_slots(&mut self, to: &mut dyn Destination) -> Result<usize, Errno> {
-        let mut total = 0;
-        while let Some(slot) = self.slots.front_mut() {
-            let offered = slot.unread().len().min(to.remaining());
-            let part = slot.unread().get(..offered).unwrap_or_default();
-            let taken = if part.is_empty() { 0 } else { to.put(part) };
-            slot.start += taken;
-            total += taken;
-            let is_packet = slot.kind == SlotKind::Packet;
-            if slot.start == slot.bytes.len() || is_packet && taken == offered {
-                self.slots.pop_front();
-            }
-            if taken < offered {
-                return moved_or_fault(total);
-            }
-            if to.remaining() == 0 || is_packet {
-                break;
-            }
-        }
-        Ok(total)
-    }
-
-    /// Takes a page, or less, from the source into a buffer's end.
-    fn fill(bytes: &mut Vec<u8>, count: usize, from: &mut dyn Source) -> Result<usize, Errno> {
-        let before = bytes.len();
-        bytes.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
-        bytes.resize(before + count, 0);
-        let got = from.get(bytes.get_mut(before..).unwrap_or_default());
-        bytes.truncate(before + got);
-        Ok(got)
-    }
-
-    /// Moves as much as there is room for in. 0: it is full.
-    fn write(&mut self, from: &mut dyn Source, kind: SlotKind) -> Result<usize, Errno> {
-        let mut total = 0;
-        let odd = from.remaining() % SLOT_BYTES;
-        if let Some(last) = self.slots.back_mut()
-            && odd != 0
-            && last.bytes.len() + odd <= SLOT_BYTES
-            && (last.kind, kind) == (SlotKind::Stream, SlotKind::Stream)
-        {
-            let got = Self::fill(&mut last.bytes, odd, from)?;
-            if got < odd {
-                return moved_or_fault(got);
-            }
-            total += got;
-        }
-        while from.remaining() > 0 && !self.is_full() {
-            if self.pay(1).is_err() {
-                // Who reads what is there makes room: the first slot is paid for.
-                break;
-            }
-            let mut bytes = Vec::new();
-            let wanted = from.remaining().min(SLOT_BYTES);
-            let got = Self::fill(&mut bytes, wanted, from).or(if total > 0 { Ok(0) } else { Err(Errno::ENOMEM) })?;
-            if got > 0 {
-                self.slots.push_back(Slot { bytes, start: 0, kind });
-            }
-            total += got;
-            if got < wanted {
-                return moved_or_fault(total);
-            }
-        }
-        Ok(total)
-    }
-
-    /// Changes the number of slots so that `bytes` fit; returns the new capacity.
-    fn resize(&mut self, bytes: usize) -> Result<usize, Errno> {
-        let slots = bytes.div_ceil(SLOT_BYTES).max(1).checked_next_power_of_two().ok_or(Errno::EINVAL)?;
-        if slots < self.slots.len() {
-            return Err(Errno::EBUSY);
-        }
-        self.max_slots = slots;
-        Ok(slots * SLOT_BYTES)
-    }
-}
-
 /// A pipe, or what is inside a FIFO while somebody has it open.
 #[derive(Debug)]
 pub struct Pipe {
+    /// Without its first slot, and empty, while that is lent.
     ring: RefCell<Ring>,
+    /// The first slot, while a process moves the bytes in it itself.
+    lent: RefCell<Option<LentSlot>>,
+    habit: Habit,
+    /// Whether packets were ever written: then it is never lent.
+    has_packets: Cell<bool>,
     readers: Cell<usize>,
     writers: Cell<usize>,
     /// How many writers there ever were: a FIFO's reader that was opened before the first sees no hang-up, and a blocking
@@ -196,6 +67,9 @@ impl Default for Pipe {
     fn default() -> Self {
         Self {
             ring: RefCell::new(Ring::new()),
+            lent: RefCell::new(None),
+            habit: Habit::default(),
+            has_packets: Cell::new(false),
             readers: Cell::new(0),
             writers: Cell::new(0),
             writers_ever: Cell::new(0),
@@ -213,9 +87,17 @@ impl Pipe {
         Ok(Rc::new(Self { _charge: charge, ..Self::default() }))
     }
 
-    /// What is woken when a reader or writer comes or goes, or when it stops being empty or full.
+    /// What is woken when a reader or writer comes or goes, or when it stops being empty or full. While somebody waits there, the
+    /// server sees every read and write.
     pub fn changed(&self) -> &WaitQueue {
+        self.take_back();
         &self.changed
+    }
+
+    /// What is in it, all of it here.
+    fn ring(&self) -> RefMut<'_, Ring> {
+        self.take_back();
+        self.ring.borrow_mut()
     }
 
     /// Whether anybody has it open for reading.
@@ -235,7 +117,7 @@ impl Pipe {
 
     /// How many bytes fit.
     pub fn capacity(&self) -> usize {
-        self.ring.borrow().max_slots * SLOT_BYTES
+        self.ring().max_slots * SLOT_BYTES
     }
 
     /// Changes that (`F_SETPIPE_SZ`), rounded up to a power of two of pages. `EPERM` above the limit, `EBUSY` if more is in it.
@@ -247,7 +129,7 @@ impl Pipe {
         if bytes > limit {
             return Err(Errno::EPERM);
         }
-        let capacity = self.ring.borrow_mut().resize(bytes)?;
+        let capacity = self.ring().resize(bytes)?;
         self.changed.wake();
         Ok(capacity)
     }
@@ -255,7 +137,7 @@ impl Pipe {
     /// A copy of the first bytes in it, at most `most`, which stay (`tee`, `splice`). `EAGAIN` if there are none yet; none if
     /// there will be none.
     pub fn peek(&self, most: usize) -> Result<Vec<u8>, Errno> {
-        let ring = self.ring.borrow();
+        let ring = self.ring();
         let mut bytes = Vec::new();
         for slot in &ring.slots {
             let room = most - bytes.len();
@@ -268,7 +150,7 @@ impl Pipe {
     /// Takes the first bytes away, which somebody has peeked at.
     pub fn consume(&self, count: usize) {
         let became_writable = {
-            let mut ring = self.ring.borrow_mut();
+            let mut ring = self.ring();
             let was_full = ring.is_full();
             let mut left = count;
             while let Some(slot) = ring.slots.front_mut().filter(|_| left > 0) {
@@ -293,14 +175,14 @@ impl Pipe {
         if !self.has_readers() {
             return Err(Errno::EPIPE);
         }
-        let ring = self.ring.borrow();
+        let ring = self.ring();
         let free = ring.max_slots.saturating_sub(ring.slots.len());
         if free == 0 { Err(Errno::EAGAIN) } else { Ok(free * SLOT_BYTES) }
     }
 
     /// Bytes written and not yet read.
     pub fn readable_bytes(&self) -> usize {
-        self.ring.borrow().len()
+        self.ring().len()
     }
 
     fn read(&self, to: &mut dyn Destination) -> Result<usize, Errno> {
@@ -308,7 +190,7 @@ impl Pipe {
             return Ok(0);
         }
         let (count, was_full) = {
-            let mut ring = self.ring.borrow_mut();
+            let mut ring = self.ring();
             if ring.slots.is_empty() {
                 return if self.has_writers() { Err(Errno::EAGAIN) } else { Ok(0) };
             }
@@ -328,7 +210,7 @@ impl Pipe {
         if !self.has_readers() {
             return Err(Errno::EPIPE);
         }
-        let count = self.ring.borrow_mut().write(from, kind);
+        let count = self.ring().write(from, kind);
         if matches!(count, Ok(1..)) {
             // Also if it was not empty: who watches edges hears of every write, as on Linux.
             self.changed.wake_for(PollEvents::READABLE);
@@ -378,7 +260,7 @@ impl Drop for PipeEnd {
         }
         if !self.pipe.has_readers() && !self.pipe.has_writers() {
             // A FIFO that nobody has open forgets what was in it.
-            self.pipe.ring.borrow_mut().clear();
+            self.pipe.ring().clear();
         }
         self.pipe.changed.wake();
     }
@@ -396,6 +278,10 @@ impl FileOps for PipeEnd {
     fn status_changed(&self, status: StatusFlags) {
         let packets = status.contains(StatusFlags::DIRECT);
         self.writes.set(if packets { SlotKind::Packet } else { SlotKind::Stream });
+        if packets {
+            self.pipe.has_packets.set(true);
+            self.pipe.take_back();
+        }
     }
 
     fn positioning(&self) -> Positioning {
@@ -404,7 +290,7 @@ impl FileOps for PipeEnd {
 
     fn readiness(&self) -> PollEvents {
         let mut events = PollEvents::empty();
-        let ring = self.pipe.ring.borrow();
+        let ring = self.pipe.ring();
         if self.access.can_read() {
             events.set(PollEvents::READABLE, !ring.slots.is_empty());
             let had_writer = self.pipe.writers_ever.get() > self.writers_before;
@@ -418,7 +304,7 @@ impl FileOps for PipeEnd {
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
-        Some(&self.pipe.changed)
+        Some(self.pipe.changed())
     }
 
     fn readable_bytes(&self) -> Result<usize, Errno> {
@@ -428,6 +314,14 @@ impl FileOps for PipeEnd {
     fn pipe(&self) -> Option<&Pipe> {
         Some(&self.pipe)
     }
+
+    fn habit(&self) -> Option<&Habit> {
+        Some(&self.pipe.habit)
+    }
+
+    fn take_back(&self) {
+        self.pipe.take_back();
+    }
 }
 
 #[cfg(test)]
@@ -436,6 +330,7 @@ mod tests {
     use super::*;
     use crate::file::io::{SliceDestination, SliceSource};
     use proptest::prelude::*;
+    use std::collections::VecDeque;
     use std::vec;
 
     fn ends() -> (PipeEnd, PipeEnd) {

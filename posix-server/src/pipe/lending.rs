@@ -203,7 +203,8 @@ mod tests {
         assert!(lent.lend() && lent.position().epoch == EPOCH);
         lent.reader.wait_queue();
         assert_ne!(lent.position().epoch, EPOCH);
-        let Lent { pipe, reader, table, page, .. } = lent;
+        let Lent { pipe, reader, writer, table, page } = lent;
+        drop(writer);
         assert!(!pipe.lend(&page, |word| SharedPosition::put(&table, 0, word, EPOCH)), "no writers");
         drop(reader);
     }

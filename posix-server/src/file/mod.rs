@@ -571,17 +571,13 @@ impl OpenFile {
 
     /// The end, if the file has one; else `position`.
     pub fn end_position(&self, position: u64) -> u64 {
-        match self.ops.positioning() {
-            Positioning::Bytes => self.inode.size(),
-            Positioning::Entries | Positioning::Ignored | Positioning::Nowhere | Positioning::Stream => position,
-        }
+        if self.ops.positioning() == Positioning::Bytes { self.inode.size() } else { position }
     }
 
     /// Moves the position on behind what was read or written from `from` on.
     pub fn advance(&self, from: u64, count: usize) {
-        match self.ops.positioning() {
-            Positioning::Bytes => self.position.set(from.saturating_add(count as u64)),
-            Positioning::Entries | Positioning::Ignored | Positioning::Nowhere | Positioning::Stream => {}
+        if self.ops.positioning() == Positioning::Bytes {
+            self.position.set(from.saturating_add(count as u64));
         }
     }
 }

@@ -167,6 +167,39 @@ impl Settings {
         self.has_input(linux::IXON) && self.is_special(Special::Stop, byte)
     }
 
+    /// Settings in which nothing is set.
+    pub const NONE: Self = Self {
+        input: 0,
+        output: 0,
+        control: 0,
+        local: 0,
+        discipline: 0,
+        special: [0; SPECIAL_CHARACTERS],
+        input_speed: 0,
+        output_speed: 0,
+    };
+
+    /// These settings, except that what is set in `locked` stays as it was `before` (`ioctl_tty(2)`, "Locking the termios
+    /// structure"): single flags, and special characters as a whole.
+    pub fn without_locked(self, before: &Self, locked: &Self) -> Self {
+        let keep = |new: u32, old: u32, locked: u32| new & !locked | old & locked;
+        let mut special = self.special;
+        for ((new, old), locked) in special.iter_mut().zip(before.special).zip(locked.special) {
+            if locked != 0 {
+                *new = old;
+            }
+        }
+        Self {
+            input: keep(self.input, before.input, locked.input),
+            output: keep(self.output, before.output, locked.output),
+            control: keep(self.control, before.control, locked.control),
+            local: keep(self.local, before.local, locked.local),
+            discipline: if locked.discipline == 0 { self.discipline } else { before.discipline },
+            special,
+            ..self
+        }
+    }
+
     /// The same with characters of eight bits, which is all that a pseudo-terminal can carry.
     pub fn with_eight_bits(self) -> Self {
         let control = self.control & !(linux::CSIZE | linux::PARENB) | linux::CS8 | linux::CREAD;

@@ -82,6 +82,8 @@ pub struct Terminal {
     is_locked: Cell<bool>,
     /// Only the superuser may open it (`TIOCEXCL`).
     is_exclusive: Cell<bool>,
+    /// What of the settings can't be changed (`TIOCSLCKTRMIOS`).
+    locked_settings: Cell<Settings>,
     /// How many files of it there are.
     files: Cell<u32>,
     /// Whether somebody had it open, and nobody has now.
@@ -127,6 +129,7 @@ impl Terminal {
             is_gone: Cell::new(false),
             is_locked: Cell::new(kind == Kind::Pty),
             is_exclusive: Cell::new(false),
+            locked_settings: Cell::new(Settings::NONE),
             files: Cell::new(0),
             is_abandoned: Cell::new(false),
             packet: PacketMode::default(),
@@ -303,9 +306,15 @@ impl Terminal {
         *self.line.borrow().settings()
     }
 
-    /// Changes them.
+    /// What of them can't be changed.
+    pub fn locked_settings(&self) -> &Cell<Settings> {
+        &self.locked_settings
+    }
+
+    /// Changes them, except for what is locked.
     pub fn set_settings(&self, settings: Settings) {
         let before = self.settings();
+        let settings = settings.without_locked(&before, &self.locked_settings.get());
         let settings = match self.kind {
             Kind::Serial => settings,
             Kind::Pty => settings.with_eight_bits(),

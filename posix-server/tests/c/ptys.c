@@ -384,6 +384,48 @@ TEST(a_full_slave_makes_its_writers_wait) {
     CALL(poll(&wait, 1, 1000));
 }
 
+/* The kernel's `struct termios`, which is shorter than the library's. */
+struct kernel_termios {
+    unsigned flags[4];
+    unsigned char line, special[19];
+};
+
+ROOT_TEST(locked_settings_stay) {
+    struct pty pty = open_pty();
+    struct kernel_termios locked, settings;
+    memset(&locked, 'x', sizeof locked);
+    CALL(ioctl(pty.slave, 0x5456 /* TIOCGLCKTRMIOS */, &locked));
+    struct kernel_termios nothing = {0};
+    HOLDS(memcmp(&locked, &nothing, sizeof locked) == 0);
+    locked.flags[3] = ECHO | ICANON;
+    locked.special[VINTR] = 1;
+    CALL(ioctl(pty.slave, 0x5457 /* TIOCSLCKTRMIOS */, &locked));
+    SET_UP(ioctl(pty.slave, TCGETS, &settings) == 0);
+    settings.flags[3] &= ~(unsigned)(ECHO | ICANON | ISIG);
+    settings.special[VINTR] = 'i';
+    settings.special[VQUIT] = 'q';
+    CALL(ioctl(pty.slave, TCSETS, &settings));
+    SET_UP(ioctl(pty.slave, TCGETS, &settings) == 0);
+    say("local %#x, interrupt %#x, quit %#x", settings.flags[3], settings.special[VINTR], settings.special[VQUIT]);
+    struct kernel_termios shown;
+    CALL(ioctl(pty.master, 0x5456, &shown));
+    HOLDS(memcmp(&shown, &locked, sizeof locked) == 0);
+    CALL(ioctl(pty.slave, 0x5457, &nothing));
+    settings.flags[3] &= ~(unsigned)ECHO;
+    CALL(ioctl(pty.slave, TCSETS, &settings));
+    SET_UP(ioctl(pty.slave, TCGETS, &settings) == 0);
+    say("local %#x", settings.flags[3]);
+    CALL(ioctl(pty.slave, 0x5457, (void *)1));
+    pid_t child = fork_child();
+    if (child == 0) {
+        drop_to(54321, 54321);
+        CALL(ioctl(pty.slave, 0x5457, &nothing));
+        CALL(ioctl(pty.slave, 0x5456, &shown));
+        _exit(0);
+    }
+    show_end("child", child);
+}
+
 TEST(a_terminal_for_one_alone) {
     struct pty pty = open_pty();
     int is_exclusive = 7;

@@ -21,7 +21,7 @@ use linux_raw_sys::ioctl as request;
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_ioctl, ioctl)
-        .partly("no requests of modem lines, locked settings, other line disciplines than N_TTY: ENOTTY, EINVAL"),
+        .partly("no requests of modem lines, other line disciplines than N_TTY: ENOTTY, EINVAL"),
     SystemCall::new(linux::__NR_vhangup, |thread, _| Outcome::Return(hang_up_own(thread))),
 ];
 

@@ -56,8 +56,10 @@ pub(super) fn ioctl(request: &Request<'_>, number: u32) -> Option<Outcome> {
     }
     let result = match number {
         request::TCGETA => request.pointer.write(&OldSettings::from(&request.terminal.settings())).map(|()| 0),
-        request::TCGETS => write(request, Settings::SHORT_BYTES),
-        request::TCGETS2 => write(request, size_of::<Settings>()),
+        request::TCGETS => write(request, &request.terminal.settings(), Settings::SHORT_BYTES),
+        request::TCGETS2 => write(request, &request.terminal.settings(), size_of::<Settings>()),
+        request::TIOCGLCKTRMIOS => write(request, &request.terminal.locked_settings().get(), Settings::SHORT_BYTES),
+        request::TIOCSLCKTRMIOS => lock(request),
         request::TCSBRK | request::TCSBRKP | request::TIOCSBRK => return Some(drain(request)),
         request::TIOCCBRK => check_change(request.thread, request.terminal).map(|()| 0),
         request::TCFLSH => flush(request),
@@ -71,9 +73,20 @@ pub(super) fn ioctl(request: &Request<'_>, number: u32) -> Option<Outcome> {
     Some(Outcome::Return(result))
 }
 
-fn write(request: &Request<'_>, length: usize) -> Result<u64> {
-    let settings = request.terminal.settings();
+fn write(request: &Request<'_>, settings: &Settings, length: usize) -> Result<u64> {
     request.pointer.write_bytes(settings.as_bytes().get(..length).unwrap_or_default())?;
+    Ok(0)
+}
+
+/// `TIOCSLCKTRMIOS`: what can't be changed from now on.
+fn lock(request: &Request<'_>) -> Result<u64> {
+    if !request.thread.process.credentials().is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    let mut bytes = [0; size_of::<Settings>()];
+    request.pointer.read_bytes(bytes.get_mut(..Settings::SHORT_BYTES).unwrap_or_default())?;
+    let locked = Settings::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
+    request.terminal.locked_settings().set(locked);
     Ok(0)
 }
 

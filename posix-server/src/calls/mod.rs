@@ -39,6 +39,7 @@ mod prctl;
 mod process;
 mod residence;
 mod schedule;
+mod seccomp;
 mod signal;
 mod signalfd;
 mod socket;
@@ -59,6 +60,7 @@ mod wait_arguments;
 use crate::errno::{Errno, Result};
 use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, now_ns};
 use crate::process::end::thread_vanished;
+use crate::process::seccomp::judge;
 use crate::process::{Thread, Whereabouts};
 use crate::signal::deliver::{Exit, leave, leave_wait};
 use crate::trace::Trace;
@@ -152,6 +154,7 @@ const ALL: &[&[SystemCall]] = &[
     process::CALLS,
     residence::CALLS,
     schedule::CALLS,
+    seccomp::CALLS,
     signal::CALLS,
     socket::CALLS,
     splice::CALLS,
@@ -279,10 +282,20 @@ fn trace_outcome(thread: &Thread, outcome: &Outcome) {
     }
 }
 
+/// Runs a call if the thread may make it.
+fn judged(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome {
+    if thread.seccomp.borrow().is_off() {
+        return call(thread, number, arguments);
+    }
+    let instruction = thread.context().rip;
+    let verdict = judge(thread, number, arguments, instruction);
+    seccomp::forbidden(thread, verdict, number, instruction).unwrap_or_else(|| call(thread, number, arguments))
+}
+
 fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
     // The shim cuts numbers to 32 bits; a label beyond that comes from a program that plays the shim.
     let outcome =
-        u32::try_from(label).map_or(Outcome::Return(Err(Errno::ENOSYS)), |number| call(thread, number, arguments));
+        u32::try_from(label).map_or(Outcome::Return(Err(Errno::ENOSYS)), |number| judged(thread, number, arguments));
     trace_outcome(thread, &outcome);
     match outcome {
         Outcome::Return(result) => leave(thread, Exit::Call(result)),

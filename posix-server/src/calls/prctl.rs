@@ -17,10 +17,11 @@ pub(super) const CALLS: &[SystemCall] = &[
              PR_SET_TIMING PR_SET_NAME PR_GET_NAME PR_CAPBSET_READ PR_CAPBSET_DROP PR_GET_TSC PR_SET_TSC PR_GET_SECUREBITS \
              PR_SET_SECUREBITS PR_SET_TIMERSLACK PR_GET_TIMERSLACK PR_MCE_KILL PR_MCE_KILL_GET PR_SET_CHILD_SUBREAPER \
              PR_GET_CHILD_SUBREAPER PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS PR_GET_TID_ADDRESS PR_SET_THP_DISABLE \
-             PR_GET_THP_DISABLE PR_CAP_AMBIENT PR_SET_IO_FLUSHER PR_GET_IO_FLUSHER PR_SET_SYSCALL_USER_DISPATCH",
+             PR_GET_THP_DISABLE PR_CAP_AMBIENT PR_SET_IO_FLUSHER PR_GET_IO_FLUSHER PR_SET_SYSCALL_USER_DISPATCH \
+             PR_SET_SECCOMP PR_GET_SECCOMP",
         )
         .partly(
-            "PR_SET_SECCOMP, PR_SET_MM, PR_SCHED_CORE, PR_SET_VMA, PR_TSC_SIGSEGV and dispatch to the program get EINVAL; capability sets \
+            "PR_SET_MM, PR_SCHED_CORE, PR_SET_VMA, PR_TSC_SIGSEGV and dispatch to the program get EINVAL; capability sets \
              follow the user",
         ),
     SystemCall::new(linux::__NR_personality, |t, a| Outcome::Return(Ok(personality(t, a[0]))))
@@ -104,7 +105,9 @@ fn lesser(thread: &Rc<Thread>, option: u32, arguments: &Arguments, attributes: A
     let [_, argument, third, ..] = *arguments;
     let rest = arguments.get(2..5).unwrap_or_default();
     match option {
-        prctl::PR_GET_TIMING | prctl::PR_GET_SECCOMP => {}
+        prctl::PR_GET_TIMING => {}
+        prctl::PR_GET_SECCOMP => return Ok(thread.seccomp.borrow().number()),
+        prctl::PR_SET_SECCOMP => return super::seccomp::set_mode(thread, argument, third),
         prctl::PR_SET_TIMING if argument == u64::from(prctl::PR_TIMING_STATISTICAL) => {}
         prctl::PR_TASK_PERF_EVENTS_DISABLE | prctl::PR_TASK_PERF_EVENTS_ENABLE => {}
         prctl::PR_GET_KEEPCAPS => return Ok(u64::from(attributes.secure_bits & KEEP_CAPABILITIES != 0)),

@@ -33,7 +33,12 @@ struct Record {
     user_time: u64,
     system_time: u64,
     address: u64,
-    rest: [u64; 6],
+    address_bit: u16,
+    padding: u16,
+    call: i32,
+    call_address: u64,
+    architecture: u32,
+    rest: [u32; 7],
 }
 
 const RECORD_BYTES: usize = 128;
@@ -62,6 +67,10 @@ impl Record {
             }
             Details::Readiness { band, fd } => (record.band, record.fd) = (band as u32, fd),
             Details::Fault { address } => record.address = address,
+            Details::Call { address, number, architecture, errno } => {
+                (record.call_address, record.call, record.architecture) = (address, number as i32, architecture);
+                record.errno = errno;
+            }
             Details::Given { errno, fields: [sender, value, ..] } => {
                 set_value(value);
                 (record.pid, record.uid, record.errno) = (sender as u32, (sender >> 32) as u32, errno);

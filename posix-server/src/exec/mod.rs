@@ -409,7 +409,7 @@ pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
     heir.set_block(prepared.block.clone());
     change_process(process, &prepared, &old_block);
     begin_anew(&heir, &prepared);
-    heir.initial_block(&Context::default(), &process.local_answers(heir.tid));
+    heir.initial_block(&Context::default(), &heir.local_answers());
     process.release_parent();
     heir.machine.resume();
     Ok(())

@@ -6,6 +6,7 @@ pub mod end;
 pub mod futex;
 pub mod limits;
 pub mod schedule;
+pub mod seccomp;
 pub mod server;
 pub mod sharing;
 #[cfg(test)]
@@ -239,6 +240,11 @@ impl Process {
         for thread in self.threads() {
             thread.update_local_answers();
         }
+    }
+
+    /// Whether calls of one of its threads are judged (`seccomp`).
+    pub fn is_restricted(&self) -> bool {
+        self.threads.borrow().iter().any(|thread| !thread.seccomp.borrow().is_off())
     }
 
     /// The file that it runs.

@@ -2,7 +2,7 @@
 
 use super::futex::Waiter;
 use super::schedule::Schedule;
-use super::{Pid, Process};
+use super::{Pid, Process, seccomp};
 use crate::calls::FutexWait;
 use crate::calls::Until;
 use crate::platform::{Reply, Space, UserThread};
@@ -54,6 +54,8 @@ pub struct Thread {
     pub call_number: Cell<u64>,
     /// `set_tid_address`: cleared and woken when it ends.
     pub clear_tid: Cell<u64>,
+    /// Which calls it may make.
+    pub seccomp: RefCell<seccomp::Mode>,
     /// `set_robust_list`, as given.
     pub robust_list: Cell<(u64, u64)>,
     /// What `restart_syscall` goes on with.
@@ -182,9 +184,23 @@ impl Thread {
         }
     }
 
+    /// What the shim may tell without asking: nothing if the thread's calls are judged.
+    pub fn local_answers(&self) -> LocalAnswers {
+        let answers = self.process.local_answers(self.tid);
+        if self.seccomp.borrow().is_off() { answers } else { LocalAnswers { traced: 1, ..answers } }
+    }
+
+    /// Allows the thread no more than this from now on. Its shim asks for everything, and its process serves no file itself.
+    pub fn restrict(&self, mode: seccomp::Mode) {
+        let before = self.seccomp.replace(mode);
+        drop(before);
+        self.update_local_answers();
+        crate::shared::end_all(&self.process);
+    }
+
     /// Writes what the shim may tell without asking.
     pub fn update_local_answers(&self) {
-        self.block.borrow().set_local_answers(&self.process.local_answers(self.tid));
+        self.block.borrow().set_local_answers(&self.local_answers());
     }
 
     /// Writes a whole new block.

@@ -25,7 +25,7 @@ use crate::event::EventFile;
 use crate::file::{OpenFile, Positioning};
 use crate::fs::mount::MountFlags;
 use crate::fs::{Inode, notify};
-use crate::process::{Server, Thread};
+use crate::process::{Process, Server, Thread};
 use alloc::rc::Rc;
 
 /// What kind of file a process could serve itself.
@@ -49,8 +49,8 @@ pub enum Sharing {
 pub fn note_use(thread: &Rc<Thread>, fd: u64) {
     let Ok(fd) = i32::try_from(fd as u32) else { return };
     let process = &thread.process;
-    // A process that borrows its space has no zone of its own in it.
-    if process.is_borrowing.get() {
+    // A process that borrows its space has no zone of its own in it; and what one whose calls are judged reads must be seen.
+    if process.is_borrowing.get() || process.is_restricted() {
         return;
     }
     let Ok(file) = process.files.borrow().get(fd) else { return };
@@ -83,6 +83,14 @@ pub fn watch_added(server: &Server, inode: &Inode) {
         if let Some(shared) = shared {
             shared.end_those(notify::hears_transfers);
         }
+    }
+}
+
+/// The process may no longer serve any file itself, but ask for all that it reads.
+pub fn end_all(process: &Process) {
+    let shared = process.files.borrow().shared_files();
+    if let Some(shared) = shared {
+        shared.end_those(|_| true);
     }
 }
 

@@ -239,6 +239,17 @@ pub enum Details {
         /// The address.
         address: u64,
     },
+    /// A call that the thread may not make.
+    Call {
+        /// Behind the instruction that made it.
+        address: u64,
+        /// Its number.
+        number: u32,
+        /// Of which processor's system.
+        architecture: u32,
+        /// `si_errno`.
+        errno: i32,
+    },
     /// As a program has made it (`rt_sigqueueinfo`).
     Given {
         /// `si_errno`.
@@ -310,6 +321,10 @@ impl SignalInfo {
                 raw.fields[1] = value;
             }
             Details::Fault { address } => raw.fields[0] = address,
+            Details::Call { address, number, architecture, errno } => {
+                raw.errno = errno;
+                [raw.fields[0], raw.fields[1]] = [address, pair(number as i32, architecture)];
+            }
             Details::Given { errno, fields } => (raw.errno, raw.fields) = (errno, fields),
         }
         let mut bytes = [0; 128];

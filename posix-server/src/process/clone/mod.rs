@@ -315,6 +315,7 @@ pub(super) fn new_thread(
         parked: RefCell::new(None),
         call_number: Cell::new(0),
         clear_tid: Cell::new(0),
+        seccomp: RefCell::default(),
         robust_list: Cell::new((0, 0)),
         restart: RefCell::new(None),
         is_waiting: Cell::new(false),
@@ -338,7 +339,8 @@ fn start(
 ) -> Result<()> {
     let process = &thread.process;
     let server = &process.server;
-    thread.initial_block(context, &process.local_answers(thread.tid));
+    thread.seccomp.replace(parent.seccomp.borrow().clone());
+    thread.initial_block(context, &thread.local_answers());
     let tid = (thread.tid as u32).to_le_bytes();
     if request.has(linux::CLONE_PARENT_SETTID) {
         // Linux ignores a bad address here.
@@ -392,6 +394,7 @@ pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: &Rc<Block>, registers:
     let signals = old.signals.borrow_mut().hand_over();
     let thread = new_thread(process, process.pid, machine, block.clone(), signals);
     thread.set_schedule(old.schedule.get());
+    thread.seccomp.replace(old.seccomp.borrow().clone());
     launch(&thread, registers, events)?;
     Ok(thread)
 }

@@ -184,6 +184,13 @@ fn add_capabilities(text: &mut String, subject: &Subject) {
     }
 }
 
+fn add_restrictions(text: &mut String, subject: &Subject) {
+    let no_gain = subject.process().is_some_and(|process| process.attributes.get().no_new_privileges);
+    let mode = subject.thread().map(|thread| thread.seccomp.borrow().clone()).unwrap_or_default();
+    add!(*text, "NoNewPrivs:\t{}\nSeccomp:\t{}\n", u8::from(no_gain), mode.number());
+    add!(*text, "Seccomp_filters:\t{}\n", mode.filters());
+}
+
 /// `status`.
 pub(super) fn status(subject: &Subject) -> Result<Vec<u8>> {
     let (parent, group, session) = kin(subject);
@@ -204,7 +211,7 @@ pub(super) fn status(subject: &Subject) -> Result<Vec<u8>> {
     add_signals(&mut text, subject);
     add_capabilities(&mut text, subject);
     let processors = subject.thread().map_or(1, |thread| thread.schedule.get().processors);
-    add!(text, "NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n");
+    add_restrictions(&mut text, subject);
     add!(text, "Cpus_allowed:\t{processors:x}\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
     add!(text, "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t0\n", subject.usage().waits);
     Ok(text.into_bytes())

@@ -484,6 +484,25 @@ TEST(clocks_of_other_processes) {
     CALL(RAW(SYS_clock_gettime, -2L, &time));
 }
 
+TEST(a_timer_whose_signal_has_no_effect_counts_what_it_missed) {
+    timer_t timer;
+    sigset_t set;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
+    struct itimerspec every = {{0, 2 * MILLION}, {0, 2 * MILLION}}, none = {{0, 0}, {0, 0}};
+    sigemptyset(&set);
+    sigaddset(&set, SIGCONT);
+    SET_UP(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    SET_UP(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    for (int round = 0; round < 2; round++) {
+        SET_UP(timer_settime(timer, 0, &every, NULL) == 0);
+        sleep_ms(30);
+        CALL(sigprocmask(SIG_UNBLOCK, &set, NULL));
+        HOLDS(timer_getoverrun(timer) >= 4);
+        SET_UP(timer_settime(timer, 0, &none, NULL) == 0);
+        SET_UP(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    }
+}
+
 TEST(sleeping_on_all_clocks) {
     const int clocks[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, 11, CLOCK_THREAD_CPUTIME_ID,
                           CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, 12345, -1};

@@ -100,11 +100,11 @@ impl Filter {
             Mode::Filter(filter) => Some(filter.clone()),
         };
         let chain = before.iter().flat_map(|filter| filter.chain());
-        let cost = chain.map(|filter| filter.program.len() + FILTER_COST).sum::<usize>();
-        if program.len() + cost > MAX_COST {
+        let cost = chain.map(|filter| filter.program.instructions() + FILTER_COST).sum::<usize>();
+        if program.instructions() + cost > MAX_COST {
             return Err(Errno::ENOMEM);
         }
-        let charge = Charge::new(Kind::Open, FILTER_BYTES + INSTRUCTION_BYTES * program.len() as u64)?;
+        let charge = Charge::new(Kind::Open, FILTER_BYTES + INSTRUCTION_BYTES * program.instructions() as u64)?;
         Ok(Mode::Filter(Rc::new(Self { program, before, _charge: charge })))
     }
 

@@ -137,25 +137,37 @@ impl Step {
         })
     }
 
-    /// Where it may lead, from the next instruction on; nowhere after a return.
-    fn targets(&self) -> (Option<usize>, Option<usize>) {
-        match self {
-            Self::Return(_) | Self::ReturnA => (None, None),
-            Self::Jump(distance) => (Some(*distance), None),
-            Self::Branch(_, _, if_true, if_false) => (Some(*if_true), Some(*if_false)),
+    /// Where it may lead, from the next instruction on, and what it does with scratch memory.
+    fn effect(&self) -> Effect {
+        let (targets, memory) = match self {
+            Self::Return(_) | Self::ReturnA => ([None, None], Access::None),
+            Self::Jump(distance) => ([Some(*distance), None], Access::None),
+            Self::Branch(_, _, if_true, if_false) => ([Some(*if_true), Some(*if_false)], Access::None),
+            Self::Store(index) | Self::StoreX(index) => ([Some(0), None], Access::Writes(*index)),
+            Self::LoadMemory(index) | Self::LoadXMemory(index) => ([Some(0), None], Access::Reads(*index)),
             Self::LoadData(_)
             | Self::Load(_)
             | Self::LoadX(_)
-            | Self::LoadMemory(_)
-            | Self::LoadXMemory(_)
-            | Self::Store(_)
-            | Self::StoreX(_)
             | Self::Compute(..)
             | Self::Negate
             | Self::ToX
-            | Self::FromX => (Some(0), None),
-        }
+            | Self::FromX => ([Some(0), None], Access::None),
+        };
+        Effect { targets, memory }
     }
+}
+
+/// What an instruction does with scratch memory.
+enum Access {
+    None,
+    Reads(usize),
+    Writes(usize),
+}
+
+/// What the check of a program needs to know of an instruction.
+struct Effect {
+    targets: [Option<usize>; 2],
+    memory: Access,
 }
 
 /// What is computed. `EINVAL` also for a division by 0 and a shift by too much.
@@ -203,7 +215,7 @@ impl Program {
     }
 
     /// How many instructions it has.
-    pub fn len(&self) -> usize {
+    pub fn instructions(&self) -> usize {
         self.0.len()
     }
 
@@ -255,20 +267,19 @@ fn check_ways(steps: &[Step]) -> Result<()> {
     let mut here = 0u16;
     for (at, step) in steps.iter().enumerate() {
         here &= written.get(at).copied().unwrap_or_default();
-        match *step {
-            Step::Store(index) | Step::StoreX(index) => here |= 1 << index,
-            Step::LoadMemory(index) | Step::LoadXMemory(index) if here & 1 << index == 0 => return Err(Errno::EINVAL),
-            _ => {}
+        let Effect { targets, memory } = step.effect();
+        match memory {
+            Access::Writes(index) => here |= 1 << index,
+            Access::Reads(index) if here & 1 << index == 0 => return Err(Errno::EINVAL),
+            Access::Reads(_) | Access::None => {}
         }
-        let is_plain = step.targets() == (Some(0), None);
-        for distance in [step.targets().0, step.targets().1].into_iter().flatten() {
+        for distance in targets.into_iter().flatten() {
             let target = at.checked_add(1).and_then(|next| next.checked_add(distance)).ok_or(Errno::EINVAL)?;
             let known = written.get_mut(target).ok_or(Errno::EINVAL)?;
             *known &= here;
         }
-        if !is_plain {
-            here = u16::MAX;
-        }
+        // Whoever comes to the next one comes by a way that was noted there.
+        here = u16::MAX;
     }
     match steps.last() {
         Some(Step::Return(_) | Step::ReturnA) => Ok(()),

@@ -57,5 +57,11 @@ pub(crate) fn note_ram(start: u64, end: u64) {
 /// Whether the direct map is known to have this address.
 #[inline]
 pub(crate) fn has(physical: u64) -> bool {
-    RAM.iter().map(RamRange::get).any(|(start, end)| start <= physical && physical < end)
+    let (start, end) = RAM[0].get();
+    physical.wrapping_sub(start) < end.wrapping_sub(start) || a_smaller_range_has(physical)
+}
+
+#[cold]
+fn a_smaller_range_has(physical: u64) -> bool {
+    RAM[1..].iter().map(RamRange::get).any(|(start, end)| start <= physical && physical < end)
 }

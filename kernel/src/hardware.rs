@@ -50,6 +50,15 @@ fn range(frame: Frame, window: Window, offset: usize, len: usize) -> *mut u8 {
     unsafe { any_bytes(frame, window).add(offset) }
 }
 
+/// Where `N` items of a frame of RAM are, aligned, if they are inside the frame.
+#[inline(always)]
+fn items<T, const N: usize>(frame: Frame, offset: usize) -> *mut T {
+    let fits = offset.is_multiple_of(size_of::<T>()) && offset <= PAGE_SIZE as usize - N * size_of::<T>();
+    assert!(fits, "access leaves its frame");
+    // SAFETY: the assertion keeps the result inside the frame.
+    unsafe { bytes(frame).add(offset).cast() }
+}
+
 #[inline]
 fn slot(table: Frame, index: usize) -> *mut u64 {
     assert!(index < TABLE_ENTRIES, "no such entry");
@@ -82,6 +91,35 @@ impl Machine for Hardware {
         let target = range(frame, Window::Target, offset, from.len());
         // SAFETY: as for `read_frame`, the other way.
         unsafe { target.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+    }
+
+    #[inline(always)]
+    fn read_words<const N: usize>(&self, frame: Frame, offset: usize) -> [u64; N] {
+        let source = items::<u64, N>(frame, offset);
+        // SAFETY: a frame of the core's is RAM and mapped; `items` checked bounds and alignment. User space may write it
+        // meanwhile, hence volatile; any words are valid.
+        core::array::from_fn(|index| unsafe { source.add(index).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, frame: Frame, offset: usize, words: &[u64; N]) {
+        let target = items::<u64, N>(frame, offset);
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: as for `read_words`.
+            unsafe { target.add(index).write_volatile(*word) };
+        }
+    }
+
+    #[inline(always)]
+    fn read_half(&self, frame: Frame, offset: usize) -> u32 {
+        // SAFETY: as for `read_words`.
+        unsafe { items::<u32, 1>(frame, offset).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn write_half(&mut self, frame: Frame, offset: usize, half: u32) {
+        // SAFETY: as for `read_words`.
+        unsafe { items::<u32, 1>(frame, offset).write_volatile(half) };
     }
 
     fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), len: usize) {

@@ -18,8 +18,8 @@ use crate::queue::Queue;
 use crate::thread::{CallForm, CallStage, ReceiveForm, State, Thread, Wait};
 use crate::timer::Alarms;
 use quire_abi::error::OK;
-use quire_abi::message::{HANDLES, KERNEL_LABEL, WORDS};
-use quire_abi::queue::{Completion, CompletionKind, Submission, SubmissionKind};
+use quire_abi::message::{KERNEL_LABEL, WORDS};
+use quire_abi::queue::{Completion, CompletionKind};
 use quire_abi::{Handle, Rights};
 
 /// Whether the fast path took the call.
@@ -31,11 +31,9 @@ pub(crate) enum Fast {
     Declined,
 }
 
-/// A call on its way: who calls, with what, and the number that the call will have.
+/// A call on its way: who calls, and the number that the call will have.
 struct Caller {
     id: Id<Thread>,
-    label: u64,
-    words: [u64; WORDS],
     serial: u32,
 }
 
@@ -91,15 +89,16 @@ impl Kernel {
     fn try_fast_call(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<()> {
         let thread = self.threads.get(id)?;
         let registers = &thread.context.registers;
-        if registers.rsi & KERNEL_LABEL != 0 {
+        let label = registers.rsi;
+        if label & KERNEL_LABEL != 0 {
             return None;
         }
         let channel = endpoint(self.tables.get(thread.table)?, registers.rdi, Rights::SEND)?;
-        let serial = thread.call.serial.wrapping_add(1);
-        let call = Caller { id, label: registers.rsi, words: words_of(registers), serial };
+        let call = Caller { id, serial: thread.call.serial.wrapping_add(1) };
         let end = self.endpoints.get(channel)?.peer?;
         let line = self.endpoints.get_mut(end)?;
         let Some(Node::Thread(to)) = line.receivers.front() else { return self.try_fast_post(m, &call, end) };
+        let words = words_of(registers);
         let receiver = self.threads.get_mut(to)?;
         let waits = matches!(receiver.state, State::Waiting(Wait::Receive { form: ReceiveForm::Registers, .. }));
         let processor = self.scheduler.free_hand(self.cpu)?;
@@ -113,7 +112,7 @@ impl Kernel {
         let registers = &mut receiver.context.registers;
         registers.rax = OK;
         registers.rbx = handle.0.into();
-        set_message(registers, call.label, &call.words);
+        set_message(registers, label, &words);
         line.receivers.clear();
         let caller = &mut self.threads[id];
         call.park(caller);
@@ -139,23 +138,22 @@ impl Kernel {
         // From here on nothing fails: making the handle is the last thing that can.
         let reply = self.tables.get_mut(queue.table)?.insert(call.reply())?;
         queue.waiter = None;
+        receiver.state = State::Running;
+        receiver.cpu = self.cpu;
+        receiver.context.registers.rax = OK;
+        // The alarm stays: it means nothing without `has_deadline`, and a server comes back with the same deadline.
+        receiver.has_deadline = false;
+        let caller = &mut self.threads[call.id];
+        let registers = &caller.context.registers;
         let completion = Completion {
             key: binding.key,
             kind: CompletionKind::Message as u32,
             reply,
-            label: call.label,
-            words: call.words,
+            label: registers.rsi,
+            words: words_of(registers),
             ..Completion::default()
         };
         queue.write(m, &completion);
-        receiver.state = State::Running;
-        receiver.cpu = self.cpu;
-        receiver.context.registers.rax = OK;
-        if receiver.has_deadline {
-            receiver.has_deadline = false;
-            self.alarms.disarm(receiver.alarm);
-        }
-        let caller = &mut self.threads[call.id];
         call.park(caller);
         processor.hand_over(caller, to, m.now_ns());
         Some(())
@@ -180,8 +178,8 @@ impl Kernel {
             let server = Waiter { id, table: server.table, queue: queue_id, deadline };
             return self.try_fast_answers(m, &server, count);
         }
-        let answer = queue.first_submission(m);
-        let (to, serial) = plain_answer(record, &answer)?;
+        let answer = queue.first_answer(m)?;
+        let (to, serial) = answered(record, answer.target)?;
         let caller = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
         if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) {
@@ -189,9 +187,9 @@ impl Kernel {
         }
         record.remove(answer.target).ok()?;
         // From here on nothing fails.
+        finish_call(caller, answer.label, &queue.words_of_first(m));
         queue.take_one(m);
         queue.waiter = Some(id);
-        finish_call(caller, answer.label, &answer.words);
         caller.state = State::Running;
         caller.cpu = self.cpu;
         let server = &mut self.threads[id];
@@ -208,15 +206,15 @@ impl Kernel {
         for _ in 0..count {
             let record = self.tables.get_mut(server.table)?;
             let queue = self.queues.get_mut(server.queue)?;
-            let answer = queue.first_submission(m);
-            let (to, serial) = plain_answer(record, &answer)?;
+            let answer = queue.first_answer(m)?;
+            let (to, serial) = answered(record, answer.target)?;
             let caller = self.threads.get_mut(to)?;
             if !awaits_answer(caller, serial) {
                 return None;
             }
             record.remove(answer.target).ok()?;
+            finish_call(caller, answer.label, &queue.words_of_first(m));
             queue.take_one(m);
-            finish_call(caller, answer.label, &answer.words);
             self.scheduler.enqueue(&mut self.threads, to);
         }
         self.queues.get_mut(server.queue)?.waiter = Some(server.id);
@@ -287,15 +285,8 @@ fn settle_in(thread: &mut Thread, alarms: &mut Alarms, queue: Id<Queue>, deadlin
     thread.state = State::Waiting(Wait::Queue(queue));
     if deadline != u64::MAX {
         thread.has_deadline = true;
-        alarms.arm(thread.alarm, deadline);
+        alarms.keep(thread.alarm, deadline);
     }
-}
-
-/// Whom a submission answers, if it is an answer of words only.
-#[inline(always)]
-fn plain_answer(table: &HandleTable, submission: &Submission) -> Option<(Id<Thread>, u32)> {
-    let plain = submission.kind == SubmissionKind::Reply as u32 && submission.label & KERNEL_LABEL == 0;
-    if plain && submission.handles == [Handle::NONE; HANDLES] { answered(table, submission.target) } else { None }
 }
 
 /// A handle in a register.

@@ -207,7 +207,7 @@ impl Kernel {
         self.scheduler.park(thread.cpu);
         if deadline != u64::MAX {
             thread.has_deadline = true;
-            self.alarms.arm(thread.alarm, deadline);
+            self.alarms.keep(thread.alarm, deadline);
         }
     }
 
@@ -215,10 +215,7 @@ impl Kernel {
     #[inline]
     pub(crate) fn finish_wait(&mut self, id: Id<Thread>, result: Result<Option<u64>, Error>) {
         let thread = &mut self.threads[id];
-        if thread.has_deadline {
-            thread.has_deadline = false;
-            self.alarms.disarm(thread.alarm);
-        }
+        thread.has_deadline = false;
         let registers = &mut thread.context.registers;
         match result {
             Ok(None) => registers.rax = OK,
@@ -239,6 +236,9 @@ impl Kernel {
     fn time_out(&mut self, id: Id<Thread>) {
         let Some(thread) = self.threads.get(id) else { return };
         let State::Waiting(wait) = thread.state else { return };
+        if !thread.has_deadline {
+            return;
+        }
         self.leave_line(id, wait);
         self.finish_wait(id, Err(Error::TimedOut));
     }

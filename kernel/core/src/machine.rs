@@ -5,6 +5,8 @@
 
 use core::ops::Range;
 
+use zerocopy::IntoBytes;
+
 /// The size of a page and of a frame, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
 
@@ -81,6 +83,34 @@ pub trait Machine {
 
     /// Writes bytes of a frame; `offset + from.len()` is at most [`PAGE_SIZE`].
     fn write_frame(&mut self, frame: Frame, offset: usize, from: &[u8]);
+
+    /// Reads words of a frame that the core allocated; `offset` is a multiple of 8, and the words lie in the frame.
+    #[inline]
+    fn read_words<const N: usize>(&self, frame: Frame, offset: usize) -> [u64; N] {
+        let mut words = [0; N];
+        self.read_frame(frame, offset, words.as_mut_bytes());
+        words
+    }
+
+    /// Writes words of a frame that the core allocated; `offset` is a multiple of 8, and the words lie in the frame.
+    #[inline]
+    fn write_words<const N: usize>(&mut self, frame: Frame, offset: usize, words: &[u64; N]) {
+        self.write_frame(frame, offset, words.as_bytes());
+    }
+
+    /// Reads half a word of a frame that the core allocated; `offset` is a multiple of 4.
+    #[inline]
+    fn read_half(&self, frame: Frame, offset: usize) -> u32 {
+        let mut half = 0;
+        self.read_frame(frame, offset, half.as_mut_bytes());
+        half
+    }
+
+    /// Writes half a word of a frame that the core allocated; `offset` is a multiple of 4.
+    #[inline]
+    fn write_half(&mut self, frame: Frame, offset: usize, half: u32) {
+        self.write_frame(frame, offset, half.as_bytes());
+    }
 
     /// Copies bytes between frames (which may be the same one); neither range leaves its frame.
     fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), len: usize);

@@ -196,7 +196,7 @@ pub struct Thread {
     pub run_links: Links<Id<Self>>,
     /// For waits with a deadline.
     pub alarm: AlarmId,
-    /// `alarm` is armed.
+    /// `alarm` is armed for the wait that it is in; if this is not set, an alarm that is still armed means nothing.
     pub has_deadline: bool,
     /// Where its exceptions go.
     pub exceptions: Option<Id<Endpoint>>,

@@ -111,6 +111,15 @@ impl Alarms {
         }
     }
 
+    /// Sets the deadline, unless it is this one already: nothing moves for a thread that comes back with the deadline it had.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, alarm: AlarmId, deadline_ns: u64) {
+        let slot = &self.slots[alarm.0 as usize];
+        if slot.position.is_none() || slot.deadline_ns != deadline_ns {
+            self.arm(alarm, deadline_ns);
+        }
+    }
+
     /// Whether a deadline is set.
     pub fn is_armed(&self, alarm: AlarmId) -> bool {
         self.slots[alarm.0 as usize].position.is_some()

@@ -10,13 +10,30 @@ use crate::pool::Id;
 use crate::thread::Thread;
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use quire_abi::queue::{Completion, Header as RingHeader, SUBMISSIONS_OFFSET, Submission};
-use zerocopy::{FromZeros, IntoBytes};
+use quire_abi::Handle;
+use quire_abi::message::{HANDLES, KERNEL_LABEL, WORDS};
+use quire_abi::queue::{Completion, Header as RingHeader, SUBMISSIONS_OFFSET, Submission, SubmissionKind};
+use zerocopy::IntoBytes;
 
 /// Bytes per entry of either ring.
 const ENTRY_BYTES: u64 = 128;
+const ENTRY_WORDS: usize = ENTRY_BYTES as usize / size_of::<u64>();
 const _: () = assert!(size_of::<Submission>() as u64 == ENTRY_BYTES && size_of::<Completion>() as u64 == ENTRY_BYTES);
 const _: () = assert!(SUBMISSIONS_OFFSET.is_multiple_of(ENTRY_BYTES) && PAGE_SIZE.is_multiple_of(ENTRY_BYTES));
+
+/// Words that a message's handles take in an entry.
+const HANDLE_WORDS: usize = HANDLES * size_of::<Handle>() / size_of::<u64>();
+/// Two handles that name nothing.
+const NO_HANDLES: u64 = (Handle::NONE.0 as u64) << u32::BITS | Handle::NONE.0 as u64;
+
+/// A submission that answers a call with words only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainAnswer {
+    /// The `Reply`.
+    pub(crate) target: Handle,
+    /// The label of the answer.
+    pub(crate) label: u64,
+}
 
 /// A submission ring and a completion ring.
 #[derive(Debug)]
@@ -32,6 +49,8 @@ pub struct Queue {
     /// Objects with something to tell, in the order in which it happened.
     pub pending: List<Node>,
     frames: Vec<Frame>,
+    /// The first of them.
+    header_frame: Frame,
     submissions: u32,
     completions: u32,
     /// The kernel's own positions; those in the ring are copies.
@@ -58,6 +77,7 @@ impl Queue {
             memory,
             waiter: None,
             pending: List::new(),
+            header_frame: frames[0],
             frames,
             submissions,
             completions,
@@ -70,7 +90,7 @@ impl Queue {
             completions_offset: queue.completions_offset() as u32,
             ..RingHeader::default()
         };
-        m.write_frame(queue.frames[0], 0, header.as_bytes());
+        m.write_frame(queue.header_frame, 0, header.as_bytes());
         queue
     }
 
@@ -79,43 +99,31 @@ impl Queue {
     }
 
     /// Frame and offset in it of a byte of the shared memory.
-    #[inline]
+    #[inline(always)]
     fn place(&self, offset: u64) -> (Frame, usize) {
         (self.frames[(offset / PAGE_SIZE) as usize], (offset % PAGE_SIZE) as usize)
     }
 
-    #[inline]
-    fn read_u32(&self, m: &impl Machine, offset: usize) -> u32 {
-        let mut bytes = [0; 4];
-        m.read_frame(self.frames[0], offset, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-
-    #[inline]
-    fn write_u32(&self, m: &mut impl Machine, offset: usize, value: u32) {
-        m.write_frame(self.frames[0], offset, &value.to_le_bytes());
-    }
-
     /// How many completions the user has not taken, if the user's head can be believed; a full ring if it can't.
-    #[inline]
+    #[inline(always)]
     pub(super) fn untaken(&self, m: &impl Machine) -> u32 {
-        let head = self.read_u32(m, offset_of!(RingHeader, completion_head));
+        let head = m.read_half(self.header_frame, offset_of!(RingHeader, completion_head));
         self.completion_tail.wrapping_sub(head).min(self.completions)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_room(&self, m: &impl Machine) -> bool {
         self.untaken(m) < self.completions
     }
 
     /// Writes a completion; the caller has seen that there is room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, m: &mut impl Machine, completion: &Completion) {
         let slot = self.completion_tail & (self.completions - 1);
         let (frame, offset) = self.place(self.completions_offset() + u64::from(slot) * ENTRY_BYTES);
-        m.write_frame(frame, offset, completion.as_bytes());
+        m.write_words::<ENTRY_WORDS>(frame, offset, &zerocopy::transmute!(*completion));
         self.completion_tail = self.completion_tail.wrapping_add(1);
-        self.write_u32(m, offset_of!(RingHeader, completion_tail), self.completion_tail);
+        m.write_half(self.header_frame, offset_of!(RingHeader, completion_tail), self.completion_tail);
     }
 
     /// Entries of the submission ring.
@@ -126,30 +134,49 @@ impl Queue {
     /// How many submissions wait, as the user says: an allegation.
     #[inline]
     pub(super) fn submitted(&self, m: &impl Machine) -> u32 {
-        self.read_u32(m, offset_of!(RingHeader, submission_tail)).wrapping_sub(self.submission_head)
+        m.read_half(self.header_frame, offset_of!(RingHeader, submission_tail)).wrapping_sub(self.submission_head)
     }
 
     /// How many submissions wait, as the user says, if all completions are taken; `None` if they are not. One look at
     /// both positions, which are side by side.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn submitted_if_drained(&self, m: &impl Machine) -> Option<u32> {
         const FIRST: usize = offset_of!(RingHeader, submission_tail);
         const _: () = assert!(offset_of!(RingHeader, completion_head) == FIRST + 4);
-        let mut bytes = [0; 8];
-        m.read_frame(self.frames[0], FIRST, &mut bytes);
-        let both = u64::from_le_bytes(bytes);
-        let is_drained = (both >> u32::BITS) as u32 == self.completion_tail;
-        is_drained.then(|| (both as u32).wrapping_sub(self.submission_head))
+        let is_drained = m.read_half(self.header_frame, FIRST + 4) == self.completion_tail;
+        is_drained.then(|| m.read_half(self.header_frame, FIRST).wrapping_sub(self.submission_head))
     }
 
     /// The first submission that was not taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first_submission(&self, m: &impl Machine) -> Submission {
         self.read_submission(m, self.submission_head)
     }
 
+    /// The first submission that was not taken, if it is an answer of words only. Every part of a submission is read once:
+    /// user space may change it meanwhile.
+    #[inline(always)]
+    pub(crate) fn first_answer(&self, m: &impl Machine) -> Option<PlainAnswer> {
+        let (frame, offset) = self.submission_place(self.submission_head);
+        let kind = m.read_half(frame, offset + offset_of!(Submission, kind));
+        let target = m.read_half(frame, offset + offset_of!(Submission, target));
+        let [label] = m.read_words(frame, offset + offset_of!(Submission, label));
+        let handles = m.read_words::<HANDLE_WORDS>(frame, offset + offset_of!(Submission, handles));
+        let is_plain = kind == SubmissionKind::Reply as u32
+            && label & KERNEL_LABEL == 0
+            && handles.iter().all(|handles| *handles == NO_HANDLES);
+        is_plain.then_some(PlainAnswer { target: Handle(target), label })
+    }
+
+    /// The words of the first submission that was not taken.
+    #[inline(always)]
+    pub(crate) fn words_of_first(&self, m: &impl Machine) -> [u64; WORDS] {
+        let (frame, offset) = self.submission_place(self.submission_head);
+        m.read_words(frame, offset + offset_of!(Submission, words))
+    }
+
     /// Moves the submission head on by one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_one(&mut self, m: &mut impl Machine) {
         self.submission_head = self.submission_head.wrapping_add(1);
         self.publish_taken(m);
@@ -166,16 +193,19 @@ impl Queue {
     /// Tells user space which submissions are taken.
     #[inline]
     pub(super) fn publish_taken(&self, m: &mut impl Machine) {
-        self.write_u32(m, offset_of!(RingHeader, submission_head), self.submission_head);
+        m.write_half(self.header_frame, offset_of!(RingHeader, submission_head), self.submission_head);
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_submission(&self, m: &impl Machine, position: u32) -> Submission {
+        let (frame, offset) = self.submission_place(position);
+        zerocopy::transmute!(m.read_words::<ENTRY_WORDS>(frame, offset))
+    }
+
+    #[inline(always)]
+    fn submission_place(&self, position: u32) -> (Frame, usize) {
         let slot = position & (self.submissions - 1);
-        let (frame, offset) = self.place(SUBMISSIONS_OFFSET + u64::from(slot) * ENTRY_BYTES);
-        let mut submission = Submission::new_zeroed();
-        m.read_frame(frame, offset, submission.as_mut_bytes());
-        submission
+        self.place(SUBMISSIONS_OFFSET + u64::from(slot) * ENTRY_BYTES)
     }
 
     /// What the queue itself costs, without its frames.

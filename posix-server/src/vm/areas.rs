@@ -164,6 +164,35 @@ impl Area {
     }
 }
 
+/// Areas, or parts of them, that were taken out of a range. Mostly it is one, which needs no list.
+#[derive(Default)]
+pub struct Removed {
+    /// The last of the range.
+    last: Option<Area>,
+    /// Those before it, descending.
+    more: Vec<Area>,
+}
+
+impl Removed {
+    /// Adds one that lies before all others.
+    fn push(&mut self, area: Option<Area>) {
+        match (&self.last, area) {
+            (None, area) => self.last = area,
+            (Some(_), area) => self.more.extend(area),
+        }
+    }
+
+    /// Whether nothing was there.
+    pub fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// The areas, ascending.
+    pub fn ascending(self) -> impl Iterator<Item = Area> {
+        self.more.into_iter().rev().chain(self.last)
+    }
+}
+
 /// The areas, which don't overlap, by their first address.
 #[derive(Clone, Default)]
 pub struct Areas {
@@ -231,11 +260,11 @@ impl Areas {
         self.areas.range(first..end.max(first)).map(|(_, area)| area)
     }
 
-    /// The smallest range that holds all of the areas that a range touches; empty if it touches none.
-    pub fn bounds(&self, start: u64, end: u64) -> (u64, u64) {
-        let first = self.touching(start, end).next().map_or(start, |area| area.start.max(start));
-        let last = self.last_before(end).map_or(first, |area| area.end.min(end));
-        (first, last.max(first))
+    /// The smallest range that holds all of the areas' parts in a range; `None` if there are none.
+    pub fn bounds(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let last = self.last_before(end).filter(|area| area.end > start)?;
+        let first = if last.start <= start { start } else { self.touching(start, end).next()?.start.max(start) };
+        Some((first, last.end.min(end)))
     }
 
     /// How many bytes of a range are in areas.
@@ -255,21 +284,35 @@ impl Areas {
     }
 
     /// Removes what is in a range; returns the parts.
-    pub fn remove(&mut self, start: u64, end: u64) -> Vec<Area> {
-        let mut removed = Vec::new();
+    pub fn remove(&mut self, start: u64, end: u64) -> Removed {
+        let mut removed = Removed::default();
         if start >= end {
             return removed;
         }
-        // The last area of the range first, until one lies before it.
-        while let Some(key) = self.last_before(end).filter(|area| area.end > start).map(|area| area.start)
-            && let Some(area) = self.take(key)
-        {
-            for rest in [area.cut(0, start), area.cut(end, u64::MAX)].into_iter().flatten() {
-                self.add(rest);
+        // The last area of the range first, until one begins at its start or before.
+        while let Some((_, area)) = self.areas.range_mut(..end).next_back() {
+            if area.end <= start {
+                break;
             }
-            removed.extend(area.cut(start, end));
+            let (first, last) = (area.start, area.end);
+            if first >= start && last <= end {
+                removed.push(self.take(first));
+            } else if last <= end {
+                let part = area.cut(start, end);
+                area.end = start;
+                self.total_bytes -= last - start;
+                self.locked_bytes -= part.as_ref().map_or(0, Area::locked_bytes);
+                removed.push(part);
+            } else if let Some(area) = self.take(first) {
+                removed.push(area.cut(start, end));
+                for rest in [area.cut(0, start), area.cut(end, u64::MAX)].into_iter().flatten() {
+                    self.add(rest);
+                }
+            }
+            if first <= start {
+                break;
+            }
         }
-        removed.reverse();
         removed
     }
 
@@ -278,24 +321,26 @@ impl Areas {
         self.areas.range(..address).next_back().map(|(_, area)| area)
     }
 
-    /// Adds an area in the place of whatever is in its range, and joins it with like neighbours.
-    pub fn insert(&mut self, area: Area) {
-        let replaced = self.remove(area.start, area.end);
-        drop(replaced);
+    /// Adds an area in the place of whatever is in its range, and joins it with like neighbours; returns what was there.
+    pub fn insert(&mut self, area: Area) -> Removed {
+        let is_free = self.last_before(area.end).is_none_or(|last| last.end <= area.start);
+        let replaced = if is_free { Removed::default() } else { self.remove(area.start, area.end) };
         let mut area = area;
-        if let Some(before) = self.last_before(area.start)
-            && before.joins(&area)
-            && let Some(before) = self.take(before.start)
-        {
-            area = Area { content: before.content, start: before.start, ..area };
-        }
         if let Some(after) = self.areas.get(&area.end)
             && area.joins(after)
             && let Some(after) = self.take(after.start)
         {
             area.end = after.end;
         }
-        self.add(area);
+        match self.areas.range_mut(..area.start).next_back() {
+            Some((_, before)) if before.joins(&area) => {
+                before.end = area.end;
+                self.total_bytes += area.length();
+                self.locked_bytes += area.locked_bytes();
+            }
+            Some(_) | None => self.add(area),
+        }
+        replaced
     }
 
     /// Replaces what an area shows by the same in another form.
@@ -307,14 +352,14 @@ impl Areas {
 
     /// Changes the protection of what is in a range.
     pub fn protect(&mut self, start: u64, end: u64, protection: Protection) {
-        for part in self.remove(start, end) {
+        for part in self.remove(start, end).ascending() {
             self.insert(Area { protection, ..part });
         }
     }
 
     /// Locks or unlocks what is in a range.
     pub fn set_lock(&mut self, start: u64, end: u64, lock: Lock) {
-        for part in self.remove(start, end) {
+        for part in self.remove(start, end).ascending() {
             self.insert(Area { lock, ..part });
         }
     }
@@ -328,15 +373,16 @@ impl Areas {
 
     /// The highest free range of `length` bytes between `low` and `high`.
     pub fn find_free(&self, length: u64, low: u64, high: u64) -> Option<u64> {
-        let mut end = high;
-        for area in self.areas.range(..high).rev().map(|(_, area)| area) {
+        let mut end = high / PAGE_SIZE * PAGE_SIZE;
+        for area in self.areas.range(..end).rev().map(|(_, area)| area) {
             if area.end < end && end - area.end >= length {
                 break;
             }
             end = end.min(area.start);
         }
+        // Areas are whole pages, so what is rounded down stays above the last that was looked at.
         let start = end.checked_sub(length)? / PAGE_SIZE * PAGE_SIZE;
-        (start >= low && self.is_free(start, start + length)).then_some(start)
+        (start >= low).then_some(start)
     }
 }
 

@@ -153,11 +153,9 @@ impl Vm {
         if end == address {
             return Err(Errno::EINVAL);
         }
-        if self.areas.borrow().is_free(address, end) {
-            return Ok(());
-        }
         // Only where there is something: the kernel's part of a space begins above its first pages, which programs may name.
-        let (first, last) = self.areas.borrow().bounds(address, end);
+        let bounds = self.areas.borrow().bounds(address, end);
+        let Some((first, last)) = bounds else { return Ok(()) };
         self.space.commit(&[Change::Unmap { address: first, length: last - first }])?;
         let removed = self.areas.borrow_mut().remove(address, end);
         drop(removed);

@@ -122,8 +122,7 @@ impl Vm {
         changes.extend(addition.as_ref().map(change_for));
         self.space.commit(&changes)?;
         let mut areas = self.areas.borrow_mut();
-        let mut removed = areas.remove(address, address + old);
-        for part in removed.drain(..) {
+        for part in areas.remove(address, address + old).ascending() {
             let (start, end) = (part.start - address + target, part.end - address + target);
             areas.insert(Area { start, end, ..part });
         }

@@ -196,6 +196,10 @@ calls! {
     /// Writes the other way; regions that their owner can't write are refused.
     52 SpaceWrite = space_write(space: [AddressSpace WRITE], address: [value], buffer: [pointer], length: [value])
         -> ("bytes written") ! [RemoteFault, NoMemory, AccountLimit];
+    /// Applies one operation, as `space_commit` does, without a record in memory. `operation` is its kind in bits 0 to 7, its
+    /// protection in bits 8 to 15 and its flags in bits 16 to 31; `object` is a handle to a memory or a space, or 0.
+    53 SpaceChange = space_change(space: [AddressSpace MAP], operation: [value], address: [value], length: [value], offset: [value], object: [value])
+        -> ("operations applied", "address") ! [BadArgument, Misaligned, OutOfRange, Overlap, NotFound, BadHandle, WrongKind, MissingRights, Revoked, Full, NoMemory, AccountLimit];
 
     // ---- threads -------------------------------------------------------------------------------------------------
     /// Makes a thread, not yet started. `flags`: `ThreadFlags`.

@@ -102,6 +102,40 @@ pub struct SpaceOp {
     pub reserved: u64,
 }
 
+impl SpaceOp {
+    const PROTECTION_SHIFT: u32 = 8;
+    const FLAGS_SHIFT: u32 = 16;
+
+    /// Kind, protection and flags as `space_change` takes them; `None` if they don't fit, and so mean nothing.
+    #[inline]
+    pub const fn packed(&self) -> Option<u64> {
+        let Self { kind, protection, flags, .. } = *self;
+        if kind >= 1 << 8 || protection >= 1 << 8 || flags >= 1 << 16 {
+            return None;
+        }
+        Some((kind | protection << Self::PROTECTION_SHIFT | flags << Self::FLAGS_SHIFT) as u64)
+    }
+
+    /// The operation with these packed parts and nothing else; `None` if bits are set that mean nothing.
+    #[inline]
+    pub const fn unpacked(packed: u64) -> Option<Self> {
+        if packed > u32::MAX as u64 {
+            return None;
+        }
+        let packed = packed as u32;
+        Some(Self {
+            kind: packed & 0xff,
+            protection: packed >> Self::PROTECTION_SHIFT & 0xff,
+            flags: packed >> Self::FLAGS_SHIFT,
+            object: Handle::NONE,
+            address: 0,
+            length: 0,
+            offset: 0,
+            reserved: 0,
+        })
+    }
+}
+
 /// What `space_query` tells of one region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

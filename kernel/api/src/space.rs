@@ -55,9 +55,18 @@ impl AddressSpace {
 
     /// Applies operations that the caller has put together, all or nothing. Needs `MAP`.
     pub fn commit_raw(&self, operations: &[SpaceOp]) -> Result<Committed, CommitError> {
-        let arguments = [argument(self), operations.as_ptr() as u64, operations.len() as u64];
-        // SAFETY: the call reads `operations.len()` operations there.
-        let returned = unsafe { syscall3(Call::SpaceCommit, arguments) };
+        let returned = match operations {
+            [op] if let Some(packed) = op.packed() => {
+                let arguments = [argument(self), packed, op.address, op.length, op.offset, op.object.0.into()];
+                // SAFETY: the call takes no pointer; what a change of the program's own space can do is said at `commit`.
+                unsafe { syscall(Call::SpaceChange, arguments) }
+            }
+            _ => {
+                let arguments = [argument(self), operations.as_ptr() as u64, operations.len() as u64];
+                // SAFETY: the call reads `operations.len()` operations there.
+                unsafe { syscall3(Call::SpaceCommit, arguments) }
+            }
+        };
         match check(returned.status) {
             Ok(()) => Ok(Committed { applied: returned.first, address: returned.second }),
             Err(error) => Err(CommitError { error, index: returned.first }),

@@ -162,6 +162,7 @@ impl<M: Hardware> Caller<'_, M> {
             Call::Copy => self.copy(),
             Call::SpaceCreate => self.space_create(),
             Call::SpaceCommit => self.space_commit(),
+            Call::SpaceChange => self.space_change(),
             Call::SpaceQuery => self.space_query(),
             Call::SpaceRead => self.space_read(),
             Call::SpaceWrite => self.space_write(),

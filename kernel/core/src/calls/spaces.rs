@@ -22,18 +22,30 @@ impl<M: Hardware> Caller<'_, M> {
         self.give(ObjectRef::Space(space))
     }
 
+    pub(super) fn space_change(&mut self) -> CallResult {
+        let space: Id<Space> = self.object(0, Rights::MAP)?;
+        let op = Record::unpacked(self.value(1)).ok_or(Error::BadArgument)?;
+        let (address, length, offset, object) = (self.value(2), self.value(3), self.value(4), self.handle(5)?);
+        let record = Record { address, length, offset, object, ..op };
+        Ok(self.commit_one(space, &record))
+    }
+
+    /// A commit of one operation, which needs no list.
+    fn commit_one(&mut self, space: Id<Space>, record: &Record) -> Outcome {
+        match self.decode_op(space, record, 1) {
+            Ok((op, found)) => self.commit(space, &[op], found),
+            Err(error) => Outcome::Failed(error, 0),
+        }
+    }
+
     pub(super) fn space_commit(&mut self) -> CallResult {
         let space: Id<Space> = self.object(0, Rights::MAP)?;
         let address = self.value(1);
         let count = usize::try_from(self.value(2)).ok().filter(|count| *count <= MAX_COMMIT_OPS);
         let count = count.ok_or(Error::BadArgument)?;
         if count == 1 {
-            // The common case needs no list.
             let record: Record = self.read_at(address)?;
-            return match self.decode_op(space, &record, count) {
-                Ok((op, found)) => Ok(self.commit(space, &[op], found)),
-                Err(error) => Ok(Outcome::Failed(error, 0)),
-            };
+            return Ok(self.commit_one(space, &record));
         }
         let mut ops = Vec::new();
         ops.try_reserve_exact(count).map_err(|_| Error::NoMemory)?;

@@ -28,7 +28,7 @@ use crate::machine::{Access, Caching, Machine, PAGE_SIZE};
 use crate::pool::Id;
 
 /// How many regions a space may have.
-const MAX_REGIONS: usize = 1 << 16;
+pub(super) const MAX_REGIONS: usize = 1 << 16;
 
 /// What a new region shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +161,11 @@ impl MemorySystem {
     /// # Errors
     /// The first operation that is refused, and why.
     pub fn commit(&mut self, m: &mut impl Machine, space: Id<Space>, ops: &[SpaceOp]) -> Result<(), CommitError> {
+        if let [op] = ops
+            && self.change_plainly(m, space, op)
+        {
+            return Ok(());
+        }
         let account = self.spaces[space].account;
         let mut plan = Plan {
             space,
@@ -506,7 +511,7 @@ impl MemorySystem {
     }
 
     /// Breaks what is shown in a range, and frees the tables that have no region any more.
-    fn break_unmapped(&mut self, m: &mut impl Machine, space: Id<Space>, pages: Pages) {
+    pub(super) fn break_unmapped(&mut self, m: &mut impl Machine, space: Id<Space>, pages: Pages) {
         let (floor, ceiling) = self.spaces[space].regions.gap_around(pages.0, pages.1);
         self.change_tables(m, space, pages, Change::Break { floor, ceiling });
     }
@@ -547,7 +552,7 @@ fn restriction(access: Protection) -> Change {
 }
 
 /// The pages of a range of user addresses.
-fn page_range(addr: u64, len: u64) -> Result<Pages, MemoryError> {
+pub(super) fn page_range(addr: u64, len: u64) -> Result<Pages, MemoryError> {
     if !addr.is_multiple_of(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
         return Err(MemoryError::Misaligned);
     }

@@ -130,7 +130,8 @@ impl MemorySystem {
 
     fn check_space(&self, m: &impl Machine, id: Id<Space>, space: &Space, census: &mut Census) {
         assert!(space.references > 0, "space {id:?} without references");
-        let bytes = size_of::<Space>() as u64 + space.regions.len() as u64 * super::regions::RegionTree::BYTES;
+        let bytes = size_of::<Space>() as u64
+            + (space.regions.len() as u64 + u64::from(space.spare_regions)) * super::regions::RegionTree::BYTES;
         census.pays(space.account, bytes);
         space.regions.check();
         self.check_overlay(&space.private, census);

@@ -10,7 +10,7 @@
 //! | `tables` | page tables as a cache |
 //! | `object`, `pages`, `window` | the [`Memory`] object, its pages, slices of it |
 //! | `mapping` | which regions show a memory, and breaking what they show |
-//! | `space`, `commit`, `undo` | the [`Space`] object, and changing it all or nothing |
+//! | `space`, `commit`, `undo`, `plain` | the [`Space`] object, and changing it all or nothing; the hot changes |
 //! | `fault`, `around` | **the life of a page fault**; showing neighbours with a page |
 //! | `transfer` | moving bytes between spaces and memories |
 //! | `invariants` | what always holds, as code |
@@ -33,6 +33,7 @@ mod nodes;
 mod object;
 mod overlay;
 mod pages;
+mod plain;
 mod region;
 mod regions;
 mod space;

@@ -262,6 +262,28 @@ impl Overlay {
         }
     }
 
+    /// Whether a range that is not empty has no page, as far as the one way down to it tells.
+    pub(super) fn is_vacant(&self, nodes: &Nodes, start: u64, end: u64) -> bool {
+        let Some(mut node) = self.root else { return true };
+        if !covers(self.height, start) {
+            return true;
+        }
+        if !covers(self.height, end - 1) {
+            return false;
+        }
+        for height in (1..=self.height).rev() {
+            let (first, last) = (slot_of(start, height), slot_of(end - 1, height));
+            if nodes[node].occupied & slots_from_to(first as u64, last as u64) == 0 {
+                return true;
+            }
+            match nodes[node].child(first) {
+                Some(child) if first == last && height > 1 => node = child,
+                Some(_) | None => return false,
+            }
+        }
+        false
+    }
+
     /// Takes out everything. Needs no memory.
     pub(super) fn clear(&mut self, stores: &mut Stores<'_>) {
         self.last = None;

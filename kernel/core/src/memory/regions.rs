@@ -144,6 +144,22 @@ impl RegionTree {
         best
     }
 
+    /// The last region that ends at or below a page, and the first that ends above it.
+    pub(super) fn around(&self, page: u64) -> (Option<u32>, Option<u32>) {
+        let (mut before, mut after) = (None, None);
+        let mut at = self.root;
+        while let Some(slot) = self.slots.get(at as usize) {
+            if page < slot.region.end {
+                after = Some(at);
+                at = slot.left;
+            } else {
+                before = Some(at);
+                at = slot.right;
+            }
+        }
+        (before, after)
+    }
+
     /// The last region that starts before `page`: the one that holds `page - 1`, or else the previous.
     pub(super) fn previous(&self, page: u64) -> Option<u32> {
         let mut best = None;
@@ -521,6 +537,10 @@ mod tests {
                 prop_assert_eq!(shown(tree.next(page)), next);
                 let previous = model.range(..page).next_back().map(|(start, end)| (*start, *end));
                 prop_assert_eq!(shown(tree.previous(page)), previous);
+                let (before, after) = tree.around(page);
+                prop_assert_eq!(shown(after), next);
+                let ended = model.iter().map(|(start, end)| (*start, *end)).take_while(|(_, end)| *end <= page).last();
+                prop_assert_eq!(shown(before), ended);
                 for pages in [1, 2, 5, 30] {
                     let expected = model_highest_gap(&model, low, page, pages);
                     prop_assert_eq!(tree.highest_gap(low, page, pages), expected);

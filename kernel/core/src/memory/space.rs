@@ -30,6 +30,8 @@ pub struct Space {
     /// The top page table.
     pub(super) root: Frame,
     pub(super) regions: RegionTree,
+    /// How many regions are paid for beyond those in the tree; see `plain`.
+    pub(super) spare_regions: u32,
     /// The private pages, keyed by virtual page number. Has pages only where private regions are.
     pub(super) private: Overlay,
 }
@@ -66,7 +68,7 @@ impl MemorySystem {
         let made = made.and_then(|()| tables::new_root(m, self.table_store(account)));
         let made = made.and_then(|root| {
             let (regions, private) = (RegionTree::new(), Overlay::new());
-            Ok(self.spaces.insert(Space { account, references: 1, root, regions, private })?)
+            Ok(self.spaces.insert(Space { account, references: 1, root, regions, spare_regions: 0, private })?)
         });
         if made.is_err() {
             self.accounts.credit(account, Resource::KernelBytes, OBJECT_BYTES);
@@ -102,7 +104,7 @@ impl MemorySystem {
             space.regions.occupied().map(|slot| space.regions.region(slot)).map(|region| (region.start, region.end));
         let store = TableStore { accounts: &mut self.accounts, frames: &mut self.frames, payer: space.account };
         tables::free_root(m, store, space.root, ranges);
-        let regions = self.remove_all_regions(id);
+        let regions = u64::from(space.spare_regions) + self.remove_all_regions(id);
         let Some(mut space) = self.spaces.remove(id) else { return };
         let (mut stores, ..) = self.parts();
         space.private.clear(&mut stores);

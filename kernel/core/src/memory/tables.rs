@@ -164,6 +164,22 @@ pub(super) fn show_if_absent(m: &mut impl Machine, leaf: Frame, page: u64, shown
     }
 }
 
+/// Whether a range that is not empty has no leaf table, as far as the one way down to it tells.
+pub(super) fn is_bare(m: &impl Machine, root: Frame, (start, end): (u64, u64)) -> bool {
+    let mut table = root;
+    for level in (DIRECTORY_LEVEL..LEVELS).rev() {
+        if start >> (level * LEVEL_BITS) != (end - 1) >> (level * LEVEL_BITS) {
+            return false;
+        }
+        match m.read_entry(table, table_index(start, level)) {
+            Entry::Absent => return true,
+            Entry::Table { table: next, .. } => table = next,
+            Entry::Page { .. } => return false,
+        }
+    }
+    false
+}
+
 /// Breaks or restricts the entries of the pages from `start` to before `end`.
 pub(super) fn change(m: &mut impl Machine, mut store: TableStore<'_>, root: Frame, range: (u64, u64), change: Change) {
     let mut changed = Changed::nothing();

@@ -137,6 +137,9 @@ impl Story {
             "gsi" => random.below(30),
             "first" => random.below(64),
             "handle_there" => self.handle(program, None),
+            "operation" => (1 + random.below(6)) | (random.below(8) << 8) | (random.below(16) << 16),
+            "object" if random.one_in(3) => self.handle(program, Some(ObjectKind::Memory)),
+            "object" => 0,
             "set" | "clear" | "mask" => 1 << random.below(4),
             _ => random.below(100),
         }

@@ -114,10 +114,14 @@ impl Inner {
 
     /// Wakes those whose deadline passed.
     fn expire_timers(&self) {
-        if self.timers.borrow().earliest().is_none() {
+        let earliest_ns = self.timers.borrow().earliest_ns();
+        if earliest_ns == FOREVER {
             return;
         }
         let now_ns = self.clock.now_ns();
+        if earliest_ns > now_ns {
+            return;
+        }
         loop {
             let expired = self.timers.borrow_mut().expire(now_ns);
             let Some(waker) = expired else { return };
@@ -130,7 +134,7 @@ impl Inner {
     fn wait(&self) -> Result<(), Error> {
         let queue = self.queue.borrow();
         let deadline_ns = if self.ready.is_empty() && !queue.has_completions() {
-            self.timers.borrow().earliest().unwrap_or(FOREVER)
+            self.timers.borrow().earliest_ns()
         } else if queue.pending_submissions() >= SUBMISSIONS_PER_WAIT / 4 {
             IMMEDIATELY
         } else {

@@ -149,7 +149,7 @@ impl Socket {
         match &self.family {
             Family::Unix(_) | Family::Netlink(_) => 0,
             Family::Tcp(_) => linux::SOL_TCP,
-            Family::Udp(_) => linux::SOL_UDP,
+            Family::Udp(udp) => udp.protocol.number(),
         }
     }
 

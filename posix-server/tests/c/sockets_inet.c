@@ -460,6 +460,37 @@ TEST(internet_options_are_kept) {
     CALL(setsockopt(fd, IPPROTO_UDP, 1, &on, sizeof on));
 }
 
+static void show_coverage(int fd, int wanted) {
+    int value = -1;
+    socklen_t length = sizeof value;
+    CALL(setsockopt(fd, IPPROTO_UDPLITE, 10 /* UDPLITE_SEND_CSCOV */, &wanted, sizeof wanted));
+    CALL(getsockopt(fd, IPPROTO_UDPLITE, 10, &value, &length));
+    say("%d is %d", wanted, value);
+}
+
+/* Datagrams whose ports are not those of UDP. */
+TEST(udp_lite_is_a_protocol_of_its_own) {
+    int receiver = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), value;
+    socklen_t length = sizeof value;
+    struct sockaddr_in to = address_of("127.0.0.1", 0);
+    SET_UP(receiver >= 0 && bind(receiver, (struct sockaddr *)&to, sizeof to) == 0);
+    SET_UP(getsockopt(receiver, SOL_SOCKET, SO_PROTOCOL, &value, &length) == 0);
+    say("protocol %d", value);
+    to.sin_port = htons(own_port(receiver));
+    int same = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP), sender = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE);
+    CALL(bind(same, (struct sockaddr *)&to, sizeof to));
+    CALL(sendto(sender, "lite", 4, 0, (struct sockaddr *)&to, sizeof to));
+    char text[8];
+    CALL(recv(receiver, text, sizeof text, MSG_DONTWAIT));
+    CALL(recv(same, text, sizeof text, MSG_DONTWAIT));
+    int wanted[] = {0, 1, 20, 100000, -5};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        show_coverage(receiver, wanted[i]);
+    show_coverage(same, 20);
+    CALL(socket(AF_INET, SOCK_STREAM, IPPROTO_UDPLITE));
+    CALL_OK(socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE));
+}
+
 TEST(the_loopback_interface_is_there) {
     int fd = new_socket(SOCK_DGRAM);
     struct ifreq request = {0};

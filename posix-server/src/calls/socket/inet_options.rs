@@ -3,7 +3,7 @@
 use super::options::Value;
 use crate::errno::{Errno, Result};
 use crate::net::inet::Version;
-use crate::net::inet::options::Numbers;
+use crate::net::inet::options::{Numbers, UDPLITE_RECV_CSCOV, UDPLITE_SEND_CSCOV};
 use crate::net::inet::tcp::Phase;
 use crate::net::{Family, Socket};
 use alloc::vec;
@@ -49,8 +49,20 @@ fn is_connected(socket: &Socket) -> bool {
     }
 }
 
+/// The levels of both protocols of datagrams are one.
+fn canonical(level: u32) -> u32 {
+    if level == net::SOL_UDPLITE { net::SOL_UDP } else { level }
+}
+
+/// A header is always covered, and nothing is longer than a datagram.
+fn coverage(wanted: i32) -> i32 {
+    const HEADER_BYTES: i32 = 8;
+    if wanted == 0 { 0 } else { wanted.clamp(HEADER_BYTES, i32::from(u16::MAX)) }
+}
+
 /// Sets one. `ENOPROTOOPT`, `EINVAL`, `EFAULT`.
 pub(super) fn set(socket: &Socket, level: u32, option: u32, value: &Value) -> Result<()> {
+    let level = canonical(level);
     let numbers = numbers(socket, level)?;
     match (level, option) {
         (net::SOL_IPV6, net::IPV6_V6ONLY) if is_bound(socket) => return Err(Errno::EINVAL),
@@ -61,7 +73,13 @@ pub(super) fn set(socket: &Socket, level: u32, option: u32, value: &Value) -> Re
     // IP's options may be a single byte.
     let is_byte = level == net::SOL_IP && (1..size_of::<i32>()).contains(&value.length);
     let number = if is_byte { i32::from(value.pointer.read::<u8>()?) } else { value.number()? };
-    numbers.set(level, option, number)
+    match (level, option) {
+        (net::SOL_UDP, UDPLITE_SEND_CSCOV | UDPLITE_RECV_CSCOV) if socket.protocol() == net::SOL_UDPLITE => {
+            numbers.set(level, option, coverage(number))
+        }
+        (net::SOL_UDP, UDPLITE_SEND_CSCOV | UDPLITE_RECV_CSCOV) => Err(Errno::ENOPROTOOPT),
+        _ => numbers.set(level, option, number),
+    }
 }
 
 /// Only what is can be chosen.
@@ -78,6 +96,7 @@ fn set_congestion_control(value: &Value) -> Result<()> {
 
 /// The value of one, as it is written.
 pub(super) fn get(socket: &Socket, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    let level = canonical(level);
     let numbers = numbers(socket, level)?;
     match (level, option, socket.family()) {
         (net::SOL_TCP, net::TCP_INFO, Family::Tcp(tcp)) => {

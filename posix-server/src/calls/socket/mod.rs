@@ -26,7 +26,7 @@ use crate::net::common::{Shutdown, Style};
 use crate::net::inet::Version;
 use crate::net::inet::address::{self as inet, Purpose};
 use crate::net::inet::tcp::{Binder, Phase, TcpSocket};
-use crate::net::inet::udp::UdpSocket;
+use crate::net::inet::udp::{Protocol, UdpSocket};
 use crate::net::netlink::{AF_NETLINK, NetlinkSocket};
 use crate::net::unix::names::Binding;
 use crate::net::unix::{Identity, PeerCredentials, UnixSocket};
@@ -44,7 +44,7 @@ use wait::{Attempt, Patience};
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_socket, |t, a| Outcome::Return(socket(t, a))).partly(
-        "AF_UNIX, TCP and UDP, NETLINK_ROUTE; other families are EAFNOSUPPORT, other protocols EPROTONOSUPPORT",
+        "AF_UNIX, TCP, UDP and UDP-Lite, NETLINK_ROUTE; other families are EAFNOSUPPORT, other protocols EPROTONOSUPPORT",
     ),
     SystemCall::new(linux::__NR_socketpair, |t, a| Outcome::Return(socketpair(t, a))),
     SystemCall::new(linux::__NR_bind, |t, a| Outcome::Return(bind(t, a))),
@@ -128,7 +128,7 @@ fn split_type(argument: u64) -> Result<(u32, u32)> {
 enum Wanted {
     Unix(Style),
     Tcp(Version),
-    Udp(Version),
+    Udp(Version, Protocol),
     Netlink,
 }
 
@@ -168,7 +168,8 @@ fn wanted_inet(thread: &Rc<Thread>, version: Version, kind: u32, protocol: u32) 
     }
     match (kind, protocol) {
         (net::SOCK_STREAM, 0 | net::SOL_TCP) => Ok(Wanted::Tcp(version)),
-        (net::SOCK_DGRAM, 0 | net::SOL_UDP) => Ok(Wanted::Udp(version)),
+        (net::SOCK_DGRAM, 0 | net::SOL_UDP) => Ok(Wanted::Udp(version, Protocol::Udp)),
+        (net::SOCK_DGRAM, net::SOL_UDPLITE) => Ok(Wanted::Udp(version, Protocol::Lite)),
         (net::SOCK_RAW, 1..) if !thread.process.credentials().is_privileged() => Err(Errno::EPERM),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
@@ -182,7 +183,7 @@ fn socket(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     let family = match wanted(thread, args[0] as u32, kind, args[2] as u32)? {
         Wanted::Unix(style) => Family::Unix(UnixSocket::new(&network.unix, style)?),
         Wanted::Tcp(version) => Family::Tcp(TcpSocket::new(&network.inet, version)?),
-        Wanted::Udp(version) => Family::Udp(UdpSocket::new(&network.inet, version)?),
+        Wanted::Udp(version, protocol) => Family::Udp(UdpSocket::new(&network.inet, version, protocol)?),
         Wanted::Netlink => Family::Netlink(NetlinkSocket::new()?),
     };
     install(thread, open(thread, family, flags)?, flags)

@@ -26,6 +26,8 @@ pub struct Domain {
     pub tcp: Ports<TcpSocket>,
     /// Ports of UDP.
     pub udp: Ports<UdpSocket>,
+    /// Ports of UDP-Lite.
+    pub udp_lite: Ports<UdpSocket>,
 }
 
 /// The version of the protocol that a socket speaks: its address family.

@@ -21,7 +21,7 @@ const fn switch(level: u32, option: u32) -> Known {
     known(level, option, 0, i32::MIN..=i32::MAX)
 }
 
-static KNOWN: [Known; 41] = [
+static KNOWN: [Known; 43] = [
     known(linux::SOL_IP, linux::IP_TOS, 0, 0..=255),
     known(linux::SOL_IP, linux::IP_TTL, 64, -1..=255),
     known(linux::SOL_IP, linux::IP_MTU_DISCOVER, 1, 0..=5),
@@ -63,10 +63,16 @@ static KNOWN: [Known; 41] = [
     known(linux::SOL_TCP, linux::TCP_NOTSENT_LOWAT, 0, -1..=i32::MAX),
     known(linux::SOL_TCP, linux::TCP_FASTOPEN, 0, 0..=i32::MAX),
     switch(linux::SOL_UDP, UDP_CORK),
+    known(linux::SOL_UDP, UDPLITE_SEND_CSCOV, 0, 0..=65_535),
+    known(linux::SOL_UDP, UDPLITE_RECV_CSCOV, 0, 0..=65_535),
 ];
 
 /// UDP: gather what is sent to one datagram; kept, without effect.
 const UDP_CORK: u32 = 1;
+/// UDP-Lite: how many bytes of a datagram a checksum covers at least; kept, without effect (`udplite(7)`).
+pub const UDPLITE_SEND_CSCOV: u32 = 10;
+/// The same for what is received.
+pub const UDPLITE_RECV_CSCOV: u32 = 11;
 
 fn find(level: u32, option: u32) -> Result<&'static Known> {
     KNOWN.iter().find(|known| known.level == level && known.option == option).ok_or(Errno::ENOPROTOOPT)

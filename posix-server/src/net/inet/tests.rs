@@ -12,6 +12,7 @@ use core::net::SocketAddr;
 use std::vec;
 use std::vec::Vec;
 use tcp::{Binder, Phase};
+use udp::Protocol;
 
 const ROOT: Binder = Binder { user: 0, is_privileged: true };
 
@@ -132,9 +133,9 @@ fn unread_bytes_reset_and_read_ones_do_not() {
 #[test]
 fn datagrams_find_their_ports() {
     let domain = Rc::default();
-    let receiver = UdpSocket::new(&domain, Version::V4).unwrap();
+    let receiver = UdpSocket::new(&domain, Version::V4, Protocol::Udp).unwrap();
     receiver.bind(address("127.0.0.1:53"), ROOT).unwrap();
-    let sender = UdpSocket::new(&domain, Version::V6).unwrap();
+    let sender = UdpSocket::new(&domain, Version::V6, Protocol::Udp).unwrap();
     assert_eq!(sender.send(None, &mut SliceSource::new(b"x"), ROOT), Err(Errno::EDESTADDRREQ));
     sender.send(Some(address("127.0.0.1:53")), &mut SliceSource::new(b"query"), ROOT).unwrap();
     let (mut buffer, mut got) = ([0; 9], Received::default());

@@ -1,8 +1,8 @@
-//! UDP within one machine (`udp(7)`).
+//! UDP and UDP-Lite within one machine (`udp(7)`, `udplite(7)`).
 
 use super::address::unspecified;
 use super::options::Numbers;
-use super::ports::{Claim, FIRST_FREE_PORT};
+use super::ports::{Claim, FIRST_FREE_PORT, Ports};
 use super::tcp::Binder;
 use super::{Domain, Version, check_local, destination, source};
 use crate::budget::{Charge, Kind as Budget};
@@ -49,12 +49,33 @@ struct Chosen {
     port: bool,
 }
 
+/// Which of the two protocols: they differ in their ports, and in what a checksum covers, which nobody computes here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `IPPROTO_UDP`.
+    Udp,
+    /// `IPPROTO_UDPLITE`.
+    Lite,
+}
+
+impl Protocol {
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Udp => linux::SOL_UDP,
+            Self::Lite => linux::SOL_UDPLITE,
+        }
+    }
+}
+
 /// A UDP socket.
 pub struct UdpSocket {
     /// What all sockets have.
     pub common: Common,
     /// Its address family.
     pub version: Version,
+    /// Its protocol.
+    pub protocol: Protocol,
     /// Options that are numbers.
     pub numbers: Numbers,
     domain: Rc<Domain>,
@@ -80,11 +101,12 @@ impl core::fmt::Debug for UdpSocket {
 
 impl UdpSocket {
     /// A new one. `ENFILE` if the server keeps too much already.
-    pub fn new(domain: &Rc<Domain>, version: Version) -> Result<Rc<Self>> {
+    pub fn new(domain: &Rc<Domain>, version: Version, protocol: Protocol) -> Result<Rc<Self>> {
         let charge = Charge::new(Budget::Open, SOCKET_BYTES).map_err(|_| Errno::ENFILE)?;
         Ok(Rc::new(Self {
             common: Common::new(Style::Datagram),
             version,
+            protocol,
             numbers: Numbers::default(),
             domain: domain.clone(),
             local: Cell::new(None),
@@ -96,6 +118,13 @@ impl UdpSocket {
             returned: RefCell::default(),
             _charge: charge,
         }))
+    }
+
+    fn ports(&self) -> &Ports<Self> {
+        match self.protocol {
+            Protocol::Udp => &self.domain.udp,
+            Protocol::Lite => &self.domain.udp_lite,
+        }
     }
 
     /// Its address, if it has one.
@@ -132,7 +161,7 @@ impl UdpSocket {
             user: binder.user,
             is_listening: false,
         };
-        let port = self.domain.udp.bind(self, claim, address.port())?;
+        let port = self.ports().bind(self, claim, address.port())?;
         self.local.set(Some(SocketAddr::new(address.ip(), port)));
         self.chosen.set(Chosen { ip: !address.ip().is_unspecified(), port: address.port() != 0 });
         Ok(())
@@ -175,7 +204,7 @@ impl UdpSocket {
             self.local.set(Some(SocketAddr::new(unspecified(self.version).ip(), local.port())));
         } else {
             self.local.set(None);
-            self.domain.udp.release(self, local.port());
+            self.ports().release(self, local.port());
         }
     }
 
@@ -215,7 +244,7 @@ impl UdpSocket {
         }
         let own = self.local.get().unwrap_or_else(|| unspecified(self.version));
         let own = SocketAddr::new(source(own.ip(), to.ip()), own.port());
-        match self.domain.udp.find(to, |other| other.rank(own)) {
+        match self.ports().find(to, |other| other.rank(own)) {
             Some(receiver) => {
                 let time_ns = crate::platform::realtime_ns();
                 receiver.take_in(Datagram { bytes, from: own, to, time_ns, lost: 0, _charge: charge });
@@ -328,7 +357,7 @@ impl UdpSocket {
     /// Its last descriptor is closed.
     pub fn close(self: &Rc<Self>) {
         if let Some(local) = self.local.take() {
-            self.domain.udp.release(self, local.port());
+            self.ports().release(self, local.port());
         }
         self.inbox.take();
         self.returned.take();

@@ -47,7 +47,7 @@ const RUNNER: &str = "conformance-runner";
 const SUITES: [Suite; 7] =
     [posixtestsuite::SUITE, busybox::SUITE, bash::SUITE, nix::SUITE, golang::SUITE, programs::SUITE, cpython::SUITE];
 /// How long a task may take to be among those that are run often.
-const QUICK: Duration = Duration::from_millis(500);
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Runs suites on both systems, prints the rates, and saves them.
 pub(crate) fn run(options: &ConformanceOptions) -> Result<u8> {

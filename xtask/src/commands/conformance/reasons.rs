@@ -57,7 +57,7 @@ pub(super) fn record(suite: &str, names: &[String]) -> Result<()> {
     fs::write(
         &path,
         format!(
-            "# Tasks that pass, each within half a second. `cargo xtask conformance --record` writes this.\n{text}"
+            "# Tasks that pass, each within a second. `cargo xtask conformance --record` writes this.\n{text}"
         ),
     )
     .with_context(|| format!("can't write {}", path.display()))

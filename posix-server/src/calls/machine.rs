@@ -1,6 +1,7 @@
 //! Calls on the whole machine, for the superuser, and those that a processor without the feature refuses.
 
-use super::{Arguments, Outcome, SystemCall};
+use super::blocking::usable_file;
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::process::Thread;
 use crate::process::end::end_process;
@@ -14,12 +15,17 @@ pub(super) const CALLS: &[SystemCall] = &[
         .partly("a restart switches the machine off; suspending and LINUX_REBOOT_CMD_KEXEC get EINVAL"),
     SystemCall::new(linux::__NR_acct, |t, _| privileged(t, Errno::ENOSYS).into())
         .partly("no accounting: ENOSYS, or EPERM without privilege"),
+    SystemCall::new(linux::__NR_init_module, |t, a| init_module(t, a).into()).partly(NO_MODULES),
+    SystemCall::new(linux::__NR_finit_module, |t, a| finit_module(t, a).into()).partly(NO_MODULES),
+    SystemCall::new(linux::__NR_delete_module, |t, a| delete_module(t, a).into()).partly(NO_MODULES),
     SystemCall::new(linux::__NR_ioperm, |t, a| ioperm(t, a).into()).partly("ports belong to drivers: EPERM"),
     SystemCall::new(linux::__NR_iopl, |t, a| iopl(t, a).into()).partly("ports belong to drivers: EPERM"),
     SystemCall::new(linux::__NR_pkey_alloc, |_, a| pkey_alloc(a).into()).partly("there are no protection keys: ENOSPC"),
     SystemCall::new(linux::__NR_pkey_free, |_, _| Errno::EINVAL.into()).partly("there are no protection keys: EINVAL"),
     SystemCall::new(linux::__NR_pkey_mprotect, pkey_mprotect).partly("there are no protection keys: only -1 is one"),
 ];
+
+const NO_MODULES: &str = "drivers are programs: no file is a module (ENOEXEC), and none is loaded (ENOENT)";
 
 /// The numbers that keep a program from doing it by mistake (`linux/reboot.h`).
 const FIRST_MAGIC: u32 = 0xfee1_dead;
@@ -54,6 +60,43 @@ fn reboot(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
 
 fn privileged(thread: &Thread, error: Errno) -> Result<()> {
     Err(if thread.process.credentials().is_privileged() { error } else { Errno::EPERM })
+}
+
+/// The length of the header that every module begins with, in bytes.
+const MODULE_HEADER_BYTES: u64 = 64;
+/// `MODULE_INIT_IGNORE_MODVERSIONS` and its kin.
+const MODULE_FLAGS: u32 = 7;
+/// The longest name of a module with its NUL, in bytes.
+const MODULE_NAME_BYTES: usize = 56;
+
+fn init_module(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [image, length, ..] = *arguments;
+    check_may_load(thread)?;
+    if length >= MODULE_HEADER_BYTES {
+        pointer(thread, image).read_bytes(&mut [0; MODULE_HEADER_BYTES as usize])?;
+    }
+    Err(Errno::ENOEXEC)
+}
+
+fn finit_module(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    let [fd, _, flags, ..] = *arguments;
+    check_may_load(thread)?;
+    if flags as u32 & !MODULE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = usable_file(thread, fd)?;
+    file.check_readable()?;
+    Err(if file.inode().content().is_some_and(|content| content.size() > 0) { Errno::ENOEXEC } else { Errno::EINVAL })
+}
+
+fn delete_module(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
+    check_may_load(thread)?;
+    pointer(thread, arguments[0]).read_c_string(MODULE_NAME_BYTES)?;
+    Err(Errno::ENOENT)
+}
+
+fn check_may_load(thread: &Thread) -> Result<()> {
+    if thread.process.credentials().is_privileged() { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// How many ports there are.

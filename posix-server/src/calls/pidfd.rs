@@ -9,6 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::event::EventFile;
 use crate::event::process_file::ProcessFile;
 use crate::file::OpenFile;
+use crate::fs::inode::Directory;
 use crate::process::{Pid, Process, Thread};
 use crate::signal::deliver::send;
 use crate::signal::{SI_TKILL, SI_USER, SignalInfo};
@@ -72,13 +73,22 @@ fn pidfd_open(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     open(thread, ops, flags)
 }
 
+/// Of whom a file is: the number, and the process unless it has ended. A directory of `/proc` will do (proc(5)). `EBADF`.
+fn addressee(thread: &Thread, file: &OpenFile) -> Result<(Pid, Option<Rc<Process>>)> {
+    if let Some(named) = file.ops().event_file().and_then(EventFile::process) {
+        return Ok((named.pid(), named.process()));
+    }
+    let pid = file.inode().directory().ok().and_then(Directory::process).ok_or(Errno::EBADF)?;
+    Ok((pid, thread.server().process(pid)))
+}
+
 fn pidfd_send_signal(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [fd, number, info, flags, ..] = *arguments;
     if flags as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     let file = usable_file(thread, fd)?;
-    let named = file.ops().event_file().and_then(EventFile::process).ok_or(Errno::EBADF)?;
+    let (pid, process) = addressee(thread, &file)?;
     let own = &thread.process;
     let given = if info == 0 {
         None
@@ -97,20 +107,20 @@ fn pidfd_send_signal(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
         None => SignalInfo::from_process(signal, SI_USER, own.pid, own.credentials().uid),
     });
     let pretends = given.is_some() && info.is_some_and(|info| info.code >= 0 || info.code == SI_TKILL);
-    if pretends && named.pid() != own.pid {
+    if pretends && pid != own.pid {
         return Err(Errno::EPERM);
     }
-    let Some(process) = named.process() else {
+    let Some(process) = process else {
         // What nobody has waited for can be sent signals, to no effect.
-        return if is_zombie(thread, named) { Ok(()) } else { Err(Errno::ESRCH) };
+        return if is_zombie(thread, pid) { Ok(()) } else { Err(Errno::ESRCH) };
     };
     check_permission(thread, &process, signal)?;
     info.map_or(Ok(()), |info| send(&process, info))
 }
 
 /// Whether a process that has ended still has its number.
-fn is_zombie(thread: &Thread, named: &ProcessFile) -> bool {
-    thread.server().process(named.pid()).is_none() && thread.server().tree.borrow().is_zombie(named.pid())
+fn is_zombie(thread: &Thread, pid: Pid) -> bool {
+    thread.server().process(pid).is_none() && thread.server().tree.borrow().is_zombie(pid)
 }
 
 fn pidfd_getfd(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {

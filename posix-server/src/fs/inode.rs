@@ -124,6 +124,11 @@ pub trait Directory {
         None
     }
 
+    /// The number of the process that it is about, if it is that process's own in `/proc`.
+    fn process(&self) -> Option<crate::process::Pid> {
+        None
+    }
+
     /// The directory as one whose names can be changed.
     fn names(&self) -> Option<&super::tmpfs::Names> {
         None

@@ -112,6 +112,20 @@ TEST(pidfd_send_signal_sends) {
     CALL(RAW(SYS_pidfd_send_signal, fd, 0, NULL, 0));
 }
 
+TEST(pidfd_send_signal_takes_a_directory_of_proc) {
+    pid_t child = patient_child();
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d", (int)child);
+    int directory = open(path, O_DIRECTORY | O_RDONLY), by_path = open(path, O_PATH), other = open("/proc", O_DIRECTORY | O_RDONLY);
+    SET_UP(directory >= 0 && by_path >= 0 && other >= 0);
+    CALL(RAW(SYS_pidfd_send_signal, by_path, 0, NULL, 0));
+    CALL(RAW(SYS_pidfd_send_signal, other, 0, NULL, 0));
+    CALL(RAW(SYS_pidfd_send_signal, directory, 0, NULL, 0));
+    CALL(RAW(SYS_pidfd_send_signal, directory, SIGTERM, NULL, 0));
+    show_end("child", child);
+    CALL(RAW(SYS_pidfd_send_signal, directory, 0, NULL, 0));
+}
+
 static volatile sig_atomic_t seen, value, code;
 
 static void note(int signal_number, siginfo_t *info, void *context) {

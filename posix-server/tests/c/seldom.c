@@ -214,6 +214,21 @@ ROOT_TEST(a_plain_user_has_no_capabilities_and_gets_none) {
     HOLDS(header.version == CAPABILITY_VERSION);
 }
 
+/* A Linux without modules has no such calls; with them, what is not a module is refused. */
+ROOT_TEST(no_module_can_be_loaded) {
+    int zero = open("/dev/zero", O_RDONLY), file = open("file", O_RDWR | O_CREAT, 0644);
+    SET_UP(zero >= 0 && file >= 0 && write(file, "no module", 9) == 9);
+    char image[100] = {0};
+    HOLDS(RAW(SYS_init_module, image, sizeof image, "") == -1 && (errno == ENOEXEC || errno == ENOSYS));
+    HOLDS(RAW(SYS_init_module, BAD_ADDRESS, sizeof image, "") == -1 && (errno == EFAULT || errno == ENOSYS));
+    HOLDS(RAW(SYS_finit_module, file, "", 0) == -1 && (errno == ENOEXEC || errno == ENOSYS));
+    HOLDS(RAW(SYS_finit_module, zero, "", 0) == -1 && (errno == EINVAL || errno == ENOSYS));
+    HOLDS(RAW(SYS_finit_module, -1, "", 0) == -1 && (errno == EBADF || errno == ENOSYS));
+    HOLDS(RAW(SYS_finit_module, file, "", 0x100) == -1 && (errno == EINVAL || errno == ENOSYS));
+    HOLDS(RAW(SYS_delete_module, "none", 0) == -1 && (errno == ENOENT || errno == ENOSYS));
+    HOLDS(RAW(SYS_delete_module, BAD_ADDRESS, 0) == -1 && (errno == EFAULT || errno == ENOSYS));
+}
+
 ROOT_TEST(a_plain_user_may_not_change_the_system) {
     drop_to(PLAIN_USER, PLAIN_USER);
     CALL(sethostname("mine", 4));
@@ -228,6 +243,10 @@ ROOT_TEST(a_plain_user_may_not_change_the_system) {
     CALL(RAW(SYS_mount_setattr, AT_FDCWD, ".", 0, NULL, 0));
     CALL(RAW(SYS_reboot, 1, 2, 3, NULL));
     CALL(RAW(SYS_acct, NULL));
+    /* A Linux without modules has no such calls. */
+    HOLDS(RAW(SYS_init_module, NULL, 0, "") == -1 && (errno == EPERM || errno == ENOSYS));
+    HOLDS(RAW(SYS_finit_module, 0, "", 0) == -1 && (errno == EPERM || errno == ENOSYS));
+    HOLDS(RAW(SYS_delete_module, "none", 0) == -1 && (errno == EPERM || errno == ENOSYS));
     HOLDS(RAW(SYS_ioperm, 0x80, 1, 1) == -1);
     HOLDS(RAW(SYS_iopl, 3) == -1);
     CALL(RAW(SYS_setns, 0, 0));

@@ -51,7 +51,8 @@ fn prepare(workshop: &Workshop, _: &Selection) -> Result<Prepared> {
         }
         additions.push(Addition { host: staged, guest });
     }
-    additions.push(Addition { host: root(workshop)?.join("src/testdata"), guest: format!("{GUEST_DIRECTORY}/testdata") });
+    additions
+        .push(Addition { host: root(workshop)?.join("src/testdata"), guest: format!("{GUEST_DIRECTORY}/testdata") });
     Ok(Prepared { version: format!("{} {BUILD_TAGS}", DEBIAN_PACKAGES.join(" ")), additions, tasks })
 }
 

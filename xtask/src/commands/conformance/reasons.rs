@@ -56,9 +56,7 @@ pub(super) fn record(suite: &str, names: &[String]) -> Result<()> {
     let text: String = names.iter().map(|name| format!("{name}\n")).collect();
     fs::write(
         &path,
-        format!(
-            "# Tasks that pass, each within a second. `cargo xtask conformance --record` writes this.\n{text}"
-        ),
+        format!("# Tasks that pass, each within a second. `cargo xtask conformance --record` writes this.\n{text}"),
     )
     .with_context(|| format!("can't write {}", path.display()))
 }

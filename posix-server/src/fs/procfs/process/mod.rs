@@ -214,6 +214,10 @@ impl ProcessDirectory {
 }
 
 impl Directory for ProcessDirectory {
+    fn process(&self) -> Option<Pid> {
+        (self.0.level == Level::Process).then_some(self.0.pid)
+    }
+
     fn lookup(&self, this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>> {
         check_name(name)?;
         self.0.subject().map_err(|_| Errno::ENOENT)?;

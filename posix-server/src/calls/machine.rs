@@ -91,8 +91,11 @@ fn finit_module(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 
 fn delete_module(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     check_may_load(thread)?;
-    pointer(thread, arguments[0]).read_c_string(MODULE_NAME_BYTES)?;
-    Err(Errno::ENOENT)
+    match pointer(thread, arguments[0]).read_c_string(MODULE_NAME_BYTES) {
+        Err(Errno::EFAULT) => Err(Errno::EFAULT),
+        // A name that is too long is none, either.
+        Ok(_) | Err(_) => Err(Errno::ENOENT),
+    }
 }
 
 fn check_may_load(thread: &Thread) -> Result<()> {

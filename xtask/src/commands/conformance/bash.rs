@@ -1,6 +1,6 @@
 //! The tests of bash: scripts whose output is compared with what is written down.
 
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree, detail, in_own_copy};
+use super::suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, copy_tree, detail, in_own_copy};
 use crate::options::Addition;
 use crate::process;
 use anyhow::{Context as _, Result};
@@ -9,10 +9,13 @@ use posix_tests::record::{Outcome, Record};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-pub(super) const SUITE: Suite = Suite { name: "bash", jobs: 2, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "bash", jobs: 2, held: Held::InTests(QUICK), prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite/bash";
+/// How long a task may take to be held by the tests.
+const QUICK: Duration = Duration::from_secs(4);
 const LIMIT_S: u64 = 240;
 const OUTPUT_BYTES: usize = 16 << 10;
 /// Programs that the tests use, in its directory `support`.

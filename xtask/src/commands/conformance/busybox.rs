@@ -1,7 +1,7 @@
 //! The test suite of busybox: shell scripts of many cases, one or more for each applet, which print a line for each case.
 
 use super::suite::{
-    Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree, detail, in_own_copy, line_cases,
+    Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, copy_tree, detail, in_own_copy, line_cases,
 };
 use crate::options::Addition;
 use anyhow::{Context as _, Result};
@@ -11,10 +11,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
-pub(super) const SUITE: Suite = Suite { name: "busybox", jobs: 3, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "busybox", jobs: 3, held: Held::InTests(QUICK), prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite/busybox";
+/// How long a task may take to be held by the tests.
+const QUICK: Duration = Duration::from_secs(4);
 const LIMIT_S: u64 = 180;
 const OUTPUT_BYTES: usize = 256 << 10;
 /// What the distribution's static busybox was configured with, in its source package.

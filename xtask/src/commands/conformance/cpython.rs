@@ -1,13 +1,13 @@
 //! CPython's own tests of the modules that are close to the system, with the distribution's Python.
 
 use super::programs::{root, sources};
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, detail, line_cases};
+use super::suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, detail, line_cases};
 use crate::options::Addition;
 use anyhow::Result;
 use posix_tests::plan::Task;
 use posix_tests::record::{Outcome, Record};
 
-pub(super) const SUITE: Suite = Suite { name: "cpython", jobs: 2, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "cpython", jobs: 2, held: Held::No, prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite/cpython";
 const LIMIT_S: u64 = 600;

@@ -1,7 +1,7 @@
 //! The tests of Go's standard library, as far as they are about the system: a static program for each package, in which
 //! each test is run by its name.
 
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, detail};
+use super::suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, detail};
 use crate::options::Addition;
 use crate::process;
 use crate::progress::{Step, note};
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(super) const SUITE: Suite = Suite { name: "go", jobs: 3, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "go", jobs: 3, held: Held::No, prepare, cases };
 
 /// The distribution's packages of the compiler and of the library's source.
 const DEBIAN_PACKAGES: [&str; 3] = ["golang-1.19", "golang-1.19-go", "golang-1.19-src"];

@@ -38,7 +38,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-use suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop};
+use suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop};
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 const RUNNER: &str = "conformance-runner";
@@ -46,8 +46,6 @@ const RUNNER: &str = "conformance-runner";
 /// All suites.
 const SUITES: [Suite; 7] =
     [posixtestsuite::SUITE, busybox::SUITE, bash::SUITE, nix::SUITE, golang::SUITE, programs::SUITE, cpython::SUITE];
-/// How long a task may take to be among those that are run often.
-const QUICK: Duration = Duration::from_secs(1);
 
 /// Runs suites on both systems, prints the rates, and saves them.
 pub(crate) fn run(options: &ConformanceOptions) -> Result<u8> {
@@ -146,7 +144,9 @@ impl<'a> Bench<'a> {
         fs::write(&path, report.table() + &report.list(Details::All))?;
         note(&format!("all differences are in {}", path.display()));
         if self.options.record {
-            reasons::record(suite.name, &quick_passes(suite, &linux, &quire))?;
+            if let Held::InTests(limit) = suite.held {
+                reasons::record(suite.name, &quick_passes(suite, limit, &linux, &quire))?;
+            }
             page::record(&report)?;
         }
         Ok(report)
@@ -241,13 +241,13 @@ fn with_failures(suite: &Suite, results: &Results, counts: impl Fn(&Case) -> boo
 }
 
 /// The names of the tasks of which nothing fails on either system, and that are quick.
-fn quick_passes(suite: &Suite, linux: &Results, quire: &Results) -> Vec<String> {
+fn quick_passes(suite: &Suite, limit: Duration, linux: &Results, quire: &Results) -> Vec<String> {
     let passes = |timed: &Timed| {
         let cases = (suite.cases)(&timed.record);
         let has = |verdict| cases.iter().any(|case| case.verdict == verdict);
         has(CaseVerdict::Passed) && !has(CaseVerdict::Failed)
     };
-    let is_quick = |timed: &Timed| timed.duration < QUICK && passes(timed);
+    let is_quick = |timed: &Timed| timed.duration < limit && passes(timed);
     quire
         .iter()
         .filter(|(name, timed)| is_quick(timed) && linux.get(*name).is_some_and(passes))

@@ -1,7 +1,7 @@
 //! The tests of the crate `nix`: one program, linked statically, in which each test is run by its name.
 
 use super::MUSL;
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree};
+use super::suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, copy_tree};
 use crate::build;
 use crate::options::Addition;
 use crate::process;
@@ -13,13 +13,16 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-pub(super) const SUITE: Suite = Suite { name: "nix", jobs: 4, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "nix", jobs: 4, held: Held::InTests(QUICK), prepare, cases };
 
 const VERSION: &str = "0.29.0";
 const GUEST_DIRECTORY: &str = "/suite/nix";
 /// The test programs of the crate that run everywhere.
 const PROGRAMS: [&str; 3] = ["test", "test-clearenv", "test-prctl"];
+/// How long a task may take to be held by the tests.
+const QUICK: Duration = Duration::from_secs(1);
 const LIMIT_S: u64 = 60;
 const OUTPUT_BYTES: usize = 8 << 10;
 

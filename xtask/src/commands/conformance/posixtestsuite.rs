@@ -1,6 +1,6 @@
 //! The Open POSIX Test Suite: programs of one test each, which say by their status whether it passed.
 
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, detail};
+use super::suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, detail};
 use crate::libraries;
 use crate::options::Addition;
 use crate::process;
@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
-pub(super) const SUITE: Suite = Suite { name: "posixtestsuite", jobs: 6, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "posixtestsuite", jobs: 6, held: Held::InTests(QUICK), prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite";
+/// How long a task may take to be held by the tests.
+const QUICK: Duration = Duration::from_secs(1);
 const LIMIT_S: u64 = 60;
 const OUTPUT_BYTES: usize = 2048;
 

@@ -2,7 +2,7 @@
 
 use super::MUSL;
 use super::golang;
-use super::suite::{Case, CaseVerdict, Prepared, Selection, Suite, Workshop, copy_tree, detail};
+use super::suite::{Case, CaseVerdict, Held, Prepared, Selection, Suite, Workshop, copy_tree, detail};
 use crate::build::{self, workspace};
 use crate::options::Addition;
 use crate::process;
@@ -13,7 +13,7 @@ use posix_tests::record::{Outcome, Record};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(super) const SUITE: Suite = Suite { name: "programs", jobs: 1, prepare, cases };
+pub(super) const SUITE: Suite = Suite { name: "programs", jobs: 1, held: Held::No, prepare, cases };
 
 const GUEST_DIRECTORY: &str = "/suite/programs";
 const LIMIT_S: u64 = 180;

@@ -54,11 +54,8 @@ pub(super) fn recorded(suite: &str) -> Vec<String> {
 pub(super) fn record(suite: &str, names: &[String]) -> Result<()> {
     let path = record_path(suite);
     let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-    fs::write(
-        &path,
-        format!("# Tasks that pass, each within a second. `cargo xtask conformance --record` writes this.\n{text}"),
-    )
-    .with_context(|| format!("can't write {}", path.display()))
+    fs::write(&path, format!("# Tasks that pass, and quickly. `cargo xtask conformance --record` writes this.\n{text}"))
+        .with_context(|| format!("can't write {}", path.display()))
 }
 
 fn record_path(suite: &str) -> PathBuf {

@@ -11,16 +11,27 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A suite that somebody else wrote.
 pub(super) struct Suite {
     pub(super) name: &'static str,
     /// How many of its tasks may run at the same time.
     pub(super) jobs: usize,
+    pub(super) held: Held,
     /// Fetches and builds it.
     pub(super) prepare: fn(&Workshop, &Selection) -> Result<Prepared>,
     /// The cases that a record tells of.
     pub(super) cases: fn(&Record) -> Vec<Case>,
+}
+
+/// Whether what passes quickly is recorded, and held by the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// What takes less than this.
+    InTests(Duration),
+    /// It takes too long to fetch or to build.
+    No,
 }
 
 /// Which tasks of a suite are wanted; what is costly to build is built only for those.

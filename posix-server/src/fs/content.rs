@@ -83,6 +83,8 @@ pub struct Content {
     /// Above zero: open for writing so many times. Below: being run so many times, and then not to be written.
     writers: Cell<i64>,
     readers: Readers,
+    /// A length of the memory, in bytes, at which each page had its frame. Nothing but a change of size or a hole takes one away.
+    whole_bytes: Cell<u64>,
 }
 
 impl Content {
@@ -106,6 +108,7 @@ impl Content {
             given_bytes: Cell::new(size),
             writers: Cell::new(0),
             readers: Readers::default(),
+            whole_bytes: Cell::new(0),
         }
     }
 
@@ -123,8 +126,21 @@ impl Content {
     pub fn has_no_holes(&self) -> bool {
         match &*self.state.borrow() {
             State::Empty | State::Deferred(_) => false,
-            State::Present(memory) => memory.resident_pages() >= memory.len_bytes() / PAGE_SIZE,
+            State::Present(memory) => self.resident_pages(memory) >= memory.len_bytes() / PAGE_SIZE,
         }
+    }
+
+    /// Pages of the memory that have frames. The kernel is not asked about a file that is known to be whole.
+    fn resident_pages(&self, memory: &Memory) -> u64 {
+        let len_bytes = memory.len_bytes();
+        if len_bytes == self.whole_bytes.get() {
+            return len_bytes / PAGE_SIZE;
+        }
+        let resident = memory.resident_pages();
+        if resident >= len_bytes / PAGE_SIZE {
+            self.whole_bytes.set(len_bytes);
+        }
+        resident
     }
 
     /// The size in bytes.
@@ -137,7 +153,7 @@ impl Content {
         match &*self.state.borrow() {
             State::Empty => 0,
             State::Deferred(_) => self.size.get().div_ceil(PAGE_SIZE) * (PAGE_SIZE / BLOCK_BYTES),
-            State::Present(memory) => memory.resident_pages() * (PAGE_SIZE / BLOCK_BYTES),
+            State::Present(memory) => self.resident_pages(memory) * (PAGE_SIZE / BLOCK_BYTES),
         }
     }
 
@@ -258,6 +274,7 @@ impl Content {
             return Err(Errno::EPERM);
         }
         let whole = rounded(size)?;
+        self.whole_bytes.set(0);
         self.given_bytes.set(self.given_bytes.get().min(size));
         if size == 0 && !self.is_shared() {
             drop(self.state.replace(State::Empty));
@@ -283,6 +300,7 @@ impl Content {
             return Ok(());
         }
         let memory = self.memory()?;
+        self.whole_bytes.set(0);
         let (first, last) = (offset.next_multiple_of(PAGE_SIZE), end / PAGE_SIZE * PAGE_SIZE);
         const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
         let zero = |from: u64, to: u64| {

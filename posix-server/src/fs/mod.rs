@@ -32,6 +32,7 @@ pub mod locks;
 pub mod mount;
 pub mod mount_options;
 pub mod mount_table;
+mod name_table;
 pub mod namespace;
 pub mod notify;
 pub mod open;

@@ -1,11 +1,12 @@
 //! The file system of files in memory.
 //!
-//! Regular files are [`Content`](super::content::Content), memory objects; everything else is here. A directory is an ordered map
-//! of names, and each name also has a position that it keeps as long as it lives, so that a listing that goes on after
+//! Regular files are [`Content`](super::content::Content), memory objects; everything else is here. A directory has
+//! a table of names, and each name also has a position that it keeps as long as it lives, so that a listing that goes on after
 //! others have made or removed names shows every name that stayed exactly once.
 
 use super::inode::{Directory, Entry, FIRST_ENTRY, Link, Listing};
 use super::mount_options::TmpfsOptions;
+use super::name_table::NameTable;
 use super::{Body, Dentry, FileSystem, FileSystemType, FsContext, Inode, Made, TMPFS};
 use crate::cred::{Gid, Uid};
 use crate::errno::{Errno, Result};
@@ -22,7 +23,7 @@ const BYTES_PER_NAME: u64 = 20;
 
 #[derive(Default)]
 struct Table {
-    by_name: BTreeMap<Rc<[u8]>, u64>,
+    by_name: NameTable<(u64, Rc<Dentry>)>,
     by_position: BTreeMap<u64, Rc<Dentry>>,
     next_position: u64,
 }
@@ -43,12 +44,12 @@ impl Names {
     /// The dentry of a name.
     pub fn get(&self, name: &[u8]) -> Option<Rc<Dentry>> {
         let table = self.table.borrow();
-        table.by_name.get(name).and_then(|position| table.by_position.get(position)).cloned()
+        table.by_name.get(name).map(|(_, dentry)| dentry.clone())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.table.borrow().by_name.is_empty()
+        self.table.borrow().by_name.len() == 0
     }
 
     /// Shows them from a position on, until `each` stops.
@@ -79,15 +80,16 @@ impl Names {
         let mut table = self.table.borrow_mut();
         let position = table.next_position;
         table.next_position = position.wrapping_add(1);
-        table.by_name.insert(dentry.name(), position);
+        table.by_name.insert(dentry.name(), (position, dentry.clone()));
         table.by_position.insert(position, dentry);
     }
 
     /// Takes a name away.
     pub fn remove(&self, name: &[u8]) -> Option<Rc<Dentry>> {
         let mut table = self.table.borrow_mut();
-        let position = table.by_name.remove(name)?;
-        table.by_position.remove(&position)
+        let (position, dentry) = table.by_name.remove(name)?;
+        table.by_position.remove(&position);
+        Some(dentry)
     }
 }
 

@@ -8,6 +8,7 @@ use super::inode::Target;
 use super::{FsContext, Location, MountFlags};
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};
+use alloc::borrow::Cow;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
@@ -214,7 +215,7 @@ impl<'a> Walk<'a> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        let mut path = path.to_vec();
+        let mut path = Cow::Borrowed(path);
         if self.restrictions.intersects(Restrictions::SCOPED) && self.border.is_none() {
             self.border = Some(start.clone());
         }
@@ -267,7 +268,7 @@ impl<'a> Walk<'a> {
                         place = self.jump_to_root(&place)?;
                     }
                     let rest = path.get(at..).unwrap_or_default();
-                    path = splice(&target, rest)?;
+                    path = Cow::Owned(splice(&target, rest)?);
                     at = 0;
                 }
             }

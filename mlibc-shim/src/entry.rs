@@ -1,5 +1,6 @@
 //! Into the shim and out of it.
 
+use crate::carry::take_result;
 use crate::local::local_answer;
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -53,10 +54,12 @@ global_asm!(
     "call {local_answer}",
     "test al, al",
     "jnz shim_exit_start",
+    "mov r14, rdx",
 
     // Numbers are 32 bits wide, as Linux takes them.
     "mov esi, dword ptr gs:[{call_number}]",
-    // `channel_call` with the label in rsi: words 0 to 5 are the program's rdi, rsi, rdx, r10, r8, r9.
+    // `channel_call` with the label in rsi: words 0 to 5 are the program's rdi, rsi, rdx, r10, r8, r9; word 6, in r14, tells what is
+    // carried.
     "shim_request:",
     "mov rdx, qword ptr gs:[{rdi}]",
     "mov r10, qword ptr gs:[{rsi}]",
@@ -64,17 +67,19 @@ global_asm!(
     "mov r9, qword ptr gs:[{r10}]",
     "mov r12, qword ptr gs:[{r8}]",
     "mov r13, qword ptr gs:[{r9}]",
-    "xor r14d, r14d",
     "xor r15d, r15d",
     "mov rdi, qword ptr gs:[{channel}]",
     "mov eax, {channel_call}",
     "syscall",
     "test rax, rax",
     "jnz shim_refused",
-    // RETURN is 0: word 0 is the result. RESTORE: the server has written the registers.
+    // RETURN is 0: word 0 is the result, word 1 how much of the carried result there is. RESTORE: the server has written the
+    // registers.
     "test rsi, rsi",
     "jnz shim_exit_start",
     "mov qword ptr gs:[{rax}], rdx",
+    "test r10, r10",
+    "jnz shim_take_result",
 
     // The way out, which may be begun again at any point: up to the jump nothing but registers changes.
     "shim_exit_start:",
@@ -102,7 +107,14 @@ global_asm!(
     "jmp qword ptr gs:[{rip}]",
     "shim_exit_end:",
 
+    "shim_take_result:",
+    "mov rdi, qword ptr gs:[{address}]",
+    "mov rsi, r10",
+    "call {take_result}",
+    "jmp shim_exit_start",
+
     "shim_signal_check:",
+    "xor r14d, r14d",
     "movabs rsi, {signal_check}",
     "jmp shim_request",
 
@@ -161,12 +173,67 @@ global_asm!(
     "mov edx, dword ptr [rdi]",
     "mov eax, 1",
     "ret",
+    // fn(to, from, room) -> bytes: copies a string with its zero, eight bytes at a time, but never across the end of a page before the
+    // bytes up to there have been looked at. 0: it does not fit.
+    ".global shim_copy_string",
+    "shim_copy_string:",
+    "mov r8, rdi",
+    "add rdx, rdi",
+    "movabs r9, 0x0101010101010101",
+    "movabs r10, 0x8080808080808080",
+    "2:",
+    "lea rax, [rdi + 8]",
+    "cmp rax, rdx",
+    "ja 5f",
+    "mov eax, esi",
+    "and eax, {page_mask}",
+    "cmp eax, {page_mask} - 7",
+    "ja 4f",
+    "mov rax, qword ptr [rsi]",
+    "mov qword ptr [rdi], rax",
+    "mov rcx, rax",
+    "sub rcx, r9",
+    "not rax",
+    "and rcx, rax",
+    "and rcx, r10",
+    "jnz 3f",
+    "add rsi, 8",
+    "add rdi, 8",
+    "jmp 2b",
+    "3:",
+    "bsf rcx, rcx",
+    "shr ecx, 3",
+    "lea rax, [rdi + rcx + 1]",
+    "sub rax, r8",
+    "ret",
+    "4:",
+    "mov al, byte ptr [rsi]",
+    "mov byte ptr [rdi], al",
+    "inc rsi",
+    "inc rdi",
+    "test al, al",
+    "jnz 2b",
+    "mov rax, rdi",
+    "sub rax, r8",
+    "ret",
+    "5:",
+    "xor eax, eax",
+    "ret",
+    // fn(first, last) -> bool: writes what is there.
+    ".global shim_touch",
+    "shim_touch:",
+    "lock or byte ptr [rdi], 0",
+    "lock or byte ptr [rsi], 0",
+    "mov eax, 1",
+    "ret",
     "shim_store_end:",
     "shim_store_failed:",
     "xor eax, eax",
     "ret",
     magic = const MAGIC,
     local_answer = sym local_answer,
+    take_result = sym take_result,
+    page_mask = const 4095,
     signal_check = const SIGNAL_CHECK,
     channel_call = const Call::ChannelCall as u64,
     thread_exit = const Call::ThreadExit as u64,

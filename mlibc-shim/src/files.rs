@@ -92,7 +92,7 @@ fn is_nameable(local: &LocalAnswers, address: u64, count: u64) -> bool {
     address.checked_add(count).is_some_and(|end| end <= local.user_end)
 }
 
-/// Copies to the program. False: an address could not be read or written.
+/// Copies to or from the program. False: an address could not be read or written.
 pub(crate) fn copy(to: u64, from: u64, count: u64) -> bool {
     let done: u64;
     // SAFETY: the function uses these registers only. It writes where the program could write itself; a fault is caught.

@@ -10,13 +10,26 @@ use quire_abi::Call;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NS_PER_MICROSECOND: u64 = 1000;
 
-/// Answers the call `number`, whose arguments are in the block, if that needs no server. False: ask the server.
-pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> bool {
+/// What is to be done about a call.
+#[repr(C)]
+pub(crate) struct Verdict {
+    /// Not 0: it is answered. 0: ask the server.
+    is_answered: u64,
+    /// Word 6 of the request.
+    carried: u64,
+}
+
+const ANSWERED: Verdict = Verdict { is_answered: 1, carried: 0 };
+/// Ask the server, which sees to everything itself.
+const ASK: Verdict = Verdict { is_answered: 0, carried: 0 };
+
+/// Answers the call `number`, whose arguments are in the block, if that needs no server; else copies what the request carries along.
+pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> Verdict {
     // SAFETY: the entry passes the address of the thread's own block, which nothing else uses while the thread is in the shim. A
     // program that has put another address there harms itself only.
-    let Some(block) = (unsafe { block.as_mut() }) else { return false };
+    let Some(block) = (unsafe { block.as_mut() }) else { return ASK };
     if block.local.traced != 0 {
-        return false;
+        return ASK;
     }
     let answer = match number {
         linux::__NR_getpid => Some(u64::from(block.local.pid)),
@@ -40,9 +53,12 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> b
     match answer {
         Some(value) => {
             block.context.rax = value;
-            true
+            ANSWERED
         }
-        None => false,
+        None => {
+            block.carried = crate::carry::carry(block, number).0;
+            Verdict { carried: block.carried, ..ASK }
+        }
     }
 }
 

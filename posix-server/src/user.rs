@@ -2,6 +2,9 @@
 
 use crate::errno::{Errno, Result};
 use crate::platform::{Memory, PAGE_SIZE, Space};
+use crate::process::Thread;
+use crate::vm::Block;
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general::UIO_MAXIOV;
@@ -14,17 +17,63 @@ pub const PATH_MAX: usize = 4096;
 /// The end of the addresses that a program can name; what lies above is the server's (the shim and its blocks).
 pub const USER_END: u64 = 0x7fff_e000_0000;
 
+/// A program's memory, as a call sees it: what the call carries along is read and written in the block of the thread that makes it.
+#[derive(Clone)]
+struct View {
+    space: Space,
+    block: Option<Rc<Block>>,
+}
+
+impl View {
+    fn of_space(space: &Space) -> Self {
+        Self { space: space.clone(), block: None }
+    }
+
+    fn of_call(thread: &Thread) -> Self {
+        Self { space: thread.space(), block: thread.carrying_block() }
+    }
+
+    /// Returns how many bytes were read before the first that could not be.
+    fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
+        match &self.block {
+            Some(block) if block.read_carried(address, buffer) => buffer.len(),
+            Some(_) | None => self.space.read(address, buffer),
+        }
+    }
+
+    /// Returns how many bytes were written before the first that could not be.
+    fn write(&self, address: u64, bytes: &[u8]) -> usize {
+        match &self.block {
+            Some(block) if block.write_carried(&self.space, address, bytes) => bytes.len(),
+            Some(_) | None => self.space.write(address, bytes),
+        }
+    }
+
+    /// The space, to be read or written directly: what was written before is there.
+    fn space(&self) -> &Space {
+        if let Some(block) = &self.block {
+            block.flush(&self.space);
+        }
+        &self.space
+    }
+}
+
 /// An address that a program gave, in that program's space.
 #[derive(Clone)]
 pub struct UserPtr {
-    space: Space,
+    view: View,
     address: u64,
 }
 
 impl UserPtr {
     /// Takes an address as it came.
     pub fn new(space: &Space, address: u64) -> Self {
-        Self { space: space.clone(), address }
+        Self { view: View::of_space(space), address }
+    }
+
+    /// The same for an argument of the call that a thread makes.
+    pub fn of_call(thread: &Thread, address: u64) -> Self {
+        Self { view: View::of_call(thread), address }
     }
 
     /// Whether it is the null pointer, which many calls take for "nothing".
@@ -40,7 +89,7 @@ impl UserPtr {
     /// The address `bytes` further. `EFAULT` if there is none.
     pub fn offset(&self, bytes: u64) -> Result<Self> {
         let address = self.address.checked_add(bytes).ok_or(Errno::EFAULT)?;
-        Ok(Self { space: self.space.clone(), address })
+        Ok(Self { view: self.view.clone(), address })
     }
 
     /// Fills `buffer`. `EFAULT`.
@@ -49,7 +98,7 @@ impl UserPtr {
             return Ok(());
         }
         check_range(self.address, buffer.len() as u64)?;
-        if self.space.read(self.address, buffer) == buffer.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.view.read(self.address, buffer) == buffer.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Writes `bytes`. `EFAULT`, after which some may have been written.
@@ -58,12 +107,12 @@ impl UserPtr {
             return Ok(());
         }
         check_range(self.address, bytes.len() as u64)?;
-        if self.space.write(self.address, bytes) == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.view.write(self.address, bytes) == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Writes as many of the bytes as can be written; returns how many.
     pub fn write_prefix(&self, bytes: &[u8]) -> usize {
-        if check_range(self.address, bytes.len() as u64).is_ok() { self.space.write(self.address, bytes) } else { 0 }
+        if check_range(self.address, bytes.len() as u64).is_ok() { self.view.write(self.address, bytes) } else { 0 }
     }
 
     /// Reads a record. `EFAULT`.
@@ -101,6 +150,11 @@ impl UserPtr {
 
     /// Reads a string up to its zero byte, which is left off, or its first `max` bytes. `EFAULT`.
     pub fn read_prefix(&self, max: usize) -> Result<Vec<u8>> {
+        let carried = self.view.block.as_ref().and_then(|block| block.read_carried_string(self.address));
+        if let Some(string) = carried.filter(|string| string.len() < max) {
+            check_range(self.address, string.len() as u64 + 1)?;
+            return Ok(string);
+        }
         let mut string = Vec::new();
         let mut chunk = [0; 256];
         let mut address = self.address;
@@ -110,7 +164,7 @@ impl UserPtr {
             let wanted = in_page.min(chunk.len() as u64).min((max - string.len()) as u64) as usize;
             let Some(part) = chunk.get_mut(..wanted) else { break };
             check_range(address, wanted as u64)?;
-            let read = self.space.read(address, part);
+            let read = self.view.space.read(address, part);
             let part = part.get(..read).unwrap_or_default();
             if let Some(end) = part.iter().position(|byte| *byte == 0) {
                 append(&mut string, part.get(..end).unwrap_or_default())?;
@@ -161,7 +215,7 @@ pub struct IoVec {
 /// only if nothing was.
 #[derive(Clone)]
 pub struct UserBuffer {
-    space: Space,
+    view: View,
     ranges: Vec<IoVec>,
     /// The range that is next, and the position in it.
     index: usize,
@@ -172,15 +226,18 @@ pub struct UserBuffer {
 impl UserBuffer {
     /// One range; more than [`MAX_RW_COUNT`] bytes are cut. `EFAULT` if it is not an address range of a program.
     pub fn new(space: &Space, address: u64, length: u64) -> Result<Self> {
+        Self::single(View::of_space(space), address, length)
+    }
+
+    /// The same for arguments of the call that a thread makes.
+    pub fn of_call(thread: &Thread, address: u64, length: u64) -> Result<Self> {
+        Self::single(View::of_call(thread), address, length)
+    }
+
+    fn single(view: View, address: u64, length: u64) -> Result<Self> {
         check_range(address, length)?;
         let length = length.min(MAX_RW_COUNT);
-        Ok(Self {
-            space: space.clone(),
-            ranges: vec![IoVec { address, length }],
-            index: 0,
-            within: 0,
-            remaining: length,
-        })
+        Ok(Self { view, ranges: vec![IoVec { address, length }], index: 0, within: 0, remaining: length })
     }
 
     /// The ranges of an `iovec` array. `EINVAL` if there are too many or their lengths overflow; `EFAULT`. Linux looks at the
@@ -200,13 +257,13 @@ impl UserBuffer {
             range.length = range.length.min(MAX_RW_COUNT - remaining);
             remaining += range.length;
         }
-        Ok(Self { space: space.clone(), ranges, index: 0, within: 0, remaining })
+        Ok(Self { view: View::of_space(space), ranges, index: 0, within: 0, remaining })
     }
 
     /// The same ranges in another space.
     #[must_use]
     pub fn in_space(self, space: &Space) -> Self {
-        Self { space: space.clone(), ..self }
+        Self { view: View::of_space(space), ..self }
     }
 
     /// Bytes left.
@@ -236,30 +293,32 @@ impl UserBuffer {
 
     /// Copies `bytes` into the program's memory; returns how many fit and could be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        self.transfer(bytes.len() as u64, |space, address, done, count| {
+        self.transfer(bytes.len() as u64, |view, address, done, count| {
             let part = bytes.get(done as usize..(done + count) as usize).unwrap_or_default();
-            space.write(address, part) as u64
+            view.write(address, part) as u64
         })
         .map(|moved| moved as usize)
     }
 
     /// Copies from the program's memory into `buffer`; returns how many there were.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        self.transfer(buffer.len() as u64, |space, address, done, count| {
+        self.transfer(buffer.len() as u64, |view, address, done, count| {
             let part = buffer.get_mut(done as usize..(done + count) as usize).unwrap_or_default();
-            space.read(address, part) as u64
+            view.read(address, part) as u64
         })
         .map(|moved| moved as usize)
     }
 
     /// Copies up to `length` bytes of a memory into the program's; returns how many.
     pub fn write_from(&mut self, memory: &Memory, offset: u64, length: u64) -> Result<u64> {
-        self.transfer(length, |space, address, done, count| space.copy_from(address, memory, offset + done, count))
+        self.transfer(length, |view, address, done, count| {
+            view.space().copy_from(address, memory, offset + done, count)
+        })
     }
 
     /// Copies up to `length` bytes of the program's memory into a memory; returns how many.
     pub fn read_into(&mut self, memory: &Memory, offset: u64, length: u64) -> Result<u64> {
-        self.transfer(length, |space, address, done, count| space.copy_to(memory, offset + done, address, count))
+        self.transfer(length, |view, address, done, count| view.space.copy_to(memory, offset + done, address, count))
     }
 
     /// Writes zeroes.
@@ -298,11 +357,11 @@ impl UserBuffer {
         self.remaining -= count;
     }
 
-    /// Runs `copy(space, address, done, count)` over the pieces until `length` bytes are moved or a piece falls short.
-    fn transfer(&mut self, length: u64, mut copy: impl FnMut(&Space, u64, u64, u64) -> u64) -> Result<u64> {
+    /// Runs `copy(view, address, done, count)` over the pieces until `length` bytes are moved or a piece falls short.
+    fn transfer(&mut self, length: u64, mut copy: impl FnMut(&View, u64, u64, u64) -> u64) -> Result<u64> {
         let mut done = 0;
         while let Some((address, count)) = self.next(length - done) {
-            let moved = copy(&self.space, address, done, count).min(count);
+            let moved = copy(&self.view, address, done, count).min(count);
             self.advance(moved);
             done += moved;
             if moved < count {

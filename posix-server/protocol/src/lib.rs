@@ -2,6 +2,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod carried;
 pub mod files;
 pub mod host_link;
 pub mod rings;

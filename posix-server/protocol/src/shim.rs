@@ -5,7 +5,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Label of an answer: the result is word 0; the rest of the program's registers is as it was.
+/// Label of an answer: the result is word 0; word 1 says how many bytes the server has written to the carried result; the rest of
+/// the program's registers is as it was.
 pub const RETURN: u64 = 0;
 /// Label of an answer: the server has written the program's registers in the block.
 pub const RESTORE: u64 = 1;
@@ -146,8 +147,10 @@ pub struct ThreadBlock {
     pub call_number: u64,
     /// Answers that need no server.
     pub local: LocalAnswers,
+    /// The shim's note of what the call carries along ([`Carried`](crate::carried::Carried)).
+    pub carried: u64,
     /// Always 0.
-    pub reserved: [u8; FIELD_BYTES - 4 * 8 - size_of::<Context>() - 8 - size_of::<LocalAnswers>()],
+    pub reserved: [u8; FIELD_BYTES - 4 * 8 - size_of::<Context>() - 2 * 8 - size_of::<LocalAnswers>()],
     /// What the calls that are made carry along.
     pub data: [u8; DATA_BYTES],
     /// The shim's stack.

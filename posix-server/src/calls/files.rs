@@ -181,7 +181,7 @@ fn pipe(thread: &Rc<Thread>, pointer: u64, flags: u32) -> Result<u64> {
     let (read_end, write_end) = (end(AccessMode::Read)?, end(AccessMode::Write)?);
     let reader = insert(&mut thread.process.files.borrow_mut(), read_end)?;
     let writer = insert(&mut thread.process.files.borrow_mut(), write_end);
-    let written = writer.and_then(|writer| UserPtr::new(&thread.space(), pointer).write(&[reader, writer]));
+    let written = writer.and_then(|writer| UserPtr::of_call(thread, pointer).write(&[reader, writer]));
     if let Err(errno) = written {
         let failed = [Some(reader), writer.ok()];
         let closed: Vec<_> = {
@@ -263,7 +263,7 @@ fn getdents(thread: &Rc<Thread>, args: &[u64; 6], layout: Layout) -> Result<u64>
     if records.bytes.is_empty() && fits == Listing::Stop {
         return Err(Errno::EINVAL);
     }
-    UserPtr::new(&thread.space(), args[1]).write_bytes(&records.bytes)?;
+    UserPtr::of_call(thread, args[1]).write_bytes(&records.bytes)?;
     file.set_position(records.next);
     if !file.status().contains(StatusFlags::NO_ACCESS_TIME) {
         location.touch_accessed();

@@ -150,7 +150,7 @@ pub(super) fn find(thread: &Rc<Thread>, directory: u64, pointer: u64, flags: u32
     let path = if pointer == 0 && allows_empty {
         alloc::vec::Vec::new()
     } else {
-        UserPtr::new(&thread.space(), pointer).read_path()?
+        UserPtr::of_call(thread, pointer).read_path()?
     };
     if path.is_empty() && allows_empty {
         return find_descriptor(thread, directory);
@@ -167,12 +167,12 @@ fn find_descriptor(thread: &Rc<Thread>, fd: u64) -> Result<Found> {
 }
 
 fn write_stat(thread: &Rc<Thread>, pointer: u64, inode: &Inode) -> Result<u64> {
-    UserPtr::new(&thread.space(), pointer).write(&Stat::of(inode))?;
+    UserPtr::of_call(thread, pointer).write(&Stat::of(inode))?;
     Ok(0)
 }
 
 fn stat_path(thread: &Rc<Thread>, args: &Arguments, last: LastLink) -> Result<u64> {
-    let path = UserPtr::new(&thread.space(), args[0]).read_path()?;
+    let path = UserPtr::of_call(thread, args[0]).read_path()?;
     let place = place(thread, CURRENT_DIRECTORY, &path, last)?;
     write_stat(thread, args[1], place.inode())
 }
@@ -249,7 +249,7 @@ fn statx(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     }
     let found = find(thread, args[0], args[1], flags)?;
     let record = statx_record(&found, mask);
-    UserPtr::new(&thread.space(), args[4]).write(&record)?;
+    UserPtr::of_call(thread, args[4]).write(&record)?;
     Ok(0)
 }
 
@@ -355,7 +355,7 @@ fn write_statfs(thread: &Rc<Thread>, pointer: u64, found: &Found) -> Result<u64>
         record.inodes = filesystem.max_inodes();
         record.inodes_free = filesystem.max_inodes().saturating_sub(filesystem.inodes());
     }
-    UserPtr::new(&thread.space(), pointer).write(&record)?;
+    UserPtr::of_call(thread, pointer).write(&record)?;
     Ok(0)
 }
 
@@ -375,7 +375,7 @@ fn access(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, flags: u
     if flags & !allowed != 0 {
         return Err(Errno::EINVAL);
     }
-    let path = UserPtr::new(&thread.space(), pointer).read_path()?;
+    let path = UserPtr::of_call(thread, pointer).read_path()?;
     let effective = thread.process.credentials();
     let credentials: Credentials =
         if flags & linux::AT_EACCESS != 0 { (*effective).clone() } else { effective.with_real_ids() };
@@ -546,7 +546,7 @@ fn utimensat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let times = if args[2] == 0 {
         [NewTime::Now; 2]
     } else {
-        let [accessed, modified]: [TimeSpec; 2] = UserPtr::new(&thread.space(), args[2]).read()?;
+        let [accessed, modified]: [TimeSpec; 2] = UserPtr::of_call(thread, args[2]).read()?;
         [NewTime::from_spec(accessed)?, NewTime::from_spec(modified)?]
     };
     if times == [NewTime::Unchanged; 2] {
@@ -571,7 +571,7 @@ fn utimensat(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
 fn utimes(thread: &Rc<Thread>, directory: u64, path: u64, pointer: u64) -> Result<u64> {
     let mut times = [NewTime::Now; 2];
     if pointer != 0 {
-        let given: [TimeSpec; 2] = UserPtr::new(&thread.space(), pointer).read()?;
+        let given: [TimeSpec; 2] = UserPtr::of_call(thread, pointer).read()?;
         for (time, given) in times.iter_mut().zip(given) {
             let microseconds = given.nanoseconds;
             if !(0..NS_PER_SECOND / NS_PER_MICROSECOND).contains(&microseconds) {
@@ -593,7 +593,7 @@ fn utimes(thread: &Rc<Thread>, directory: u64, path: u64, pointer: u64) -> Resul
 fn utime(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let mut times = [NewTime::Now; 2];
     if args[1] != 0 {
-        let given: [i64; 2] = UserPtr::new(&thread.space(), args[1]).read()?;
+        let given: [i64; 2] = UserPtr::of_call(thread, args[1]).read()?;
         times = given.map(|seconds| NewTime::At(seconds.saturating_mul(NS_PER_SECOND)));
     }
     let found = find(thread, CURRENT_DIRECTORY, args[0], 0)?;
@@ -626,7 +626,7 @@ fn checked_size(size: u64) -> Result<u64> {
 
 fn truncate(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let size = checked_size(args[1])?;
-    let path = UserPtr::new(&thread.space(), args[0]).read_path()?;
+    let path = UserPtr::of_call(thread, args[0]).read_path()?;
     let place: Location = place(thread, CURRENT_DIRECTORY, &path, LastLink::Follow)?;
     let inode = place.inode();
     if inode.is_directory() {

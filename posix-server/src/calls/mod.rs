@@ -116,9 +116,9 @@ impl From<Errno> for Outcome {
 /// The six arguments of a system call.
 pub type Arguments = [u64; 6];
 
-/// A pointer in a thread's space.
+/// A pointer in the space of a thread, which makes a call.
 pub fn pointer(thread: &Thread, address: u64) -> UserPtr {
-    UserPtr::new(&thread.space(), address)
+    UserPtr::of_call(thread, address)
 }
 
 /// Numbers below this are looked up.
@@ -204,7 +204,8 @@ pub fn call(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome 
 pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
     let served = thread.clone();
     events.serve(&thread.server().executor, move |event| match event {
-        ThreadEvent::Call { label, arguments, reply } => {
+        ThreadEvent::Call { label, arguments, carried, reply } => {
+            served.begin_call(carried, &arguments);
             let start_ns = now_ns();
             enter(&served, label, &arguments, reply);
             let spent_ns = now_ns().saturating_sub(start_ns);

@@ -60,7 +60,7 @@ pub(super) fn with_actor<T>(thread: &Rc<Thread>, run: impl FnOnce(Actor<'_>) -> 
 
 /// Reads a path argument. `ENOENT` for an empty one.
 pub(super) fn path(thread: &Rc<Thread>, pointer: u64) -> Result<Vec<u8>> {
-    let path = UserPtr::new(&thread.space(), pointer).read_path()?;
+    let path = UserPtr::of_call(thread, pointer).read_path()?;
     if path.is_empty() { Err(Errno::ENOENT) } else { Ok(path) }
 }
 
@@ -125,7 +125,7 @@ fn link(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if flags & !(linux::AT_SYMLINK_FOLLOW | linux::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let old_path = UserPtr::new(&thread.space(), args[1]).read_path()?;
+    let old_path = UserPtr::of_call(thread, args[1]).read_path()?;
     if old_path.is_empty() && flags & linux::AT_EMPTY_PATH == 0 {
         return Err(Errno::ENOENT);
     }
@@ -180,7 +180,7 @@ fn rename(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
 
 fn readlink(thread: &Rc<Thread>, directory: u64, pointer: u64, buffer: u64, size: u64) -> Result<u64> {
     let size = usize::try_from(size as i32).ok().filter(|size| *size > 0).ok_or(Errno::EINVAL)?;
-    let path = UserPtr::new(&thread.space(), pointer).read_path()?;
+    let path = UserPtr::of_call(thread, pointer).read_path()?;
     let place = if path.is_empty() {
         start(thread, directory, &path).map_err(|errno| if errno == Errno::ENOTDIR { Errno::ENOENT } else { errno })?
     } else {
@@ -191,7 +191,7 @@ fn readlink(thread: &Rc<Thread>, directory: u64, pointer: u64, buffer: u64, size
     let text = place.inode().link().ok_or(not_a_link)?.text(&context)?;
     place.touch_accessed();
     let shown = text.get(..text.len().min(size)).unwrap_or_default();
-    UserPtr::new(&thread.space(), buffer).write_bytes(shown)?;
+    UserPtr::of_call(thread, buffer).write_bytes(shown)?;
     Ok(shown.len() as u64)
 }
 
@@ -230,7 +230,7 @@ fn getcwd(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     if path.len() as u64 > args[1] {
         return Err(Errno::ERANGE);
     }
-    UserPtr::new(&thread.space(), args[0]).write_bytes(&path)?;
+    UserPtr::of_call(thread, args[0]).write_bytes(&path)?;
     Ok(path.len() as u64)
 }
 

@@ -295,7 +295,7 @@ pub(super) fn run(
 fn read(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked(thread, args[0], Direction::Read);
     let outcome =
-        begin(thread, file, Place::Current, Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]));
+        begin(thread, file, Place::Current, Direction::Read, || UserBuffer::of_call(thread, args[1], args[2]));
     noted(thread, args[0], outcome)
 }
 
@@ -310,20 +310,20 @@ fn noted(thread: &Rc<Thread>, fd: u64, outcome: Outcome) -> Outcome {
 fn write(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked(thread, args[0], Direction::Write);
     let outcome =
-        begin(thread, file, Place::Current, Direction::Write, || UserBuffer::new(&thread.space(), args[1], args[2]));
+        begin(thread, file, Place::Current, Direction::Write, || UserBuffer::of_call(thread, args[1], args[2]));
     noted(thread, args[0], outcome)
 }
 
 fn pread(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked_at(thread, args[0], args[3], Direction::Read);
     let outcome =
-        begin(thread, file, Place::At(args[3]), Direction::Read, || UserBuffer::new(&thread.space(), args[1], args[2]));
+        begin(thread, file, Place::At(args[3]), Direction::Read, || UserBuffer::of_call(thread, args[1], args[2]));
     noted(thread, args[0], outcome)
 }
 
 fn pwrite(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked_at(thread, args[0], args[3], Direction::Write);
-    begin(thread, file, Place::At(args[3]), Direction::Write, || UserBuffer::new(&thread.space(), args[1], args[2]))
+    begin(thread, file, Place::At(args[3]), Direction::Write, || UserBuffer::of_call(thread, args[1], args[2]))
 }
 
 fn vectors(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<UserBuffer> {

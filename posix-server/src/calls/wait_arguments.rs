@@ -78,7 +78,7 @@ pub(super) struct Timeout {
 
 impl Timeout {
     pub(super) fn read(thread: &Rc<Thread>, address: u64, unit: TimeUnit) -> Result<Self> {
-        let pointer = UserPtr::new(&thread.space(), address);
+        let pointer = UserPtr::of_call(thread, address);
         if pointer.is_null() {
             return Ok(Self { until: Until::Forever, pointer, unit });
         }
@@ -97,7 +97,7 @@ impl Timeout {
 
     /// A time that is not in the program's memory.
     pub(super) fn given(thread: &Rc<Thread>, until: Until) -> Self {
-        Self { until, pointer: UserPtr::new(&thread.space(), 0), unit: TimeUnit::Nanoseconds }
+        Self { until, pointer: UserPtr::of_call(thread, 0), unit: TimeUnit::Nanoseconds }
     }
 
     /// Writes back what is left. That it can't be written is no error, but then the call can't be made again.
@@ -128,7 +128,7 @@ impl TemporaryMask {
         if size != SIGNAL_SET_BYTES {
             return Err(Errno::EINVAL);
         }
-        let mask = SignalSet(UserPtr::new(&thread.space(), address).read::<u64>()?);
+        let mask = SignalSet(UserPtr::of_call(thread, address).read::<u64>()?);
         let old = thread.signals.borrow_mut().set_mask(mask);
         thread.signals.borrow_mut().saved_mask = Some(old);
         recheck(thread);

@@ -94,7 +94,7 @@ mod tests {
         let names: Vec<Name> = (0..300).map(|number| Name::from(alloc::format!("name{number}").as_bytes())).collect();
         names.iter().zip(0..).for_each(|(name, value)| table.insert(name.clone(), value));
         assert!(names.iter().zip(0..).all(|(name, value)| table.get(name) == Some(&value)));
-        assert_eq!((table.len(), table.get(b"name"), table.remove(b"name")), (300, None, None));
+        assert_eq!((table.len(), table.get(b"name").copied(), table.remove(b"name")), (300, None, None));
         assert!(names.iter().zip(0..).all(|(name, value)| table.remove(name) == Some(value)));
         assert_eq!((table.len(), table.buckets.len()), (0, 0));
     }
@@ -106,7 +106,8 @@ mod tests {
         let both = BTreeMap::from([(Name::from(&b"a"[..]), 1), (Name::from(&b"b"[..]), 2)]);
         table.buckets.insert(hash(b"a"), Bucket::Many(both));
         table.length = 2;
-        assert_eq!((table.get(b"a"), table.remove(b"a"), table.get(b"a"), table.len()), (Some(&1), Some(1), None, 1));
+        assert_eq!((table.get(b"a").copied(), table.remove(b"a")), (Some(1), Some(1)));
+        assert_eq!((table.get(b"a"), table.len()), (None, 1));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum ThreadEvent {
         label: u64,
         /// The arguments.
         arguments: [u64; 6],
+        /// What it carries along (`posix_protocol::carried::Carried`).
+        carried: u64,
         /// The right to answer.
         reply: Reply,
     },

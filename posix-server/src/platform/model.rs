@@ -620,9 +620,9 @@ impl UserThread {
     /// Gives it a name for the kernel's dumps.
     pub fn set_name(&self, _name: &[u8]) {}
 
-    /// Answers a request with a label and a word.
-    pub fn answer(&self, reply: Reply, label: u64, word: u64) {
-        reply.0.set(Some((label, word)));
+    /// Answers a request with a label and two words.
+    pub fn answer(&self, reply: Reply, label: u64, [first, _]: [u64; 2]) {
+        reply.0.set(Some((label, first)));
     }
 
     /// Lets it go on after an exception, with the registers that it has now.
@@ -655,7 +655,7 @@ impl ThreadEvents {
 pub struct Reply(Rc<Cell<Option<(u64, u64)>>>);
 
 impl Reply {
-    /// Label and word of the answer, if it was given (asked of a clone).
+    /// Label and first word of the answer, if it was given (asked of a clone).
     pub fn answered(&self) -> Option<(u64, u64)> {
         self.0.get()
     }

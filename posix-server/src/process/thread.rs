@@ -156,6 +156,30 @@ impl Thread {
         self.block.borrow().clone()
     }
 
+    /// Its block, if the call that it makes carries something along in it.
+    pub fn carrying_block(&self) -> Option<Rc<Block>> {
+        let block = self.block.borrow();
+        block.is_carrying().then(|| block.clone())
+    }
+
+    /// A call begins, which carries this along.
+    pub fn begin_call(&self, carried: u64, arguments: &[u64; 6]) {
+        self.block.borrow().begin_call(carried, arguments);
+    }
+
+    /// The call returns: how many bytes of its result are to be copied from the block.
+    pub fn end_call(&self) -> u64 {
+        self.block.borrow().end_call()
+    }
+
+    /// The thread does not go back from its call as usual: what the call has written so far goes where it belongs.
+    pub fn flush_call(&self) {
+        let block = self.block.borrow();
+        if block.is_carrying() {
+            block.flush(&self.space());
+        }
+    }
+
     /// Gives it another block (`execve`).
     pub fn set_block(&self, block: Rc<Block>) {
         self.block.replace(block);

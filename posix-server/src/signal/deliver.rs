@@ -385,16 +385,17 @@ pub fn leave(thread: &Rc<Thread>, exit: Exit) {
         match exit {
             Exit::Call(result) if result.is_err_and(Errno::is_restart) => {}
             Exit::Call(result) => {
-                answer(thread, RETURN, result.unwrap_or_else(Errno::to_return_value));
+                answer(thread, RETURN, [result.unwrap_or_else(Errno::to_return_value), thread.end_call()]);
                 return;
             }
             Exit::Block => {
                 thread.clear_pending();
-                answer(thread, RESTORE, 0);
+                answer(thread, RESTORE, [0; 2]);
                 return;
             }
         }
     }
+    thread.flush_call();
     let context = thread.context();
     let result = match exit {
         Exit::Call(result) => Some(result),
@@ -417,7 +418,7 @@ fn leave_slowly(thread: &Rc<Thread>, mut state: Leaving) {
         Progress::Leave => {
             thread.set_context(&state.context);
             thread.clear_pending();
-            answer(thread, RESTORE, 0);
+            answer(thread, RESTORE, [0; 2]);
         }
     }
 }
@@ -432,11 +433,11 @@ async fn wait_for_resumption(thread: &Rc<Thread>) {
     }
 }
 
-fn answer(thread: &Thread, label: u64, word: u64) {
+fn answer(thread: &Thread, label: u64, words: [u64; 2]) {
     thread.whereabouts.set(Whereabouts::Outside);
     let reply = thread.reply.borrow_mut().take();
     if let Some(reply) = reply {
-        thread.machine.answer(reply, label, word);
+        thread.machine.answer(reply, label, words);
     }
 }
 

@@ -4,6 +4,7 @@
 //! cleared before another thread gets it, and goes back only when it is unmapped where it was used: who has a page of the pool
 //! mapped has it alone.
 
+use super::carried::Call;
 use crate::errno::{Errno, Result};
 use crate::platform::{Backing, Change, Inherit, PAGE_SIZE, Protection, SharedPages, Sharing};
 use alloc::rc::{Rc, Weak};
@@ -78,7 +79,7 @@ impl BlockPool {
         if chunk.free.get() == 0 {
             self.with_room.borrow_mut().pop();
         }
-        Ok(Rc::new(Block { address, chunk, index, pool: Rc::downgrade(self) }))
+        Ok(Rc::new(Block { address, chunk, index, pool: Rc::downgrade(self), call: Cell::new(None) }))
     }
 
     /// Takes a page back. One chunk that is wholly free is kept for the next thread.
@@ -103,6 +104,8 @@ pub struct Block {
     chunk: Rc<Chunk>,
     index: u32,
     pool: Weak<BlockPool>,
+    /// What the call that is being made carries along.
+    pub(super) call: Cell<Option<Call>>,
 }
 
 impl Block {

@@ -2,6 +2,7 @@
 
 pub mod areas;
 pub mod blocks;
+mod carried;
 mod locks;
 mod map;
 mod remap;

@@ -14,7 +14,7 @@ pub(super) fn read(thread: &Rc<Thread>, pointer: u64, length: u64) -> Result<Vec
     let length = usize::try_from(length as i32).ok().filter(|length| *length <= MAX_ADDRESS).ok_or(Errno::EINVAL)?;
     let mut address = vec![0; length];
     if length > 0 {
-        UserPtr::new(&thread.space(), pointer).read_bytes(&mut address)?;
+        UserPtr::of_call(thread, pointer).read_bytes(&mut address)?;
     }
     Ok(address)
 }
@@ -27,7 +27,7 @@ pub(super) fn unix(name: Option<Name>) -> Vec<u8> {
 /// Writes an address, cut to the room that there is, and its true length. `pointers`: where the address goes, and where the
 /// room is said and the length goes. `EINVAL`, `EFAULT`.
 pub(super) fn write(thread: &Rc<Thread>, address: &[u8], pointers: [u64; 2]) -> Result<()> {
-    let [to, length] = pointers.map(|pointer| UserPtr::new(&thread.space(), pointer));
+    let [to, length] = pointers.map(|pointer| UserPtr::of_call(thread, pointer));
     let room = usize::try_from(length.read::<i32>()?).map_err(|_| Errno::EINVAL)?;
     let part = address.get(..room.min(address.len())).unwrap_or_default();
     if !part.is_empty() {

@@ -199,7 +199,7 @@ fn target(file: &OpenFile, address: &[u8]) -> Result<Target> {
 /// `sendto(socket, buffer, length, flags, address, address length)`.
 pub(super) fn sendto(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
-        let buffer = UserBuffer::new(&thread.space(), args[1], args[2].min(MAX_RW_COUNT))?;
+        let buffer = UserBuffer::of_call(thread, args[1], args[2].min(MAX_RW_COUNT))?;
         let file = socket_file(thread, args[0])?;
         let address = if args[4] == 0 { vec![] } else { address::read(thread, args[4], args[5])? };
         let to = target(&file, &address)?;
@@ -429,7 +429,7 @@ pub(in super::super) fn read(thread: &Rc<Thread>, file: Rc<OpenFile>, buffer: Us
 /// `recvfrom(socket, buffer, length, flags, address, address length)`.
 pub(super) fn recvfrom(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let prepared = (|| {
-        let buffer = UserBuffer::new(&thread.space(), args[1], args[2].min(MAX_RW_COUNT))?;
+        let buffer = UserBuffer::of_call(thread, args[1], args[2].min(MAX_RW_COUNT))?;
         let file = socket_file(thread, args[0])?;
         Ok(Receiving::new(file, buffer, args[3] as u32, Answer::Address([args[4], args[5]])))
     })();

@@ -192,7 +192,7 @@ fn socket(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
 /// `socketpair(family, type, protocol, descriptors)`.
 fn socketpair(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     let (kind, flags) = split_type(args[1])?;
-    let pointer = UserPtr::new(&thread.space(), args[3]);
+    let pointer = UserPtr::of_call(thread, args[3]);
     pointer.write(&[-1i32; 2])?;
     let Wanted::Unix(style) = wanted(thread, args[0] as u32, kind, args[2] as u32)? else {
         return Err(Errno::EOPNOTSUPP);

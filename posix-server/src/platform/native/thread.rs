@@ -161,16 +161,16 @@ impl UserThread {
         }
     }
 
-    /// Answers a request with a label and a word.
-    pub fn answer(&self, reply: Reply, label: u64, word: u64) {
-        let message = Message::new(label, [word, 0, 0, 0, 0, 0, 0, 0]);
+    /// Answers a request with a label and two words.
+    pub fn answer(&self, reply: Reply, label: u64, [first, second]: [u64; 2]) {
+        let message = Message::new(label, [first, second, 0, 0, 0, 0, 0, 0]);
         // Whoever asked may have ended.
         let _ = self.executor.answer(reply.0, message);
     }
 
     /// Lets it go on after an exception, with the registers that it has now.
     pub fn resume_exception(&self, reply: Reply) {
-        self.answer(reply, ExceptionVerdict::Resume as u64, 0);
+        self.answer(reply, ExceptionVerdict::Resume as u64, [0; 2]);
     }
 }
 
@@ -215,10 +215,10 @@ impl ThreadEvents {
 #[inline]
 fn event_of(request: Request) -> Option<ThreadEvent> {
     let reply = request.reply.map(Reply)?;
-    let [first, second, third, fourth, fifth, sixth, ..] = request.message.words;
+    let [first, second, third, fourth, fifth, sixth, carried, _] = request.message.words;
     if request.message.label != EXCEPTION_LABEL {
         let arguments = [first, second, third, fourth, fifth, sixth];
-        return Some(ThreadEvent::Call { label: request.message.label, arguments, reply });
+        return Some(ThreadEvent::Call { label: request.message.label, arguments, carried, reply });
     }
     // A kind that this version does not know is as bad as any.
     let kind = ExceptionKind::from_number(first).unwrap_or(ExceptionKind::Protection);

@@ -7,6 +7,7 @@
  */
 #include "../case.h"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -101,6 +102,13 @@ static uint64_t *thread_block(void) {
     return block;
 }
 
+/* Where in the block the data are that a call carries along, how many, and the parts of the word that tells of them: the third has
+ * room for a result. */
+#define BLOCK_DATA ((char *)thread_block() + 512)
+#define DATA_BYTES 2048UL
+#define PART(index, argument, length) (((uint64_t)(length) | (uint64_t)(argument) << 13) << (16 * (index)))
+#define RESULT 2
+
 /* Where the server maps the shim, and where its header (`posix_protocol::shim::ImageHeader`) tells its length. */
 #define SHIM_IMAGE ((const unsigned char *)0x7ffff0000000UL)
 #define SHIM_LENGTH_AT 36
@@ -117,6 +125,8 @@ static void *native_entry(void) {
 
 struct native {
     uint64_t rax, rdi, rsi, rdx, r10, r8, r9, r12, r13;
+    /* What is carried along (`posix_protocol::carried`). */
+    uint64_t r14;
 };
 
 /* Makes a native call from inside the shim, which then leaves to where its block says: back here. */
@@ -141,6 +151,7 @@ static uint64_t native(void *entry, const struct native *call) {
                      "mov 48(%[words]), %%r9\n\t"
                      "mov 56(%[words]), %%r12\n\t"
                      "mov 64(%[words]), %%r13\n\t"
+                     "mov 72(%[words]), %%r14\n\t"
                      "jmp *%[target]\n\t"
                      "1:"
                      : "=&a"(result), [words] "+r"(words), [target] "+r"(target)
@@ -167,13 +178,39 @@ static uint64_t native_number(void) {
     }
 }
 
+/* Something that might be carried, or nothing that makes sense. */
+static uint64_t carried(void) {
+    uint64_t word = 0;
+    switch (below(4)) {
+    case 0: return chance();
+    case 1: return 0;
+    }
+    for (unsigned part = 0; part <= RESULT; part++)
+        if (below(2))
+            word |= PART(part, below(8), below(16) ? below(700) : below(8192));
+    return word;
+}
+
+/* Changes what is carried while the server looks at it. */
+static void *change_data(void *data) {
+    for (uint64_t seed = 1;; seed = seed * 6364136223846793005UL + 1442695040888963407UL)
+        ((volatile char *)data)[seed >> 32 & (DATA_BYTES - 1)] = (char)(seed >> 56);
+    return NULL;
+}
+
 static void play_the_shim(volatile unsigned *made) {
     void *entry = native_entry();
+    pthread_t thread;
+    if (below(4) == 0)
+        pthread_create(&thread, NULL, change_data, BLOCK_DATA);
     for (*made = 0; entry && *made < CALLS_PER_PROCESS; ++*made) {
         struct native call = {.rax = CHANNEL_CALL, .rdi = thread_block()[BLOCK_CHANNEL], .rsi = below(NUMBERS)};
         uint64_t *words = &call.rdx;
         for (int i = 0; i < 6; i++)
             words[i] = (uint64_t)argument();
+        call.r14 = carried();
+        if (below(8) == 0)
+            memcpy(BLOCK_DATA, scratch, DATA_BYTES);
         if (below(4) == 0)
             call.rsi = below(2) ? 1UL << 32 : chance();
         if (below(8) == 0) {
@@ -383,6 +420,42 @@ ROOT_TEST(a_program_can_talk_to_the_server_directly) {
         say("the answer is not that of getpgrp: has the thread's block changed?");
         _exit(1);
     }
+}
+
+/* A call with something in the data. */
+static long carrying(long number, uint64_t first, uint64_t second, uint64_t word) {
+    struct native call = {.rax = CHANNEL_CALL, .rdi = thread_block()[BLOCK_CHANNEL], .rsi = (uint64_t)number};
+    call.rdx = first;
+    call.r10 = second;
+    call.r14 = word;
+    return (long)native(native_entry(), &call);
+}
+
+#define NOWHERE 0x7000UL
+
+static void expect(const char *what, long got, long expected) {
+    say("%s: %s", what, got == expected ? "yes" : "no");
+    if (got != expected)
+        say("%ld is not %ld", got, expected);
+}
+
+/* What a program carries is what it says itself; what makes no sense is as if nothing were carried. */
+ROOT_TEST(lies_about_what_is_carried_are_told_to_oneself) {
+    static struct stat info;
+    SET_UP(native_entry() != NULL);
+    memset(BLOCK_DATA, 0xff, DATA_BYTES);
+    strcpy(BLOCK_DATA, "/");
+    expect("a path that is only in the data", carrying(SYS_access, NOWHERE, 0, PART(0, 0, 2)), 0);
+    expect("a path that does not end there", carrying(SYS_access, NOWHERE, 0, PART(0, 0, 1)), -EFAULT);
+    expect("a path at another argument", carrying(SYS_access, NOWHERE, 0, PART(0, 1, 2)), -EFAULT);
+    expect("more than fits", carrying(SYS_access, NOWHERE, 0, PART(0, 0, 2) | PART(1, 1, DATA_BYTES)), -EFAULT);
+    expect("more than there is", carrying(SYS_access, NOWHERE, 0, PART(0, 0, 8191)), -EFAULT);
+    expect("no such argument", carrying(SYS_access, NOWHERE, 0, PART(0, 7, 2)), -EFAULT);
+    expect("an address of the server's", carrying(SYS_access, 0x7ffff0000000UL, 0, PART(0, 0, 2)), -EFAULT);
+    expect("room for less than the result", carrying(SYS_stat, (uint64_t)"/", (uint64_t)&info, PART(RESULT, 1, 8)), 0);
+    say("the server wrote it itself: %s", info.st_mode != 0 ? "yes" : "no");
+    expect("no result where nothing is", carrying(SYS_stat, (uint64_t)"/", NOWHERE, PART(RESULT, 1, 8)), -EFAULT);
+    expect("the block can't be unmapped", syscall(SYS_munmap, thread_block(), PAGE) == -1 ? -errno : 0, -EINVAL);
 }
 
 ROOT_TEST(hostile_shims_harm_nobody) { nothing_is_left_of(play_the_shim, USUAL_SHIM_CALLS); }

@@ -96,11 +96,11 @@ fn open_by_handle(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let number = u64::from(low) | u64::from(high) << 32;
     let dentry = find(mount.root(), number).filter(|_| generation == GENERATION).ok_or(Errno::ESTALE)?;
     let context = thread.process.fs.borrow().clone();
-    let terminal = thread.server().controlling_terminal(thread.process.session());
+    let terminal = || thread.server().controlling_terminal(thread.process.session());
     let opener = Opener {
         actor: Actor { context: &context, credentials: &credentials },
         devices: context.namespace.devices(),
-        terminal: terminal.as_ref(),
+        terminal: &terminal,
     };
     let how = How::lenient(args[2] as u32, 0);
     match open::open_found(opener, Location { mount, dentry }, how)? {

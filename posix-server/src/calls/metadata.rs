@@ -66,7 +66,8 @@ struct TimeSpec {
 
 impl TimeSpec {
     fn from_ns(time: TimeNs) -> Self {
-        Self { seconds: time.div_euclid(NS_PER_SECOND), nanoseconds: time.rem_euclid(NS_PER_SECOND) }
+        let seconds = time.div_euclid(NS_PER_SECOND);
+        Self { seconds, nanoseconds: time - seconds * NS_PER_SECOND }
     }
 }
 

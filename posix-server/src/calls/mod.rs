@@ -58,7 +58,7 @@ mod wait;
 mod wait_arguments;
 
 use crate::errno::{Errno, Result};
-use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, now_ns};
+use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, ticks};
 use crate::process::end::thread_vanished;
 use crate::process::seccomp::judge;
 use crate::process::{Thread, Whereabouts};
@@ -206,10 +206,10 @@ pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
     events.serve(&thread.server().executor, move |event| match event {
         ThreadEvent::Call { label, arguments, carried, reply } => {
             served.begin_call(carried, &arguments);
-            let start_ns = now_ns();
+            let start = ticks();
             enter(&served, label, &arguments, reply);
-            let spent_ns = now_ns().saturating_sub(start_ns);
-            served.system_ns.set(served.system_ns.get().saturating_add(spent_ns));
+            let spent = ticks().saturating_sub(start);
+            served.system_ticks.set(served.system_ticks.get().saturating_add(spent));
         }
         ThreadEvent::Exception { kind, address, code, reply } => {
             if begin(&served, reply) {

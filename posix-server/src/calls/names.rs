@@ -51,9 +51,9 @@ pub(super) const CALLS: &[SystemCall] = &[
 /// The directory argument that means the working directory (`AT_FDCWD`).
 pub(super) const CURRENT_DIRECTORY: u64 = linux::AT_FDCWD as i64 as u64;
 
-/// Runs something for the caller's place in the name space and its credentials.
+/// Runs something for the caller's place in the name space and its credentials. It must not change that place.
 pub(super) fn with_actor<T>(thread: &Rc<Thread>, run: impl FnOnce(Actor<'_>) -> Result<T>) -> Result<T> {
-    let context = thread.process.fs.borrow().clone();
+    let context = thread.process.fs.borrow();
     let credentials = thread.process.credentials();
     run(Actor { context: &context, credentials: &credentials })
 }

@@ -92,13 +92,13 @@ fn try_open(thread: &Rc<Thread>, directory: u64, path: u64, how: How) -> Result<
     // In a root of its own, an absolute path begins at the directory, too.
     let scoped = how.restrictions.intersects(Restrictions::IN_ROOT | Restrictions::BENEATH);
     let start = names::start(thread, directory, if scoped { b"." } else { &path })?;
-    let context = thread.process.fs.borrow().clone();
+    let context = thread.process.fs.borrow();
     let credentials = thread.process.credentials();
-    let terminal = thread.server().controlling_terminal(thread.process.session());
+    let terminal = || thread.server().controlling_terminal(thread.process.session());
     let opener = Opener {
         actor: Actor { context: &context, credentials: &credentials },
         devices: context.namespace.devices(),
-        terminal: terminal.as_ref(),
+        terminal: &terminal,
     };
     open::open(opener, &start, &path, how)
 }

@@ -67,7 +67,7 @@ pub fn open(opener: Opener<'_>, place: &Location, device: DeviceNumber) -> Resul
         ZERO => Ok(Rc::new(Zero)),
         FULL => Ok(Rc::new(Full)),
         RANDOM | URANDOM => Ok(Rc::new(Random)),
-        CONTROLLING_TERMINAL => open_terminal(opener, opener.terminal.ok_or(Errno::ENXIO)?),
+        CONTROLLING_TERMINAL => open_terminal(opener, &(opener.terminal)().ok_or(Errno::ENXIO)?),
         CONSOLE | SERIAL => open_terminal(opener, &opener.devices.console().ok_or(Errno::ENXIO)?),
         PTY_MULTIPLEXER => {
             let (ptys, root) = devpts::at(place, device)?;

@@ -24,8 +24,8 @@ pub struct Opener<'a> {
     pub actor: Actor<'a>,
     /// What device nodes lead to.
     pub devices: &'a Devices,
-    /// The controlling terminal, for `/dev/tty`.
-    pub terminal: Option<&'a Rc<Terminal>>,
+    /// Finds the controlling terminal, for `/dev/tty`.
+    pub terminal: &'a dyn Fn() -> Option<Rc<Terminal>>,
 }
 
 /// The result of an `open`.

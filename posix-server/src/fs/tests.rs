@@ -81,7 +81,7 @@ impl World {
 
     fn open(&self, path: &str, flags: u32) -> Result<Rc<OpenFile>> {
         let devices = self.context.namespace.devices();
-        let opener = Opener { actor: self.actor(), devices, terminal: None };
+        let opener = Opener { actor: self.actor(), devices, terminal: &|| None };
         match open::open(opener, &self.context.cwd, path.as_bytes(), How::lenient(flags, 0o644))? {
             Opened::File(file) | Opened::Waiting(file, _) => Ok(file),
         }

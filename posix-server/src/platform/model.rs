@@ -27,6 +27,16 @@ pub fn now_ns() -> u64 {
     NOW_NS.get()
 }
 
+/// A counter for measuring how long something takes.
+pub fn ticks() -> u64 {
+    now_ns()
+}
+
+/// How long so many ticks are, in ns.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    ticks
+}
+
 /// Unix time in ns.
 pub fn realtime_ns() -> u64 {
     BOOT_UNIX_NS.get() + now_ns()

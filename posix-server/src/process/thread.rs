@@ -64,8 +64,8 @@ pub struct Thread {
     pub is_waiting: Cell<bool>,
     /// How it is to be scheduled.
     pub schedule: Cell<Schedule>,
-    /// Time that the server has spent on its calls, in ns.
-    pub system_ns: Cell<u64>,
+    /// Time that the server has spent on its calls, in [ticks](crate::platform::ticks).
+    pub system_ticks: Cell<u64>,
     /// How often it has waited in a call.
     pub waits: Cell<u64>,
     /// Whether its shim has been told to ask before it goes back.

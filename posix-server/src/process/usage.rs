@@ -1,7 +1,7 @@
 //! What processes and threads have used (`getrusage(2)`, `times(2)`).
 
 use super::{Process, Thread};
-use crate::platform::PAGE_SIZE;
+use crate::platform::{PAGE_SIZE, ticks_to_ns};
 
 /// The words of `struct rusage`.
 pub const RUSAGE_WORDS: usize = 18;
@@ -56,7 +56,7 @@ impl Thread {
     pub fn usage(&self) -> Usage {
         Usage {
             user_ns: self.machine.run_time_ns(),
-            system_ns: self.system_ns.get(),
+            system_ns: ticks_to_ns(self.system_ticks.get()),
             resident_kib: self.process.note_resident(),
             waits: self.waits.get(),
         }

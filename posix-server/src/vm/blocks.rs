@@ -79,7 +79,7 @@ impl BlockPool {
         if chunk.free.get() == 0 {
             self.with_room.borrow_mut().pop();
         }
-        Ok(Rc::new(Block { address, chunk, index, pool: Rc::downgrade(self), call: Cell::new(None) }))
+        Ok(Rc::new(Block { address, chunk, index, pool: Rc::downgrade(self), call: Call::default() }))
     }
 
     /// Takes a page back. One chunk that is wholly free is kept for the next thread.
@@ -105,7 +105,7 @@ pub struct Block {
     index: u32,
     pool: Weak<BlockPool>,
     /// What the call that is being made carries along.
-    pub(super) call: Cell<Option<Call>>,
+    pub(super) call: Call,
 }
 
 impl Block {

@@ -9,10 +9,10 @@ use super::Block;
 use crate::platform::Space;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::ffi::CStr;
+use core::cell::Cell;
 use core::mem::offset_of;
 use posix_protocol::carried::{Carried, INPUTS, Part, RESULT};
-use posix_protocol::shim::{DATA_BYTES, ThreadBlock};
+use posix_protocol::shim::ThreadBlock;
 
 const DATA: usize = offset_of!(ThreadBlock, data);
 
@@ -25,7 +25,7 @@ struct Range {
 }
 
 impl Range {
-    fn of(part: Part, arguments: &[u64; 6]) -> Self {
+    fn of(part: &Part, arguments: &[u64; 6]) -> Self {
         // There is no argument with a larger number: the range is empty.
         match arguments.get(part.argument) {
             Some(address) => Self { address: *address, offset: part.offset, length: part.length },
@@ -47,20 +47,26 @@ impl Range {
 }
 
 /// The ranges of one call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Call {
-    inputs: [Range; INPUTS],
-    result: Range,
+    is_carrying: Cell<bool>,
+    inputs: [Cell<Range>; INPUTS],
+    result: Cell<Range>,
     /// How much of the result was written.
-    written: usize,
+    written: Cell<usize>,
 }
 
 impl Call {
-    fn new(carried: Carried, arguments: &[u64; 6]) -> Option<Self> {
-        let parts = carried.parts()?;
-        let [first, second, result] = parts.map(|part| Range::of(part, arguments));
+    fn begin(&self, carried: Carried, arguments: &[u64; 6]) {
+        let parts = carried.parts();
+        self.is_carrying.set(parts.is_some());
+        self.written.set(0);
         const { assert!(RESULT == 2) };
-        Some(Self { inputs: [first, second], result, written: 0 })
+        let [first, second, result] = &parts.unwrap_or_default();
+        let [first_input, second_input] = &self.inputs;
+        first_input.set(Range::of(first, arguments));
+        second_input.set(Range::of(second, arguments));
+        self.result.set(Range::of(result, arguments));
     }
 }
 
@@ -69,76 +75,91 @@ impl Block {
     #[inline]
     pub fn begin_call(&self, carried: u64, arguments: &[u64; 6]) {
         if carried != 0 {
-            self.call.set(Call::new(Carried(carried), arguments));
-        } else if self.is_carrying() {
-            self.call.set(None);
+            self.call.begin(Carried(carried), arguments);
+        } else {
+            self.call.is_carrying.set(false);
         }
     }
 
     /// Whether the call carries something.
     #[inline]
     pub fn is_carrying(&self) -> bool {
-        self.call.get().is_some()
+        self.call.is_carrying.get()
     }
 
     /// The call returns: how many bytes of its result the shim finds in the data.
     #[inline]
     pub fn end_call(&self) -> u64 {
-        self.call.take().map_or(0, |call| call.written as u64)
+        if self.call.is_carrying.replace(false) { self.call.written.get() as u64 } else { 0 }
     }
 
     /// Reads a range of the program's memory. False: there is no copy of it.
     pub fn read_carried(&self, address: u64, buffer: &mut [u8]) -> bool {
-        let Some(call) = self.call.get() else { return false };
-        let places = call.inputs.map(|range| range.position(address, buffer.len()).map(|at| range.offset + at));
-        let place = places.into_iter().flatten().next();
-        if let Some(place) = place {
-            self.read(DATA + place, buffer);
+        if !self.is_carrying() {
+            return false;
         }
-        place.is_some()
+        for range in self.call.inputs.iter().map(Cell::get) {
+            if let Some(position) = range.position(address, buffer.len()) {
+                self.read(DATA + range.offset + position, buffer);
+                return true;
+            }
+        }
+        false
     }
 
     /// The string at an address, without its zero. `None`: there is no copy of it.
     pub fn read_carried_string(&self, address: u64) -> Option<Vec<u8>> {
-        let call = self.call.get()?;
-        let range = call.inputs.into_iter().find(|range| range.length != 0 && range.address == address)?;
+        let mut inputs = self.call.inputs.iter().map(Cell::get).filter(|_| self.is_carrying());
+        let range = inputs.find(|range| range.length != 0 && range.address == address)?;
         let mut string = vec![0; range.length];
         self.read(DATA + range.offset, &mut string);
-        let end = CStr::from_bytes_until_nul(&string).ok()?.count_bytes();
-        string.truncate(end);
+        string.truncate(position_of_zero(&string)?);
         Some(string)
     }
 
     /// Writes to a range of the program's memory. False: the caller is to do that itself. What was written before it to an
     /// overlapping range is then where it belongs.
     pub fn write_carried(&self, space: &Space, address: u64, bytes: &[u8]) -> bool {
-        let Some(mut call) = self.call.get() else { return false };
-        let position = call.result.position(address, bytes.len()).filter(|position| *position <= call.written);
-        let Some(position) = position else {
-            if call.result.overlaps(address, bytes.len()) {
+        if !self.is_carrying() {
+            return false;
+        }
+        let (result, written) = (self.call.result.get(), self.call.written.get());
+        let Some(position) = result.position(address, bytes.len()).filter(|position| *position <= written) else {
+            if result.overlaps(address, bytes.len()) {
                 self.flush(space);
             }
             return false;
         };
-        self.write(DATA + call.result.offset + position, bytes);
-        call.written = call.written.max(position + bytes.len());
-        self.call.set(Some(call));
+        self.write(DATA + result.offset + position, bytes);
+        self.call.written.set(written.max(position + bytes.len()));
         true
     }
 
     /// Puts what was written of the result where it belongs, and carries no more of it.
     pub fn flush(&self, space: &Space) {
-        let Some(call) = self.call.get() else { return };
-        self.call.set(Some(Call { result: Range::default(), written: 0, ..call }));
-        if call.written > 0 {
-            let mut bytes = [0; DATA_BYTES];
-            if let Some(bytes) = bytes.get_mut(..call.written) {
-                self.read(DATA + call.result.offset, bytes);
-                // It could be written when the call was made.
-                space.write(call.result.address, bytes);
-            }
+        if !self.is_carrying() {
+            return;
+        }
+        let (result, written) = (self.call.result.take(), self.call.written.take());
+        let mut bytes = vec![0; written];
+        if written > 0 {
+            self.read(DATA + result.offset, &mut bytes);
+            // It could be written when the call was made.
+            space.write(result.address, &bytes);
         }
     }
+}
+
+/// Where the first zero is. Most strings are too short for a search that has to get ready first.
+fn position_of_zero(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, _) = bytes.as_chunks::<8>();
+    let has_zero = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
+    };
+    let start = words.iter().position(has_zero).unwrap_or(words.len()) * 8;
+    bytes.get(start..)?.iter().position(|byte| *byte == 0).map(|position| start + position)
 }
 
 #[cfg(test)]
@@ -188,6 +209,20 @@ mod tests {
         block.write(DATA, b"name");
         block.begin_call(Carried::default().with(0, 0, 4).0, &[AT, 0, 0, 0, 0, 0]);
         assert_eq!(block.read_carried_string(AT), None);
+    }
+
+    #[test]
+    fn zeroes_are_found_wherever_they_are() {
+        for length in 0..40 {
+            assert_eq!(position_of_zero(&vec![0x80; length]), None);
+            for at in 0..length {
+                let mut bytes = vec![0x80; length];
+                bytes[at] = 0;
+                assert_eq!(position_of_zero(&bytes), Some(at));
+                bytes[at..].fill(0);
+                assert_eq!(position_of_zero(&bytes), Some(at));
+            }
+        }
     }
 
     #[test]

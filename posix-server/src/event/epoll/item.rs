@@ -215,6 +215,9 @@ impl Watchers {
 
 impl Drop for Watchers {
     fn drop(&mut self) {
+        if self.items.get_mut().is_empty() {
+            return;
+        }
         let items: Vec<_> = core::mem::take(self.items.get_mut()).into_values().collect();
         for item in items.iter().filter_map(Weak::upgrade) {
             if let Some(epoll) = item.epoll.upgrade() {

@@ -320,7 +320,7 @@ pub(super) fn new_thread(
         restart: RefCell::new(None),
         is_waiting: Cell::new(false),
         schedule: Cell::new(Schedule::default()),
-        system_ns: Cell::new(0),
+        system_ticks: Cell::new(0),
         waits: Cell::new(0),
         is_pending_set: Cell::new(false),
         is_suspended: Cell::new(false),

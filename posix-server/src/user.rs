@@ -5,7 +5,6 @@ use crate::platform::{Memory, PAGE_SIZE, Space};
 use crate::process::Thread;
 use crate::vm::Block;
 use alloc::rc::Rc;
-use alloc::vec;
 use alloc::vec::Vec;
 use linux_raw_sys::general::UIO_MAXIOV;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -216,7 +215,9 @@ pub struct IoVec {
 #[derive(Clone)]
 pub struct UserBuffer {
     view: View,
-    ranges: Vec<IoVec>,
+    /// Most have one range, which needs no list.
+    first: IoVec,
+    others: Vec<IoVec>,
     /// The range that is next, and the position in it.
     index: usize,
     within: u64,
@@ -237,7 +238,8 @@ impl UserBuffer {
     fn single(view: View, address: u64, length: u64) -> Result<Self> {
         check_range(address, length)?;
         let length = length.min(MAX_RW_COUNT);
-        Ok(Self { view, ranges: vec![IoVec { address, length }], index: 0, within: 0, remaining: length })
+        let (first, others) = (IoVec { address, length }, Vec::new());
+        Ok(Self { view, first, others, index: 0, within: 0, remaining: length })
     }
 
     /// The ranges of an `iovec` array. `EINVAL` if there are too many or their lengths overflow; `EFAULT`. Linux looks at the
@@ -257,7 +259,9 @@ impl UserBuffer {
             range.length = range.length.min(MAX_RW_COUNT - remaining);
             remaining += range.length;
         }
-        Ok(Self { view: View::of_space(space), ranges, index: 0, within: 0, remaining })
+        let others = ranges.split_off(ranges.len().min(1));
+        let first = ranges.pop().unwrap_or_default();
+        Ok(Self { view: View::of_space(space), first, others, index: 0, within: 0, remaining })
     }
 
     /// The same ranges in another space.
@@ -339,7 +343,10 @@ impl UserBuffer {
     /// The next piece in one range: address and length, at most `limit`.
     fn next(&mut self, limit: u64) -> Option<(u64, u64)> {
         loop {
-            let range = self.ranges.get(self.index)?;
+            let range = match self.index.checked_sub(1) {
+                None => &self.first,
+                Some(index) => self.others.get(index)?,
+            };
             let left = (range.length - self.within).min(self.remaining).min(limit);
             if left > 0 {
                 return Some((range.address + self.within, left));

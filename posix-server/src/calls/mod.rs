@@ -68,6 +68,7 @@ use crate::user::UserPtr;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::Future;
+use core::pin::pin;
 pub use futex::FutexWait;
 use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
@@ -307,7 +308,7 @@ fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
             note_wait(thread);
             let waiting = thread.clone();
             thread.server().executor.spawn(async move {
-                let gone = Box::pin(waiting.clone().gone());
+                let gone = pin!(waiting.clone().gone());
                 if let Either::Left((result, _)) = select(future, gone).await {
                     leave_wait(&waiting, result);
                 }

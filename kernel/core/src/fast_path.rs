@@ -85,6 +85,16 @@ impl Kernel {
         self.try_fast_queue_wait(m, id).map_or(Fast::Declined, |()| Fast::Taken)
     }
 
+    /// `thread_yield` to another ready thread of the same priority.
+    #[inline(never)]
+    pub(crate) fn fast_yield(&mut self, m: &impl Devices, id: Id<Thread>) -> Fast {
+        if !self.scheduler.rotate(&mut self.threads, self.cpu, m.now_ns()) {
+            return Fast::Declined;
+        }
+        self.threads[id].context.registers.rax = OK;
+        Fast::Taken
+    }
+
     #[inline(always)]
     fn try_fast_call(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<()> {
         let thread = self.threads.get(id)?;

@@ -38,6 +38,16 @@ impl Arena<Id<Thread>> for Pool<Thread> {
     }
 }
 
+impl Thread {
+    /// How long it runs now: what a preemption left of its slice, or a new one.
+    fn take_slice_ns(&mut self) -> u64 {
+        match core::mem::take(&mut self.slice_left_ns) {
+            0 => SLICE_NS,
+            left => left,
+        }
+    }
+}
+
 /// The run queues of one processor.
 #[derive(Debug)]
 pub(crate) struct Processor {
@@ -143,10 +153,7 @@ impl Processor {
         thread.state = State::Running;
         thread.cpu = cpu;
         self.current = Some(id);
-        let slice_ns = match core::mem::take(&mut thread.slice_left_ns) {
-            0 => SLICE_NS,
-            left => left,
-        };
+        let slice_ns = thread.take_slice_ns();
         self.slice_end_ns = now_ns.saturating_add(slice_ns);
     }
 }
@@ -244,6 +251,30 @@ impl Scheduler {
         let processor = &mut self.processors[cpu];
         processor.slice_end_ns = 0;
         processor.reschedule = true;
+    }
+
+    /// Lets the first of those that are ready and of the current thread's priority run in its place, which goes to the end of
+    /// their line: what [`Scheduler::give_way`] and [`Scheduler::choose`] come to if nobody has asked for more. False: nothing
+    /// has changed.
+    pub(crate) fn rotate(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) -> bool {
+        let Some(processor) = self.free_hand(cpu) else { return false };
+        let (Some(current), Some(highest)) = (processor.current, processor.highest()) else { return false };
+        let thread = &mut threads[current];
+        if thread.priority != highest || thread.suspensions != 0 {
+            return false;
+        }
+        thread.state = State::Ready;
+        thread.slice_left_ns = 0;
+        let line = &mut processor.ready[usize::from(highest)];
+        line.push_back(threads, current);
+        let Some(first) = line.pop_front(threads) else { return false };
+        let next = &mut threads[first];
+        next.state = State::Running;
+        next.cpu = cpu;
+        let slice_ns = next.take_slice_ns();
+        processor.slice_end_ns = now_ns.saturating_add(slice_ns);
+        processor.hand_over(&mut threads[current], first, now_ns);
+        true
     }
 
     /// Changes a thread's priority.

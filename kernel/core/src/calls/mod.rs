@@ -47,6 +47,7 @@ pub(crate) enum Outcome {
 const CHANNEL_CALL: u64 = Call::ChannelCall as u64;
 const CHANNEL_REPLY_RECEIVE: u64 = Call::ChannelReplyReceive as u64;
 const QUEUE_WAIT: u64 = Call::QueueWait as u64;
+const THREAD_YIELD: u64 = Call::ThreadYield as u64;
 
 type CallResult = Result<Outcome, Error>;
 
@@ -73,6 +74,7 @@ impl Kernel {
             CHANNEL_CALL => self.fast_call(m, id),
             CHANNEL_REPLY_RECEIVE => self.fast_reply_receive(m, id),
             QUEUE_WAIT => self.fast_queue_wait(m, id),
+            THREAD_YIELD => self.fast_yield(m, id),
             _ => Fast::Declined,
         };
         if fast == Fast::Declined {

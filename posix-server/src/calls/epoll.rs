@@ -1,7 +1,8 @@
 //! Calls on epoll instances.
 
-use super::blocking::{Woken, usable_file, wait};
+use super::blocking::usable_file;
 use super::files::install;
+use super::sleeper::{Attempt, InVain, sleep};
 use super::wait_arguments::{TemporaryMask, TimeUnit, Timeout, Until};
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
@@ -11,6 +12,7 @@ use crate::file::OpenFile;
 use crate::fs::{Body, Inode};
 use crate::process::Thread;
 use crate::user::{USER_END, UserPtr};
+use crate::wait::WaitQueue;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
 use zerocopy::IntoBytes;
@@ -125,42 +127,40 @@ impl Waiting {
     }
 
     fn run(self, thread: &Rc<Thread>, until: Until) -> Outcome {
-        let first = match self.attempt(thread) {
-            Ok(0) if until == Until::Now => Ok(0),
-            Ok(0) if thread.is_interrupted() => Err(Errno::EINTR),
-            Ok(0) => {
-                let thread = thread.clone();
-                return Outcome::block(async move {
-                    let result = self.wait(&thread, until.deadline_ns()).await;
-                    self.mask.restore(&thread, &result);
-                    result
-                });
-            }
-            result => result,
-        };
-        self.mask.restore(thread, &first);
-        first.into()
-    }
-
-    async fn wait(&self, thread: &Rc<Thread>, deadline_ns: Option<u64>) -> Result<u64> {
-        loop {
-            let listener = self.epoll()?.sleepers().listen();
-            let count = self.attempt(thread)?;
-            if count > 0 {
-                return Ok(count);
-            }
-            match wait(thread, listener, deadline_ns).await {
-                Woken::Changed => {}
-                Woken::TimedOut => return self.attempt(thread),
-                Woken::Interrupted => {
-                    return match self.attempt(thread)? {
-                        // Never made again, whatever the handler's flags (`signal(7)`).
-                        0 => Err(Errno::EINTR),
-                        count => Ok(count),
-                    };
-                }
+        match self.attempt(thread) {
+            Ok(0) if until != Until::Now => sleep(thread, self, until.deadline_ns()),
+            result => {
+                self.mask.restore(thread, &result);
+                result.into()
             }
         }
+    }
+}
+
+impl Attempt for Waiting {
+    fn queues(&self, _thread: &Thread, watch: &mut dyn FnMut(&WaitQueue)) {
+        if let Ok(epoll) = self.epoll() {
+            watch(epoll.sleepers());
+        }
+    }
+
+    fn attempt(&mut self, thread: &Rc<Thread>) -> Result<u64> {
+        let result = Waiting::attempt(self, thread);
+        if result == Ok(0) {
+            return Err(Errno::EAGAIN);
+        }
+        self.mask.restore(thread, &result);
+        result
+    }
+
+    fn give_up(&mut self, thread: &Rc<Thread>, why: InVain) -> Result<u64> {
+        let result = match why {
+            InVain::TimedOut => Ok(0),
+            // Never made again, whatever the handler's flags (`signal(7)`).
+            InVain::Interrupted => Err(Errno::EINTR),
+        };
+        self.mask.restore(thread, &result);
+        result
     }
 }
 

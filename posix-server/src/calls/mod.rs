@@ -42,6 +42,7 @@ mod schedule;
 mod seccomp;
 mod signal;
 mod signalfd;
+pub mod sleeper;
 mod socket;
 mod splice;
 mod sync;
@@ -81,7 +82,7 @@ pub enum Outcome {
     Return(Result<u64>),
     /// It will be done.
     Block(LocalFuture<Result<u64>>),
-    /// It will be done; whoever ends the wait answers it (`process::futex::parking`).
+    /// It will be done; whoever ends the wait answers it (`process::futex::parking`, [`sleeper`]).
     Parked,
     /// The program goes on with the registers that are in its block.
     Context,
@@ -204,7 +205,7 @@ pub fn call(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome 
 /// Serves a thread until it ends. `EAGAIN`.
 pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
     let served = thread.clone();
-    events.serve(&thread.server().executor, move |event| match event {
+    let serve = move |event| match event {
         ThreadEvent::Call { label, arguments, carried, reply } => {
             served.begin_call(carried, &arguments);
             let start = ticks();
@@ -218,7 +219,9 @@ pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
             }
         }
         ThreadEvent::Ended => thread_vanished(&served),
-    })
+    };
+    let server = thread.server().clone();
+    events.serve(&thread.server().executor, move |event| server.due.after(|| serve(event)))
 }
 
 /// Notes that a thread is inside. False: it has ended meanwhile.

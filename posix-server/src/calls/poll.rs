@@ -3,7 +3,7 @@
 //! All four ask each file what it is ready for; if nothing wanted is there, one listener watches the queues of all, and they
 //! ask again after each wake-up: as on Linux, the descriptors as they are then. `ppoll`, `select` and `pselect6` write back the time that is left, as Linux does.
 
-use super::blocking::{self, Woken};
+use super::sleeper::{Attempt, InVain, sleep};
 use super::wait_arguments::{TemporaryMask, TimeUnit, Timeout, Until};
 use super::{Outcome, SystemCall};
 use crate::budget::{Charge, Kind as Budget};
@@ -12,8 +12,7 @@ use crate::file::{OpenFile, PollEvents};
 use crate::process::Thread;
 use crate::process::thread::Restart;
 use crate::user::{USER_END, UserPtr};
-use crate::wait::Listener;
-use alloc::boxed::Box;
+use crate::wait::WaitQueue;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::mem::offset_of;
@@ -58,6 +57,8 @@ enum Ended {
 /// A `poll` or `select` under way.
 struct Waiting<W> {
     records: Vec<PollRecord>,
+    /// The files as they were when it began to wait, which it keeps.
+    files: Vec<Rc<OpenFile>>,
     /// Events that are reported whether or not they are asked for.
     unasked: PollEvents,
     timeout: Timeout,
@@ -81,7 +82,9 @@ impl<W: Fn(&mut [PollRecord], Slept) -> Result<u64> + 'static> Waiting<W> {
         } else if self.timeout.until == Until::Now {
             Ended::TimedOut
         } else {
-            return Outcome::Block(Box::pin(self.wait(thread.clone())));
+            self.files = self.files(thread);
+            let deadline_ns = self.timeout.until.deadline_ns();
+            return sleep(thread, self, deadline_ns);
         };
         Outcome::Return(self.finish(thread, ended, Slept::No))
     }
@@ -100,42 +103,13 @@ impl<W: Fn(&mut [PollRecord], Slept) -> Result<u64> + 'static> Waiting<W> {
         is_any_ready
     }
 
-    /// The files as they are now, which a sleeper keeps.
+    /// The files as they are now.
     fn files(&self, thread: &Thread) -> Vec<Rc<OpenFile>> {
         let files = thread.process.files.borrow();
         self.records.iter().filter_map(|record| files.get(record.fd).ok()).collect()
     }
 
-    async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
-        let files = self.files(&thread);
-        let mut listener = Listener::new();
-        for queue in files.iter().filter_map(|file| file.ops().wait_queue_for(&thread)) {
-            listener.watch(queue);
-        }
-        let ended = self.sleep(&thread, listener).await;
-        drop(files);
-        self.finish(&thread, ended, Slept::Yes)
-    }
-
-    async fn sleep(&mut self, thread: &Rc<Thread>, mut listener: Listener) -> Ended {
-        let deadline_ns = self.timeout.until.deadline_ns();
-        loop {
-            listener.reset();
-            if self.look(thread) {
-                return Ended::Ready;
-            }
-            let woken = blocking::wait(thread, &mut listener, deadline_ns).await;
-            // What has become ready at the same moment comes first.
-            match woken {
-                Woken::Changed => {}
-                Woken::Interrupted | Woken::TimedOut if self.look(thread) => return Ended::Ready,
-                Woken::Interrupted => return Ended::Interrupted,
-                Woken::TimedOut => return Ended::TimedOut,
-            }
-        }
-    }
-
-    fn finish(mut self, thread: &Rc<Thread>, ended: Ended, slept: Slept) -> Result<u64> {
+    fn finish(&mut self, thread: &Rc<Thread>, ended: Ended, slept: Slept) -> Result<u64> {
         let result = match (ended, self.restart) {
             (Ended::Ready | Ended::TimedOut, _) => (self.answer)(&mut self.records, slept),
             (Ended::Interrupted, None) if self.answers_interrupted => {
@@ -198,7 +172,36 @@ fn begin_poll(
     };
     let answer = move |records: &mut [PollRecord], slept| answer_poll(&pointer, records, slept);
     let unasked = PollEvents::ALWAYS;
-    Waiting { records, unasked, timeout, mask, restart, answers_interrupted: true, _charge: charge, answer }.run(thread)
+    Waiting {
+        records,
+        files: Vec::new(),
+        unasked,
+        timeout,
+        mask,
+        restart,
+        answers_interrupted: true,
+        _charge: charge,
+        answer,
+    }
+    .run(thread)
+}
+
+impl<W: Fn(&mut [PollRecord], Slept) -> Result<u64> + 'static> Attempt for Waiting<W> {
+    fn queues(&self, thread: &Thread, watch: &mut dyn FnMut(&WaitQueue)) {
+        self.files.iter().filter_map(|file| file.ops().wait_queue_for(thread)).for_each(watch);
+    }
+
+    fn attempt(&mut self, thread: &Rc<Thread>) -> Result<u64> {
+        if self.look(thread) { self.finish(thread, Ended::Ready, Slept::Yes) } else { Err(Errno::EAGAIN) }
+    }
+
+    fn give_up(&mut self, thread: &Rc<Thread>, why: InVain) -> Result<u64> {
+        let ended = match why {
+            InVain::Interrupted => Ended::Interrupted,
+            InVain::TimedOut => Ended::TimedOut,
+        };
+        self.finish(thread, ended, Slept::Yes)
+    }
 }
 
 /// Writes what is ready; returns for how many records.
@@ -323,8 +326,18 @@ fn begin_select(thread: &Rc<Thread>, args: &[u64; 6], timeout: Timeout, mask: Te
         Ok((sets, records, charge)) => {
             let answer = move |records: &mut [PollRecord], _| sets.answer(records);
             let (unasked, answers_interrupted) = (PollEvents::empty(), false);
-            Waiting { records, unasked, timeout, mask, restart: None, answers_interrupted, _charge: charge, answer }
-                .run(thread)
+            Waiting {
+                records,
+                files: Vec::new(),
+                unasked,
+                timeout,
+                mask,
+                restart: None,
+                answers_interrupted,
+                _charge: charge,
+                answer,
+            }
+            .run(thread)
         }
         Err(errno) => {
             mask.restore(thread, &Err(errno));

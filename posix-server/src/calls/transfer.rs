@@ -4,16 +4,18 @@
 //! future that tries again after each change. A write goes on until all is written; a read ends with whatever it got.
 
 use super::blocking::{self, Woken, file, usable_file};
+use super::sleeper::{Attempt, InVain, sleep};
 use super::{Outcome, SystemCall, socket, tty};
 use crate::errno::{Errno, Result};
 use crate::event::EventFile;
 use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
-use crate::file::{Destination, OpenFile, Positioning, Source};
+use crate::file::{Destination, OpenFile, PollEvents, Positioning, Source};
 use crate::fs::notify;
 use crate::process::Thread;
 use crate::shared;
 use crate::signal::{Signal, SignalInfo, deliver};
 use crate::user::{UserBuffer, UserPtr};
+use crate::wait::WaitQueue;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
@@ -199,6 +201,11 @@ impl Transfer {
         }
         match self.attempt(thread) {
             Err(Errno::EAGAIN) if self.patience == Patience::Wait => {
+                // Only terminals have deadlines, which come and go.
+                let ops = self.file.ops();
+                if ops.pipe().is_some() || ops.event_file().is_some() {
+                    return sleep(thread, self, None);
+                }
                 Outcome::Block(Box::pin(self.wait(thread.clone())))
             }
             result => Outcome::Return(result),
@@ -230,6 +237,33 @@ impl Transfer {
         match self.file.ops().read_now(0, &mut self.buffer) {
             Err(Errno::EAGAIN) => Ok(0),
             result => result.map(|count| count as u64),
+        }
+    }
+}
+
+impl Attempt for Transfer {
+    fn queues(&self, thread: &Thread, watch: &mut dyn FnMut(&WaitQueue)) {
+        if let Some(queue) = self.file.ops().wait_queue_for(thread) {
+            watch(queue);
+        }
+    }
+
+    fn wanted(&self) -> PollEvents {
+        let others = match self.direction {
+            Direction::Read => PollEvents::WRITABLE,
+            Direction::Write => PollEvents::READABLE,
+        };
+        PollEvents::all() - others
+    }
+
+    fn attempt(&mut self, thread: &Rc<Thread>) -> Result<u64> {
+        self.attempt(thread)
+    }
+
+    fn give_up(&mut self, _thread: &Rc<Thread>, why: InVain) -> Result<u64> {
+        match why {
+            InVain::Interrupted => blocking::interrupted(self.done),
+            InVain::TimedOut => self.read_rest(),
         }
     }
 }

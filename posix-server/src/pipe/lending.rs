@@ -1,6 +1,5 @@
 //! The first slot of a pipe in the hands of a process that has both ends (ADR 13).
 
-use super::ring::{Slot, SlotKind};
 use super::{Pipe, SLOT_BYTES};
 use crate::shared::{RingPage, SharedPosition};
 use alloc::rc::Rc;
@@ -22,8 +21,9 @@ impl core::fmt::Debug for LentSlot {
 }
 
 impl LentSlot {
-    /// Takes it back: from then on the process can't change what was written. What it says is cut to what a slot can be.
-    fn take(self) -> Slot {
+    /// Takes it back: from then on the process can't change what was written. What it says is cut to what a slot can be: its bytes,
+    /// and how many of them have been read.
+    fn take(self) -> (Vec<u8>, usize) {
         let PipeSlot { start, end, is_written, .. } = PipeSlot::from_word(self.state.take_word());
         if is_written {
             // Whoever was about to write may go on with that, but only there.
@@ -32,17 +32,14 @@ impl LentSlot {
         let mut bytes = self.room;
         bytes.resize(end as usize, 0);
         self.page.read(&mut bytes);
-        Slot { bytes, start: start as usize, kind: SlotKind::Stream }
+        (bytes, start as usize)
     }
 }
 
 impl Pipe {
     /// Whether a process could move bytes itself now: only one slot is in use, and nobody has to be told.
     pub(crate) fn is_lendable(&self) -> bool {
-        let is_simple = {
-            let ring = self.ring.borrow();
-            ring.slots.len() <= 1 && ring.slots.iter().all(|slot| slot.kind == SlotKind::Stream)
-        };
+        let is_simple = self.ring.borrow().only_slot().is_some();
         is_simple && !self.has_packets.get() && self.has_readers() && self.has_writers() && self.changed.waiters() == 0
     }
 
@@ -54,46 +51,37 @@ impl Pipe {
             return false;
         }
         let mut ring = self.ring.borrow_mut();
-        let slot = ring.slots.pop_front().unwrap_or_default();
-        let lent = self.lend_slot(&slot, page, share);
-        match lent {
-            Some(lent) => {
-                self.lent.replace(Some(lent));
-                true
-            }
-            None => {
-                if !slot.bytes.is_empty() {
-                    ring.slots.push_front(slot);
-                }
-                false
-            }
+        let lent = ring.only_slot().and_then(|(bytes, start)| lend_slot(bytes, start, page, share));
+        let is_lent = lent.is_some();
+        if is_lent {
+            ring.clear();
         }
-    }
-
-    fn lend_slot(
-        &self,
-        slot: &Slot,
-        page: &Rc<RingPage>,
-        share: impl FnOnce(u64) -> Option<SharedPosition>,
-    ) -> Option<LentSlot> {
-        let mut room = Vec::new();
-        room.try_reserve_exact(SLOT_BYTES).ok()?;
-        if !page.write(&slot.bytes) {
-            return None;
-        }
-        let state = share(PipeSlot::new(slot.start as u64, slot.bytes.len() as u64).word())?;
-        Some(LentSlot { state, page: page.clone(), room })
+        self.lent.replace(lent);
+        is_lent
     }
 
     /// Takes the first slot back, if it is lent.
     pub(crate) fn take_back(&self) {
         let Some(lent) = self.lent.take() else { return };
-        let slot = lent.take();
-        if slot.start < slot.bytes.len() {
-            self.ring.borrow_mut().slots.push_front(slot);
-        }
+        let (bytes, start) = lent.take();
+        self.ring.borrow_mut().put_only_slot(bytes, start);
         self.habit.note_taken();
     }
+}
+
+fn lend_slot(
+    bytes: &[u8],
+    start: usize,
+    page: &Rc<RingPage>,
+    share: impl FnOnce(u64) -> Option<SharedPosition>,
+) -> Option<LentSlot> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(SLOT_BYTES).ok()?;
+    if !page.write(bytes) {
+        return None;
+    }
+    let state = share(PipeSlot::new(start as u64, bytes.len() as u64).word())?;
+    Some(LentSlot { state, page: page.clone(), room })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! A process that has both ends, and uses them often, is [lent](lending) the first slot, and moves bytes itself until somebody else
 //! looks at the pipe in whatever way.
 
+mod buffers;
 mod lending;
 mod ring;
 
@@ -117,7 +118,7 @@ impl Pipe {
 
     /// How many bytes fit.
     pub fn capacity(&self) -> usize {
-        self.ring().max_slots * SLOT_BYTES
+        self.ring().capacity()
     }
 
     /// Changes that (`F_SETPIPE_SZ`), rounded up to a power of two of pages. `EPERM` above the limit, `EBUSY` if more is in it.
@@ -137,13 +138,7 @@ impl Pipe {
     /// A copy of the first bytes in it, at most `most`, which stay (`tee`, `splice`). `EAGAIN` if there are none yet; none if
     /// there will be none.
     pub fn peek(&self, most: usize) -> Result<Vec<u8>, Errno> {
-        let ring = self.ring();
-        let mut bytes = Vec::new();
-        for slot in &ring.slots {
-            let room = most - bytes.len();
-            bytes.try_reserve(room.min(slot.unread().len())).map_err(|_| Errno::ENOMEM)?;
-            bytes.extend(slot.unread().iter().take(room));
-        }
+        let bytes = self.ring().peek(most)?;
         if bytes.is_empty() && self.has_writers() { Err(Errno::EAGAIN) } else { Ok(bytes) }
     }
 
@@ -152,17 +147,7 @@ impl Pipe {
         let became_writable = {
             let mut ring = self.ring();
             let was_full = ring.is_full();
-            let mut left = count;
-            while let Some(slot) = ring.slots.front_mut().filter(|_| left > 0) {
-                let taken = left.min(slot.unread().len());
-                slot.start += taken;
-                left -= taken;
-                if slot.start == slot.bytes.len() {
-                    ring.slots.pop_front();
-                }
-            }
-            // Giving back never fails.
-            let _ = ring.pay(0);
+            ring.consume(count);
             was_full && !ring.is_full()
         };
         if became_writable {
@@ -175,8 +160,7 @@ impl Pipe {
         if !self.has_readers() {
             return Err(Errno::EPIPE);
         }
-        let ring = self.ring();
-        let free = ring.max_slots.saturating_sub(ring.slots.len());
+        let free = self.ring().free_slots();
         if free == 0 { Err(Errno::EAGAIN) } else { Ok(free * SLOT_BYTES) }
     }
 
@@ -191,7 +175,7 @@ impl Pipe {
         }
         let (count, was_full) = {
             let mut ring = self.ring();
-            if ring.slots.is_empty() {
+            if ring.is_empty() {
                 return if self.has_writers() { Err(Errno::EAGAIN) } else { Ok(0) };
             }
             let was_full = ring.is_full();
@@ -292,7 +276,7 @@ impl FileOps for PipeEnd {
         let mut events = PollEvents::empty();
         let ring = self.pipe.ring();
         if self.access.can_read() {
-            events.set(PollEvents::READABLE, !ring.slots.is_empty());
+            events.set(PollEvents::READABLE, !ring.is_empty());
             let had_writer = self.pipe.writers_ever.get() > self.writers_before;
             events.set(PollEvents::HANG_UP, !self.pipe.has_writers() && had_writer);
         }

@@ -25,6 +25,8 @@ pub struct Server {
     pub executor: Executor,
     /// The deadlines of programs' timers.
     pub alarms: Rc<crate::event::alarms::Alarms>,
+    /// Calls that wait, and may go on.
+    pub due: crate::calls::sleeper::Due,
     /// Woken when the real-time clock has been set.
     pub clock_set: WaitQueue,
     /// The name space.
@@ -103,6 +105,7 @@ impl Server {
     pub fn new(parts: Parts) -> Rc<Self> {
         Rc::new(Self {
             alarms: crate::event::alarms::Alarms::new(&parts.executor),
+            due: crate::calls::sleeper::Due::default(),
             clock_set: WaitQueue::new(),
             executor: parts.executor,
             namespace: parts.namespace,

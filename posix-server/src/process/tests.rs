@@ -1,5 +1,7 @@
 //! Processes on the model of the machine: what calls do to them, without a processor.
 
+mod sleepers;
+
 use super::futex::Word;
 use super::server::{Parts, Server};
 use super::tree::ExitStatus;

@@ -14,6 +14,7 @@
 
 mod item;
 mod nesting;
+mod ready;
 #[cfg(test)]
 mod tests;
 
@@ -31,16 +32,10 @@ use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use item::{Item, Key};
 use nesting::Links;
+use ready::ReadyList;
 
 /// The number of the next instance.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// Items that may be ready, by the order in which they came.
-#[derive(Default)]
-struct ReadyList {
-    items: BTreeMap<u64, Rc<Item>>,
-    next_place: u64,
-}
 
 /// An item that is to be reported, and what it is ready for.
 struct Report {
@@ -54,6 +49,8 @@ pub struct Epoll {
     id: u64,
     items: RefCell<BTreeMap<Key, Rc<Item>>>,
     ready: RefCell<ReadyList>,
+    /// Room for reports, kept from one wait to the next.
+    reports: RefCell<Vec<Report>>,
     /// Threads in `epoll_wait`.
     sleepers: WaitQueue,
     /// Who polls the instance itself.
@@ -68,6 +65,7 @@ impl Epoll {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             items: RefCell::default(),
             ready: RefCell::default(),
+            reports: RefCell::default(),
             sleepers: WaitQueue::new(),
             changed: WaitQueue::new(),
             links: Links::default(),
@@ -125,7 +123,7 @@ impl Epoll {
     fn remove(&self, item: &Rc<Item>) {
         item.detach();
         let removed = self.items.borrow_mut().remove(&item.key());
-        let queued = item.leave_list().and_then(|place| self.ready.borrow_mut().items.remove(&place));
+        let queued = item.leave_list().and_then(|place| self.ready.borrow_mut().remove(place));
         nesting::unlink(self.id, &self.links, item);
         drop((removed, queued));
     }
@@ -142,19 +140,15 @@ impl Epoll {
         if item.place().is_some() {
             return false;
         }
-        let mut ready = self.ready.borrow_mut();
-        let place = ready.next_place;
-        ready.next_place = place.wrapping_add(1);
-        item.set_place(place);
-        ready.items.insert(place, item.clone());
+        item.set_place(self.ready.borrow_mut().push(item.clone()));
         true
     }
 
-    /// Puts an item back where it was.
+    /// Puts an item back that was the first; of several, the last one comes first.
     fn put_back(&self, item: &Rc<Item>, place: u64) {
         if item.is_attached() && item.place().is_none() {
             item.set_place(place);
-            self.ready.borrow_mut().items.insert(place, item.clone());
+            self.ready.borrow_mut().put_back(place, item.clone());
         }
     }
 
@@ -165,17 +159,15 @@ impl Epoll {
 
     /// Takes the first item from the list, if it came before `end`.
     fn take_first(&self, end: u64) -> Option<(Rc<Item>, u64)> {
-        let mut ready = self.ready.borrow_mut();
-        let entry = ready.items.first_entry().filter(|entry| *entry.key() < end)?;
-        let (place, item) = entry.remove_entry();
+        let (place, item) = self.ready.borrow_mut().pop_before(end)?;
         item.leave_list();
         Some((item, place))
     }
 
     /// Takes up to `max` items that are ready.
     fn collect(&self, thread: &Thread, max: usize) -> Vec<Report> {
-        let end = self.ready.borrow().next_place;
-        let mut reports = Vec::new();
+        let end = self.ready.borrow().end();
+        let mut reports = self.reports.take();
         while reports.len() < max {
             let Some((item, place)) = self.take_first(end) else { break };
             let events = item.readiness(thread);
@@ -190,20 +182,26 @@ impl Epoll {
     /// Reports up to `max` events to `write`, which says how many it could take: the rest stays ready. Returns how many
     /// were taken, 0 if nothing is ready. `EFAULT`: none of them could be.
     pub fn report(&self, thread: &Thread, max: usize, write: impl FnOnce(&[Event]) -> usize) -> Result<usize> {
-        let reports = self.collect(thread, max);
-        if reports.is_empty() {
-            return Ok(0);
+        let mut reports = self.collect(thread, max);
+        let taken = match reports.as_slice() {
+            [] => {
+                self.reports.replace(reports);
+                return Ok(0);
+            }
+            [report] => write(&[report.event]),
+            all => write(&all.iter().map(|report| report.event).collect::<Vec<Event>>()),
+        };
+        // What was not taken stays first, in its order.
+        for report in reports.drain(taken.min(reports.len())..).rev() {
+            self.put_back(&report.item, report.place);
         }
-        let events: Vec<Event> = reports.iter().map(|report| report.event).collect();
-        let taken = write(&events);
-        for (index, report) in reports.iter().enumerate() {
-            if index >= taken {
-                self.put_back(&report.item, report.place);
-            } else if report.item.after_report() == item::Next::AskAgain {
+        for report in reports.drain(..) {
+            if report.item.after_report() == item::Next::AskAgain {
                 self.enqueue(&report.item);
             }
         }
-        if !self.ready.borrow().items.is_empty() {
+        self.reports.replace(reports);
+        if !self.ready.borrow().is_empty() {
             // For those who wait beside this one.
             self.sleepers.wake_for(PollEvents::READABLE);
         }
@@ -213,13 +211,13 @@ impl Epoll {
     /// Whether anything is ready. What is found not to be leaves the list.
     fn is_ready(&self, thread: &Thread) -> bool {
         loop {
-            let first = self.ready.borrow().items.first_key_value().map(|(place, item)| (*place, item.clone()));
+            let first = self.ready.borrow().first();
             let Some((place, item)) = first else { return false };
             if !item.readiness(thread).is_empty() {
                 return true;
             }
             item.leave_list();
-            let removed = self.ready.borrow_mut().items.remove(&place);
+            let removed = self.ready.borrow_mut().remove(place);
             drop(removed);
         }
     }

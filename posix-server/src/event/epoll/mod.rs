@@ -37,6 +37,9 @@ use ready::ReadyList;
 /// The number of the next instance.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// Room for so many items, at most, is kept where none are.
+const MAX_KEPT: usize = 64;
+
 /// An item that is to be reported, and what it is ready for.
 struct Report {
     item: Rc<Item>,
@@ -179,13 +182,20 @@ impl Epoll {
         reports
     }
 
+    /// Keeps the room for reports, if it is not much: nobody pays for it.
+    fn keep_room(&self, reports: Vec<Report>) {
+        if reports.capacity() <= MAX_KEPT {
+            self.reports.replace(reports);
+        }
+    }
+
     /// Reports up to `max` events to `write`, which says how many it could take: the rest stays ready. Returns how many
     /// were taken, 0 if nothing is ready. `EFAULT`: none of them could be.
     pub fn report(&self, thread: &Thread, max: usize, write: impl FnOnce(&[Event]) -> usize) -> Result<usize> {
         let mut reports = self.collect(thread, max);
         let taken = match reports.as_slice() {
             [] => {
-                self.reports.replace(reports);
+                self.keep_room(reports);
                 return Ok(0);
             }
             [report] => write(&[report.event]),
@@ -200,7 +210,7 @@ impl Epoll {
                 self.enqueue(&report.item);
             }
         }
-        self.reports.replace(reports);
+        self.keep_room(reports);
         if !self.ready.borrow().is_empty() {
             // For those who wait beside this one.
             self.sleepers.wake_for(PollEvents::READABLE);

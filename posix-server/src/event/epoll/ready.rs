@@ -1,5 +1,6 @@
 //! The ready list of an instance.
 
+use super::MAX_KEPT;
 use super::item::Item;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -67,6 +68,9 @@ impl ReadyList {
     fn drop_empty_front(&mut self) {
         while self.places.pop_front_if(|(_, item)| item.is_none()).is_some() {
             self.empty -= 1;
+        }
+        if self.places.is_empty() && self.places.capacity() > MAX_KEPT {
+            self.places = VecDeque::new();
         }
     }
 }

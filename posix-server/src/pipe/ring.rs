@@ -192,11 +192,12 @@ impl Ring {
     fn new_run(&mut self, slots: usize, kind: SlotKind) -> Result<Run, Errno> {
         let long = RUN_BYTES / SLOT_BYTES;
         let is_long = slots >= LONG_RUN_SLOTS && kind == SlotKind::Stream;
-        if is_long && self.pay(self.held + long).is_ok() {
-            if let Some(bytes) = take_buffer() {
-                self.held += long;
-                return Ok(Run { bytes, kind, ..Run::default() });
-            }
+        if is_long
+            && self.pay(self.held + long).is_ok()
+            && let Some(bytes) = take_buffer()
+        {
+            self.held += long;
+            return Ok(Run { bytes, kind, ..Run::default() });
         }
         self.pay(self.held + 1)?;
         self.held += 1;

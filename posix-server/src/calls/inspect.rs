@@ -1,11 +1,12 @@
 //! Calls by which one process looks into another: `process_vm_readv` and its counterpart, `kcmp`.
 
 use super::access::may_inspect;
-use super::{Arguments, SystemCall};
+use super::{Arguments, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::process::{Pid, Process, Thread};
 use crate::user::UserBuffer;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cmp::Ordering;
 use linux_raw_sys::general as linux;
 
@@ -15,6 +16,8 @@ const AT_ONCE: &str = "one call moves 1 MiB at most, and says so by its result";
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_process_vm_readv, |t, a| transfer(t, a, Direction::Read).into()).partly(AT_ONCE),
     SystemCall::new(linux::__NR_process_vm_writev, |t, a| transfer(t, a, Direction::Write).into()).partly(AT_ONCE),
+    SystemCall::new(linux::__NR_process_madvise, |t, a| process_madvise(t, a).into())
+        .with_flags("MADV_COLD MADV_PAGEOUT MADV_WILLNEED"),
     SystemCall::new(linux::__NR_kcmp, |t, a| kcmp(t, a).into())
         .with_flags("KCMP_FILE KCMP_VM KCMP_FILES KCMP_FS KCMP_SIGHAND KCMP_IO KCMP_SYSVSEM")
         .partly("KCMP_EPOLL_TFD gets EINVAL"),
@@ -106,4 +109,40 @@ fn kcmp(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         5 | 6 => 0,
         _ => return Err(Errno::EINVAL),
     })
+}
+
+/// `struct iovec`: where a range begins, and its length.
+type Range = [u64; 2];
+
+/// Advice for another process; nothing is ever paged out, so all that is left is to check. Tells how many bytes it was about.
+fn process_madvise(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
+    let [file, vectors, count, advice, flags, _] = *arguments;
+    if flags as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if count > u64::from(linux::UIO_MAXIOV) {
+        return Err(Errno::EINVAL);
+    }
+    let ranges: Vec<Range> = pointer(thread, vectors).read_array(usize::try_from(count).map_err(|_| Errno::EINVAL)?)?;
+    let (pid, _) = super::pidfd::named(thread, file)?;
+    let target = thread.server().process(pid).ok_or(Errno::ESRCH)?;
+    if !matches!(advice as u32, linux::MADV_COLD | linux::MADV_PAGEOUT | linux::MADV_WILLNEED) {
+        return Err(Errno::EINVAL);
+    }
+    if !may_inspect(thread, &target) {
+        return Err(Errno::EACCES);
+    }
+    if !thread.process.credentials().is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    let vm = target.vm();
+    let mut done = 0;
+    for [start, length] in ranges {
+        match vm.check_covered(start, length) {
+            Ok(_) => done += length,
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }

@@ -26,6 +26,7 @@ const NUMA: &str = "one memory node, as in a Linux without `CONFIG_NUMA`";
 const RINGS: &str = "as in a Linux without `CONFIG_IO_URING`";
 const TRACING: &str = "no tracing of the kernel by programs";
 const SECURITY: &str = "no security modules";
+const YOUNGER: &str = "younger than the Linux that is told";
 
 /// Those with an error of their own or a reason to tell. Any other number gets `ENOSYS`.
 #[rustfmt::skip]
@@ -65,10 +66,20 @@ pub const ABSENT: &[Absence] = &[
     absent(linux::__NR_rseq, Errno::ENOSYS, "no restartable sequences: C libraries do without"),
     absent(linux::__NR_modify_ldt, Errno::ENOSYS, "as in a Linux without `CONFIG_MODIFY_LDT_SYSCALL`"),
     absent(linux::__NR_userfaultfd, Errno::ENOSYS, "as in a Linux without `CONFIG_USERFAULTFD`"),
-    absent(linux::__NR_futex_wake, Errno::ENOSYS, "younger than the Linux that is told"),
-    absent(linux::__NR_futex_wait, Errno::ENOSYS, "younger than the Linux that is told"),
-    absent(linux::__NR_futex_requeue, Errno::ENOSYS, "younger than the Linux that is told"),
-    absent(linux::__NR_mseal, Errno::ENOSYS, "younger than the Linux that is told"),
+    absent(linux::__NR_futex_wake, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_futex_wait, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_futex_requeue, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_cachestat, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_map_shadow_stack, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_statmount, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_listmount, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_open_tree_attr, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_file_getattr, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_file_setattr, Errno::ENOSYS, YOUNGER),
+    absent(linux::__NR_fanotify_init, Errno::ENOSYS, "as in a Linux without `CONFIG_FANOTIFY`; `inotify` is there"),
+    absent(linux::__NR_fanotify_mark, Errno::ENOSYS, "as in a Linux without `CONFIG_FANOTIFY`; `inotify` is there"),
+    absent(linux::__NR_memfd_secret, Errno::ENOSYS, "as in a Linux that was not started with `secretmem.enable`"),
+    absent(linux::__NR_mseal, Errno::ENOSYS, YOUNGER),
     absent(linux::__NR_bpf, Errno::ENOSYS, TRACING),
     absent(linux::__NR_perf_event_open, Errno::ENOSYS, TRACING),
     absent(linux::__NR_uretprobe, Errno::ENOSYS, TRACING),

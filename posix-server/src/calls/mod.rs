@@ -5,6 +5,7 @@
 //! races itself against [`Thread::interrupted`] and then returns `EINTR` or a [restart code](Errno::RESTART).
 
 mod access;
+mod aio;
 mod allocate;
 mod attributes;
 pub mod blocking;
@@ -37,6 +38,7 @@ pub mod pidfd;
 mod poll;
 mod prctl;
 mod process;
+mod rare;
 mod residence;
 mod schedule;
 mod seccomp;
@@ -127,6 +129,7 @@ pub fn pointer(thread: &Thread, address: u64) -> UserPtr {
 const TABLE_SIZE: usize = 512;
 
 const ALL: &[&[SystemCall]] = &[
+    aio::CALLS,
     allocate::CALLS,
     attributes::CALLS,
     epoll::CALLS,
@@ -154,6 +157,7 @@ const ALL: &[&[SystemCall]] = &[
     poll::CALLS,
     prctl::CALLS,
     process::CALLS,
+    rare::CALLS,
     residence::CALLS,
     schedule::CALLS,
     seccomp::CALLS,

@@ -17,6 +17,7 @@
 //!
 //! All wait in [wait queues](crate::wait), as every file does.
 
+pub mod aio;
 pub mod alarms;
 pub mod clock;
 pub mod counter;

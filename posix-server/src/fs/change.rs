@@ -6,7 +6,7 @@
 use super::inode::FirstName;
 use super::tmpfs::Names;
 use super::walk::{Actor, Ending, Last, Parent, Walk};
-use super::{Body, Dentry, DeviceNumber, Inode, Location, notify};
+use super::{Body, Dentry, DeviceNumber, Inode, Location, notify, protection};
 use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use alloc::rc::Rc;
@@ -186,6 +186,7 @@ pub fn link(actor: Actor<'_>, old: &Location, parent: &Parent) -> Result<()> {
     if !Rc::ptr_eq(&old.mount, &parent.directory.mount) {
         return Err(Errno::EXDEV);
     }
+    protection::check_name(actor, old.inode())?;
     check_create(actor, &parent.directory)?;
     if old.inode().is_directory() {
         return Err(Errno::EPERM);

@@ -38,6 +38,7 @@ pub mod notify;
 pub mod open;
 pub mod procfs;
 pub mod propagation;
+pub mod protection;
 pub mod sysfs;
 pub mod tmpfs;
 pub mod walk;

@@ -5,7 +5,7 @@ use super::content::Content;
 use super::generated::GeneratedFile;
 use super::inode::{FirstName, PERMISSION_BITS, Target};
 use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
-use super::{Body, Dentry, Inode, Location, MountFlags, notify};
+use super::{Body, Dentry, Inode, Location, MountFlags, notify, protection};
 use crate::cred::Access;
 use crate::dev::{self, Devices};
 use crate::errno::{Errno, Result};
@@ -203,8 +203,12 @@ fn find_or_create(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -
         if exclusive {
             return Err(Errno::EEXIST);
         }
-        let Some(link) = place.inode().link().filter(|_| follow) else { return Ok((place, Origin::Found)) };
+        let Some(link) = place.inode().link().filter(|_| follow) else {
+            protection::check_reuse(opener.actor, parent.directory.inode(), place.inode())?;
+            return Ok((place, Origin::Found));
+        };
         walk.count_link(&place)?;
+        protection::check_follow(opener.actor, parent.directory.inode(), place.inode())?;
         match link.target(opener.actor.context)? {
             Target::Place(target) => return Ok((walk.jump_to(&place, target)?, Origin::Found)),
             Target::Path(target) => {

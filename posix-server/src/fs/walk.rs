@@ -5,7 +5,7 @@
 //! splicing the target before the rest of the path: no recursion.
 
 use super::inode::Target;
-use super::{FsContext, Location, MountFlags};
+use super::{FsContext, Location, MountFlags, protection};
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};
 use alloc::borrow::Cow;
@@ -257,6 +257,9 @@ impl<'a> Walk<'a> {
                 continue;
             };
             self.count_link(&found)?;
+            if component.is_last {
+                protection::check_follow(self.actor, place.inode(), found.inode())?;
+            }
             found.touch_accessed();
             match link.target(self.actor.context)? {
                 Target::Place(target) => place = self.jump_to(&place, target)?,

@@ -33,6 +33,8 @@ pub struct Net {
     pub unix: Rc<unix::Domain>,
     /// TCP and UDP.
     pub inet: Rc<inet::Domain>,
+    /// Ports of netlink.
+    pub netlink: Rc<netlink::Ports>,
     is_collecting: Cell<bool>,
 }
 
@@ -176,7 +178,9 @@ impl Socket {
             (Family::Netlink(netlink), _) => {
                 netlink.send(from, attached.own_credentials.map_or(0, |own| own.pid as u32))
             }
-            (Family::Udp(udp), _) => udp.send(None, from, Binder { user: attached.user, is_privileged: false }),
+            (Family::Udp(udp), _) => {
+                udp.send(None, from, Binder { user: attached.user, is_privileged: false }, attached.packet)
+            }
         }
     }
 

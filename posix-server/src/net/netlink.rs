@@ -9,7 +9,7 @@ use super::unix::{Received, Request};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, PollEvents, Source};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -186,10 +186,37 @@ pub struct NetlinkSocket {
     /// What all sockets have.
     pub common: Common,
     /// Its port, which is its address; 0 before it is bound.
+    ports: Rc<Ports>,
     port: Cell<u32>,
     groups: Cell<u32>,
     inbox: RefCell<VecDeque<(Vec<u8>, Charge)>>,
     _charge: Charge,
+}
+
+/// The ports that sockets have.
+#[derive(Debug, Default)]
+pub struct Ports(RefCell<BTreeSet<u32>>);
+
+impl Ports {
+    /// Takes a port: this one if it is free, else the highest below the negative numbers near 0, which are no process's.
+    fn choose(&self, wanted: u32) -> u32 {
+        const FIRST_OTHER: u32 = -4096i32 as u32;
+        let mut ports = self.0.borrow_mut();
+        if wanted != 0 && ports.insert(wanted) {
+            return wanted;
+        }
+        // The lowest that is taken of those makes room below it; sockets are far fewer than numbers.
+        let lowest = ports.range(u32::MAX / 2..=FIRST_OTHER).next().copied();
+        let free = lowest.map_or(FIRST_OTHER, |lowest| lowest - 1);
+        ports.insert(free);
+        free
+    }
+}
+
+impl Drop for NetlinkSocket {
+    fn drop(&mut self) {
+        self.ports.0.borrow_mut().remove(&self.port.get());
+    }
 }
 
 impl core::fmt::Debug for NetlinkSocket {
@@ -200,10 +227,11 @@ impl core::fmt::Debug for NetlinkSocket {
 
 impl NetlinkSocket {
     /// A new one. `ENFILE` if the server keeps too much already.
-    pub fn new() -> Result<Rc<Self>> {
+    pub fn new(ports: &Rc<Ports>) -> Result<Rc<Self>> {
         let charge = Charge::new(Budget::Open, SOCKET_BYTES).map_err(|_| Errno::ENFILE)?;
         Ok(Rc::new(Self {
             common: Common::new(Style::Datagram),
+            ports: ports.clone(),
             port: Cell::new(0),
             groups: Cell::new(0),
             inbox: RefCell::default(),
@@ -229,7 +257,7 @@ impl NetlinkSocket {
         bytes
     }
 
-    /// Binds it; port 0 is one of the system's choice. `EINVAL`.
+    /// Binds it; port 0 is one of the system's choice. `EINVAL`, `EADDRINUSE`.
     pub fn bind(&self, address: &[u8], pid: u32) -> Result<()> {
         if address.len() < ADDRESS_BYTES || super::address::family(address)? != AF_NETLINK {
             return Err(Errno::EINVAL);
@@ -238,16 +266,21 @@ impl NetlinkSocket {
         if self.port.get() != 0 && wanted != self.port.get() {
             return Err(Errno::EINVAL);
         }
-        self.port.set(wanted);
+        if self.port.get() == 0 && wanted != 0 {
+            if !self.ports.0.borrow_mut().insert(wanted) {
+                return Err(Errno::EADDRINUSE);
+            }
+            self.port.set(wanted);
+        }
         self.groups.set(u32_at(address, 8).unwrap_or(0));
         self.bind_if_unbound(pid);
         Ok(())
     }
 
-    /// Gives it the port of its process, unless it has one.
+    /// Gives it the port that has the number of its process, unless it has one; if another socket has that, a free one.
     pub fn bind_if_unbound(&self, pid: u32) {
         if self.port.get() == 0 {
-            self.port.set(pid);
+            self.port.set(self.ports.choose(pid));
         }
     }
 
@@ -321,7 +354,7 @@ mod tests {
     use crate::file::io::{SliceDestination, SliceSource};
 
     fn ask(kind: u16, flags: u16, body: &[u8]) -> Vec<Vec<u8>> {
-        let socket = NetlinkSocket::new().unwrap();
+        let socket = NetlinkSocket::new(&Rc::default()).unwrap();
         let request = Header { length: 0, kind, flags, sequence: 5 }.answer(0, kind, flags, body);
         socket.send(&mut SliceSource::new(&request), 77).unwrap();
         let mut answers = Vec::new();
@@ -347,11 +380,25 @@ mod tests {
     }
 
     #[test]
+    fn sockets_of_one_process_have_ports_of_their_own() {
+        let ports = Rc::new(Ports::default());
+        let sockets: Vec<_> = (0..3).map(|_| NetlinkSocket::new(&ports).unwrap()).collect();
+        sockets.iter().for_each(|socket| socket.bind_if_unbound(77));
+        assert_eq!(sockets[0].port.get(), 77);
+        assert!(sockets[1].port.get() > u32::MAX / 2 && sockets[2].port.get() > u32::MAX / 2);
+        assert_ne!(sockets[1].port.get(), sockets[2].port.get());
+        let address = sockets[0].own_address();
+        assert_eq!(NetlinkSocket::new(&ports).unwrap().bind(&address, 77), Err(Errno::EADDRINUSE));
+        drop(sockets);
+        assert!(ports.0.borrow().is_empty());
+    }
+
+    #[test]
     fn what_is_not_known_is_an_error_and_nonsense_is_ignored() {
         let failed = ask(999, 0, &[]);
         assert_eq!(Header::parse(&failed[0]).map(|header| header.kind), Some(NLMSG_ERROR));
         assert_eq!(u32_at(&failed[0], HEADER_BYTES), Some((-i32::from(Errno::EOPNOTSUPP.number())) as u32));
-        let socket = NetlinkSocket::new().unwrap();
+        let socket = NetlinkSocket::new(&Rc::default()).unwrap();
         for nonsense in [&b""[..], b"abc", &[255; 40], &[0; 40]] {
             assert_eq!(socket.send(&mut SliceSource::new(nonsense), 1), Ok(nonsense.len()));
         }

@@ -20,6 +20,7 @@ use crate::fs::Inode;
 use crate::platform::{Account, Change, PAGE_SIZE, Protection, Sharing, Space};
 use crate::process::Pid;
 use crate::user::USER_END;
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -99,6 +100,8 @@ pub struct Vm {
     has_segments: Cell<bool>,
     /// What becomes of areas that are mapped (`MCL_FUTURE`).
     future_lock: Cell<Lock>,
+    /// Contexts of asynchronous I/O, by the addresses that name them.
+    pub(crate) contexts: RefCell<BTreeMap<u64, Rc<crate::event::aio::Context>>>,
 }
 
 impl Vm {
@@ -123,6 +126,7 @@ impl Vm {
             running: RefCell::new(running),
             has_segments: Cell::new(false),
             future_lock: Cell::default(),
+            contexts: RefCell::default(),
         }
     }
 
@@ -171,6 +175,7 @@ impl Vm {
             running: RefCell::new(self.running.borrow().clone()),
             has_segments: self.has_segments.clone(),
             future_lock: Cell::default(),
+            contexts: RefCell::default(),
         };
         Ok((vm, block))
     }

@@ -2,12 +2,13 @@
 
 use super::super::blocking::file;
 use super::super::files::descriptor_limit;
+use super::packet;
 use crate::errno::{Errno, Result};
 use crate::file::{OnExec, OpenFile};
 use crate::net::common::{Common, Switches};
-use crate::net::inet::Version;
 use crate::net::inet::address::encode;
 use crate::net::inet::udp::UdpSocket;
+use crate::net::inet::{Traffic, Version};
 use crate::net::rights::MAX_PER_MESSAGE;
 use crate::net::unix::{Attached, PeerCredentials, Received};
 use crate::net::{Family, Socket};
@@ -50,11 +51,19 @@ pub(super) fn parse(thread: &Rc<Thread>, socket: &Socket, control: &[u8]) -> Res
     while let Ok((header, _)) = Header::read_from_prefix(rest) {
         let length = usize::try_from(header.length).map_err(|_| Errno::EINVAL)?;
         let data = rest.get(HEADER_BYTES..length).ok_or(Errno::EINVAL)?;
-        if header.level == net::SOL_SOCKET {
-            match header.kind {
-                net::SCM_RIGHTS if socket.unix().is_some() => add_files(thread, data, &mut attached)?,
-                net::SCM_CREDENTIALS => attached.credentials = Some(checked_credentials(thread, data)?),
-                _ => return Err(Errno::EINVAL),
+        let is_unix = socket.unix().is_some();
+        match (header.level, header.kind) {
+            (net::SOL_SOCKET, net::SCM_RIGHTS) if is_unix => add_files(thread, data, &mut attached)?,
+            (net::SOL_SOCKET, net::SCM_CREDENTIALS) if is_unix => {
+                attached.credentials = Some(checked_credentials(thread, data)?);
+            }
+            // They mean nothing elsewhere.
+            (net::SOL_SOCKET, net::SCM_RIGHTS | net::SCM_CREDENTIALS) => {}
+            (net::SOL_SOCKET, _) => return Err(Errno::EINVAL),
+            (level, kind) => {
+                if let Family::Udp(udp) = socket.family() {
+                    packet::parse(udp.version, (level, kind), data, &mut attached.packet)?;
+                }
             }
         }
         rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
@@ -147,6 +156,8 @@ impl Writer {
         }
         if let (Family::Udp(udp), Some(to)) = (socket.family(), got.to) {
             self.put_destination(udp, to)?;
+            self.put_traffic(udp, to, got.traffic)?;
+            self.put_original_destination(udp, to)?;
         }
         if let Some((errno, offender)) = got.error {
             self.put_error(errno, offender)?;
@@ -169,17 +180,50 @@ impl Writer {
             if is_on(net::SOL_IP, net::IP_PKTINFO) {
                 self.put(net::SOL_IP, net::IP_PKTINFO, &[INTERFACE, ip, ip].concat())?;
             }
-            if is_on(net::SOL_IP, net::IP_RECVORIGDSTADDR) {
-                self.put(net::SOL_IP, net::IP_RECVORIGDSTADDR, &encode(Version::V4, to))?;
-            }
         }
         let long = encode(Version::V6, to);
+        let data = [long.get(8..24).unwrap_or_default(), &INTERFACE].concat();
         if is_on(net::SOL_IPV6, net::IPV6_RECVPKTINFO) {
-            let ip = long.get(8..24).unwrap_or_default();
-            self.put(net::SOL_IPV6, net::IPV6_PKTINFO, &[ip, &INTERFACE].concat())?;
+            self.put(net::SOL_IPV6, net::IPV6_PKTINFO, &data)?;
         }
-        if is_on(net::SOL_IPV6, net::IPV6_RECVORIGDSTADDR) {
-            self.put(net::SOL_IPV6, net::IPV6_RECVORIGDSTADDR, &long)?;
+        if is_on(net::SOL_IPV6, net::IPV6_2292PKTINFO) {
+            self.put(net::SOL_IPV6, net::IPV6_2292PKTINFO, &data)?;
+        }
+        Ok(())
+    }
+
+    /// What else a datagram's packet said, as far as the socket wants to know.
+    fn put_traffic(&mut self, udp: &UdpSocket, to: SocketAddr, traffic: Traffic) -> Result<()> {
+        let is_on = |level, option| udp.numbers.is_on(level, option);
+        let (hops, class) = (u32::from(traffic.hops).to_le_bytes(), u32::from(traffic.class).to_le_bytes());
+        if to.is_ipv4() {
+            if is_on(net::SOL_IP, net::IP_RECVTTL) {
+                self.put(net::SOL_IP, net::IP_TTL, &hops)?;
+            }
+            if is_on(net::SOL_IP, net::IP_RECVTOS) {
+                self.put(net::SOL_IP, net::IP_TOS, &[traffic.class])?;
+            }
+            return Ok(());
+        }
+        if is_on(net::SOL_IPV6, net::IPV6_RECVHOPLIMIT) {
+            self.put(net::SOL_IPV6, net::IPV6_HOPLIMIT, &hops)?;
+        }
+        if is_on(net::SOL_IPV6, net::IPV6_2292HOPLIMIT) {
+            self.put(net::SOL_IPV6, net::IPV6_2292HOPLIMIT, &hops)?;
+        }
+        if is_on(net::SOL_IPV6, net::IPV6_RECVTCLASS) {
+            self.put(net::SOL_IPV6, net::IPV6_TCLASS, &class)?;
+        }
+        Ok(())
+    }
+
+    /// Where a datagram was sent to: the same as where it arrived.
+    fn put_original_destination(&mut self, udp: &UdpSocket, to: SocketAddr) -> Result<()> {
+        if to.is_ipv4() && udp.numbers.is_on(net::SOL_IP, net::IP_RECVORIGDSTADDR) {
+            self.put(net::SOL_IP, net::IP_RECVORIGDSTADDR, &encode(Version::V4, to))?;
+        }
+        if udp.numbers.is_on(net::SOL_IPV6, net::IPV6_RECVORIGDSTADDR) {
+            self.put(net::SOL_IPV6, net::IPV6_RECVORIGDSTADDR, &encode(Version::V6, to))?;
         }
         Ok(())
     }

@@ -114,7 +114,7 @@ impl Sending {
             Family::Netlink(netlink) => netlink.send(&mut self.buffer, thread.process.pid as u32),
             Family::Udp(udp) => {
                 let to = if let Target::Inet(to) = self.to { Some(to) } else { None };
-                udp.send(to, &mut self.buffer, binder(thread))
+                udp.send(to, &mut self.buffer, binder(thread), self.attached.packet)
             }
         }
     }

@@ -6,6 +6,7 @@ mod inet_options;
 mod interfaces;
 mod message;
 mod options;
+mod packet;
 mod wait;
 
 pub(super) use interfaces::ioctl;
@@ -67,8 +68,7 @@ pub(super) const CALLS: &[SystemCall] = &[
 
 const OPTIONS: &str = "no packet filters, multicast groups or packet-level options of IP: ENOPROTOOPT, for groups ENODEV; a congestion \
      control other than reno is ENOENT";
-const OUT_OF_BAND: &str = "MSG_OOB is EOPNOTSUPP; control messages of IP are ignored, and but for IP_PKTINFO and original \
-     destinations do not come";
+const OUT_OF_BAND: &str = "MSG_OOB is EOPNOTSUPP; IPv6 headers that a message would bring along: EINVAL";
 
 /// The bits of a type that say what it is; the others are flags.
 const TYPE_BITS: u32 = 0xf;
@@ -184,7 +184,7 @@ fn socket(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
         Wanted::Unix(style) => Family::Unix(UnixSocket::new(&network.unix, style)?),
         Wanted::Tcp(version) => Family::Tcp(TcpSocket::new(&network.inet, version)?),
         Wanted::Udp(version, protocol) => Family::Udp(UdpSocket::new(&network.inet, version, protocol)?),
-        Wanted::Netlink => Family::Netlink(NetlinkSocket::new()?),
+        Wanted::Netlink => Family::Netlink(NetlinkSocket::new(&network.netlink)?),
     };
     install(thread, open(thread, family, flags)?, flags)
 }

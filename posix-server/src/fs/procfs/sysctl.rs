@@ -3,6 +3,7 @@
 //! Most are kept and shown, so that who sets them finds them set; those that do something say so where they are used.
 
 use crate::errno::{Errno, Result};
+use crate::fs::protection::Level;
 use crate::platform;
 use crate::process::Server;
 use alloc::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub enum Setting {
     },
     /// A setting that is kept elsewhere.
     Elsewhere(fn(&Server) -> Vec<u8>, fn(&Server, &[u8]) -> Result<()>),
+    /// How far a protection goes, and how far it may.
+    Protection(&'static Level, u8),
     /// It does something when it is written.
     Trigger,
 }
@@ -92,6 +95,7 @@ impl Setting {
         match self {
             Self::Fixed(_) | Self::Shown(_) => 0o444,
             Self::Number { .. } | Self::Line { .. } | Self::Elsewhere(..) => 0o644,
+            Self::Protection(..) => 0o644,
             Self::Trigger => 0o200,
         }
     }
@@ -106,6 +110,7 @@ impl Setting {
                 line(&kept(name).unwrap_or_else(|| format!("{default}").into_bytes()))
             }
             Self::Line { name, default, .. } => line(&kept(name).unwrap_or_else(|| default.as_bytes().to_vec())),
+            Self::Protection(level, _) => line(format!("{}", level.get()).as_bytes()),
             Self::Trigger => Vec::new(),
         }
     }
@@ -126,6 +131,11 @@ impl Setting {
             Self::Line { name, max_bytes, .. } => {
                 let text = first_line(bytes);
                 keep(name, text.get(..text.len().min(*max_bytes)).unwrap_or_default().to_vec())
+            }
+            Self::Protection(level, most) => {
+                let value = parse_number(bytes).and_then(|value| u8::try_from(value).ok());
+                level.set(value.filter(|value| value <= most).ok_or(Errno::EINVAL)?);
+                Ok(())
             }
             Self::Trigger => parse_number(bytes).map(|_| ()).ok_or(Errno::EINVAL),
         }

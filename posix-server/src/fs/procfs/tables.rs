@@ -3,7 +3,7 @@
 use super::sysctl::{LAST_CAPABILITY, Setting, random_bytes};
 use super::{StaticEntry, cpu, directory, ipc, link, memory_info, network, private_text, setting, system, text};
 use crate::errno::{Errno, Result};
-use crate::fs::FsContext;
+use crate::fs::{FsContext, protection};
 use crate::process::Server;
 use crate::process::tree::PID_MAX;
 use crate::tty::pty::MAX_PTYS;
@@ -110,7 +110,7 @@ static SYS_DEV_TTY: [StaticEntry; 1] = [fixed!("legacy_tiocsti", "1")];
 
 static SYS_FS: [StaticEntry; 23] = [
     number!("fs", "aio-max-nr", 65_536, 0, i64::MAX),
-    fixed!("aio-nr", "0"),
+    shown!("aio-nr", |_| format!("{}", crate::event::aio::total()).into_bytes()),
     fixed!("dentry-state", "0\t0\t45\t0\t0\t0"),
     directory("epoll", &SYS_FS_EPOLL),
     number!("fs", "file-max", i64::MAX, 0, i64::MAX),
@@ -128,10 +128,10 @@ static SYS_FS: [StaticEntry; 23] = [
     fixed!("pipe-max-size", "1048576"),
     number!("fs", "pipe-user-pages-hard", 0, 0, i64::MAX),
     number!("fs", "pipe-user-pages-soft", 16_384, 0, i64::MAX),
-    number!("fs", "protected_fifos", 0, 0, 2),
-    number!("fs", "protected_hardlinks", 0, 0, 1),
-    number!("fs", "protected_regular", 0, 0, 2),
-    number!("fs", "protected_symlinks", 0, 0, 1),
+    setting("protected_fifos", &Setting::Protection(&protection::FIFOS, 2)),
+    setting("protected_hardlinks", &Setting::Protection(&protection::NAMES, 1)),
+    setting("protected_regular", &Setting::Protection(&protection::FILES, 2)),
+    setting("protected_symlinks", &Setting::Protection(&protection::LINKS, 1)),
 ];
 
 static SYS_FS_EPOLL: [StaticEntry; 1] = [number!("fs/epoll", "max_user_watches", 100_000, 0, i64::MAX)];

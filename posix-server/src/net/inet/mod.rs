@@ -39,6 +39,26 @@ pub enum Version {
     V6,
 }
 
+/// What a packet says besides its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many routers it may still pass: the time to live, or hop limit.
+    pub hops: u8,
+    /// The type of service, or traffic class.
+    pub class: u8,
+}
+
+/// What a message says about how it is to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// Instead of the socket's.
+    pub hops: Option<u8>,
+    /// Instead of the socket's.
+    pub class: Option<u8>,
+    /// From where.
+    pub source: Option<IpAddr>,
+}
+
 /// `EADDRNOTAVAIL` unless a socket can be bound to this address.
 pub fn check_local(ip: IpAddr) -> Result<()> {
     if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() { Ok(()) } else { Err(Errno::EADDRNOTAVAIL) }

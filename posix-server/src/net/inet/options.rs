@@ -21,9 +21,19 @@ const fn switch(level: u32, option: u32) -> Known {
     known(level, option, 0, i32::MIN..=i32::MAX)
 }
 
-static KNOWN: [Known; 43] = [
+static KNOWN: [Known; 65] = [
     known(linux::SOL_IP, linux::IP_TOS, 0, 0..=255),
     known(linux::SOL_IP, linux::IP_TTL, 64, -1..=255),
+    known(linux::SOL_IP, linux::IP_LOCAL_PORT_RANGE, 0, 0..=i32::MAX),
+    switch(linux::SOL_IP, linux::IP_HDRINCL),
+    switch(linux::SOL_IP, linux::IP_RECVOPTS),
+    switch(linux::SOL_IP, linux::IP_RETOPTS),
+    switch(linux::SOL_IP, linux::IP_PASSSEC),
+    switch(linux::SOL_IP, linux::IP_TRANSPARENT),
+    switch(linux::SOL_IP, linux::IP_NODEFRAG),
+    switch(linux::SOL_IP, linux::IP_CHECKSUM),
+    switch(linux::SOL_IP, linux::IP_RECVFRAGSIZE),
+    switch(linux::SOL_IP, linux::IP_MULTICAST_ALL),
     known(linux::SOL_IP, linux::IP_MTU_DISCOVER, 1, 0..=5),
     known(linux::SOL_IP, linux::IP_MULTICAST_TTL, 1, -1..=255),
     known(linux::SOL_IP, linux::IP_MULTICAST_LOOP, 1, 0..=255),
@@ -47,6 +57,18 @@ static KNOWN: [Known; 43] = [
     switch(linux::SOL_IPV6, linux::IPV6_RECVERR),
     switch(linux::SOL_IPV6, linux::IPV6_RECVORIGDSTADDR),
     switch(linux::SOL_IPV6, linux::IPV6_DONTFRAG),
+    switch(linux::SOL_IPV6, linux::IPV6_2292PKTINFO),
+    switch(linux::SOL_IPV6, linux::IPV6_2292HOPLIMIT),
+    switch(linux::SOL_IPV6, linux::IPV6_2292HOPOPTS),
+    switch(linux::SOL_IPV6, linux::IPV6_2292DSTOPTS),
+    switch(linux::SOL_IPV6, linux::IPV6_2292RTHDR),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVHOPOPTS),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVDSTOPTS),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVRTHDR),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVPATHMTU),
+    switch(linux::SOL_IPV6, linux::IPV6_RECVFRAGSIZE),
+    switch(linux::SOL_IPV6, linux::IPV6_TRANSPARENT),
+    switch(linux::SOL_IPV6, linux::IPV6_FREEBIND),
     switch(linux::SOL_TCP, linux::TCP_FASTOPEN_CONNECT),
     switch(linux::SOL_TCP, linux::TCP_NODELAY),
     switch(linux::SOL_TCP, linux::TCP_CORK),
@@ -88,11 +110,17 @@ impl Numbers {
     /// Sets an option. `ENOPROTOOPT`, `EINVAL`.
     pub fn set(&self, level: u32, option: u32, value: i32) -> Result<()> {
         let known = find(level, option)?;
-        if !known.range.contains(&value) {
+        let is_no_time_to_live = (level, option, value) == (linux::SOL_IP, linux::IP_TTL, 0);
+        if !known.range.contains(&value) || is_no_time_to_live {
             return Err(Errno::EINVAL);
         }
         let is_switch = known.initial == 0 && *known.range.start() == i32::MIN;
-        let value = if is_switch { i32::from(value != 0) } else { value };
+        let value = match value {
+            _ if is_switch => i32::from(value != 0),
+            // What IP does by itself.
+            -1 if matches!(level, linux::SOL_IP | linux::SOL_IPV6) => known.initial,
+            _ => value,
+        };
         self.changed.borrow_mut().insert((level, option), value);
         Ok(())
     }

@@ -136,12 +136,12 @@ fn datagrams_find_their_ports() {
     let receiver = UdpSocket::new(&domain, Version::V4, Protocol::Udp).unwrap();
     receiver.bind(address("127.0.0.1:53"), ROOT).unwrap();
     let sender = UdpSocket::new(&domain, Version::V6, Protocol::Udp).unwrap();
-    assert_eq!(sender.send(None, &mut SliceSource::new(b"x"), ROOT), Err(Errno::EDESTADDRREQ));
-    sender.send(Some(address("127.0.0.1:53")), &mut SliceSource::new(b"query"), ROOT).unwrap();
+    assert_eq!(sender.send(None, &mut SliceSource::new(b"x"), ROOT, Packet::default()), Err(Errno::EDESTADDRREQ));
+    sender.send(Some(address("127.0.0.1:53")), &mut SliceSource::new(b"query"), ROOT, Packet::default()).unwrap();
     let (mut buffer, mut got) = ([0; 9], Received::default());
     receiver.receive(&mut SliceDestination::new(&mut buffer), Request::default(), &mut got).unwrap();
     assert_eq!((got.count, got.from.map(|from| from.port())), (5, sender.local().map(|local| local.port())));
     sender.connect(Some(address("127.0.0.1:54")), ROOT).unwrap();
-    sender.send(None, &mut SliceSource::new(b"x"), ROOT).unwrap();
-    assert_eq!(sender.send(None, &mut SliceSource::new(b"x"), ROOT), Err(Errno::ECONNREFUSED));
+    sender.send(None, &mut SliceSource::new(b"x"), ROOT, Packet::default()).unwrap();
+    assert_eq!(sender.send(None, &mut SliceSource::new(b"x"), ROOT, Packet::default()), Err(Errno::ECONNREFUSED));
 }

@@ -4,7 +4,7 @@ use super::address::unspecified;
 use super::options::Numbers;
 use super::ports::{Claim, FIRST_FREE_PORT, Ports};
 use super::tcp::Binder;
-use super::{Domain, Version, check_local, destination, source};
+use super::{Domain, Packet, Traffic, Version, check_local, destination, source};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, PollEvents, Source};
@@ -27,6 +27,8 @@ const MAX_DATAGRAM_V6: usize = 65_527;
 /// What a datagram takes of the server's memory besides its bytes, about.
 const DATAGRAM_OVERHEAD: usize = 192;
 
+/// How many routers a packet may pass.
+const DEFAULT_HOPS: u8 = 64;
 /// How many datagrams that came back are kept.
 const MAX_RETURNED: usize = 16;
 
@@ -35,6 +37,7 @@ struct Datagram {
     bytes: Vec<u8>,
     from: SocketAddr,
     to: SocketAddr,
+    traffic: Traffic,
     /// When it arrived, in ns of Unix time.
     time_ns: u64,
     /// How many were lost before it.
@@ -219,8 +222,30 @@ impl UdpSocket {
         Ok(SocketAddr::new(destination(to.ip())?, to.port()))
     }
 
-    /// Sends a datagram, to the peer if `to` names nobody. `EDESTADDRREQ`, `EMSGSIZE`, `ENETUNREACH`, `EPIPE`, `ENOBUFS`.
-    pub fn send(self: &Rc<Self>, to: Option<SocketAddr>, from: &mut dyn Source, binder: Binder) -> Result<usize> {
+    /// What a packet to an address says, unless the message says otherwise.
+    fn traffic(&self, to: SocketAddr, packet: Packet) -> Traffic {
+        let option = |level, option| self.numbers.get(level, option).ok().and_then(|value| u8::try_from(value).ok());
+        let (hops, class) = match to {
+            SocketAddr::V4(_) => (option(linux::SOL_IP, linux::IP_TTL), option(linux::SOL_IP, linux::IP_TOS)),
+            SocketAddr::V6(_) => {
+                (option(linux::SOL_IPV6, linux::IPV6_UNICAST_HOPS), option(linux::SOL_IPV6, linux::IPV6_TCLASS))
+            }
+        };
+        Traffic {
+            hops: packet.hops.or(hops).unwrap_or(DEFAULT_HOPS),
+            class: packet.class.or(class).unwrap_or_default(),
+        }
+    }
+
+    /// Sends a datagram, to the peer if `to` names nobody. `EDESTADDRREQ`, `EMSGSIZE`, `ENETUNREACH`, `EPIPE`, `ENOBUFS`, `EINVAL`
+    /// if it is to come from an address that is not the machine's.
+    pub fn send(
+        self: &Rc<Self>,
+        to: Option<SocketAddr>,
+        from: &mut dyn Source,
+        binder: Binder,
+        packet: Packet,
+    ) -> Result<usize> {
         let length = from.remaining();
         if length > if self.version == Version::V4 { MAX_DATAGRAM } else { MAX_DATAGRAM_V6 } {
             return Err(Errno::EMSGSIZE);
@@ -243,13 +268,18 @@ impl UdpSocket {
             return Err(Errno::EFAULT);
         }
         let own = self.local.get().unwrap_or_else(|| unspecified(self.version));
-        let own = SocketAddr::new(source(own.ip(), to.ip()), own.port());
+        let own_ip = packet.source.filter(|ip| !ip.is_unspecified()).unwrap_or(own.ip());
+        if !own_ip.is_unspecified() && !own_ip.is_loopback() && !own_ip.is_multicast() {
+            return Err(Errno::EINVAL);
+        }
+        let own = SocketAddr::new(source(own_ip, to.ip()), own.port());
+        let traffic = self.traffic(to, packet);
         match self.ports().find(to, |other| other.rank(own)) {
             Some(receiver) => {
                 let time_ns = crate::platform::realtime_ns();
-                receiver.take_in(Datagram { bytes, from: own, to, time_ns, lost: 0, _charge: charge });
+                receiver.take_in(Datagram { bytes, from: own, to, traffic, time_ns, lost: 0, _charge: charge });
             }
-            None => self.take_back(Datagram { bytes, from: to, to, time_ns: 0, lost: 0, _charge: charge }),
+            None => self.take_back(Datagram { bytes, from: to, to, traffic, time_ns: 0, lost: 0, _charge: charge }),
         }
         Ok(length)
     }
@@ -331,6 +361,7 @@ impl UdpSocket {
         got.result = if request.tells_full_length { length } else { part.len() };
         got.from = Some(datagram.from);
         got.to = Some(datagram.to);
+        got.traffic = datagram.traffic;
         got.time_ns = self.common.stamp(datagram.time_ns);
         got.lost = Some(datagram.lost).filter(|lost| *lost > 0 && self.common.is_on(Switches::OVERFLOW_COUNT));
         drop(inbox);

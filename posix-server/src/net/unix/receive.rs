@@ -40,6 +40,8 @@ pub struct Received {
     pub from: Option<core::net::SocketAddr>,
     /// Whom it was sent to, if that is of another family.
     pub to: Option<core::net::SocketAddr>,
+    /// What its packet said besides.
+    pub traffic: crate::net::inet::Traffic,
     /// When it arrived, in ns of Unix time, if the socket wants to know (`SO_TIMESTAMP`).
     pub time_ns: Option<u64>,
     /// How many datagrams were lost before it, if the socket wants to know (`SO_RXQ_OVFL`).

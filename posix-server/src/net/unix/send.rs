@@ -22,6 +22,8 @@ pub struct Attached {
     pub credentials: Option<PeerCredentials>,
     /// The sender's own: process, real user, real group.
     pub own_credentials: Option<PeerCredentials>,
+    /// How a packet is to be sent, where that is not as the socket's options say.
+    pub packet: crate::net::inet::Packet,
 }
 
 impl UnixSocket {

@@ -226,6 +226,12 @@ global_asm!(
     "lock or byte ptr [rsi], 0",
     "mov eax, 1",
     "ret",
+    // fn(address) -> (bool, word): loads 64 bits.
+    ".global shim_load_word",
+    "shim_load_word:",
+    "mov rdx, qword ptr [rdi]",
+    "mov eax, 1",
+    "ret",
     "shim_store_end:",
     "shim_store_failed:",
     "xor eax, eax",

@@ -1,6 +1,6 @@
 //! What the shim answers itself: ids, clocks, yielding, and what needs only files or words that the process can see.
 
-use crate::{files, futex};
+use crate::{files, futex, signals};
 use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
 use linux_raw_sys::general as linux;
@@ -47,6 +47,10 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> V
         linux::__NR_pread64 => files::pread(&block.local, arguments(&block.context)),
         linux::__NR_write => files::write(&block.local, arguments(&block.context)),
         linux::__NR_lseek => files::seek(&block.local, arguments(&block.context)),
+        linux::__NR_rt_sigprocmask => {
+            let arguments = arguments(&block.context);
+            signals::set_mask(block, arguments)
+        }
         linux::__NR_futex => futex::futex(&block.local, arguments(&block.context)),
         _ => None,
     };
@@ -121,13 +125,18 @@ fn time(local: &LocalAnswers, address: u64) -> Option<u64> {
     if address == 0 {
         return Some(seconds);
     }
+    store_one(address, seconds).then_some(seconds)
+}
+
+/// Stores a word for the program. False: it can't be written.
+pub(crate) fn store_one(address: u64, word: u64) -> bool {
     let stored: u64;
     // SAFETY: the function uses these registers only. A fault of its store is caught; where it does not fault, the program could
     // have stored there itself.
     unsafe {
-        asm!("call shim_store_one", in("rdi") address, in("rsi") seconds, lateout("rax") stored);
+        asm!("call shim_store_one", in("rdi") address, in("rsi") word, lateout("rax") stored);
     }
-    (stored != 0).then_some(seconds)
+    stored != 0
 }
 
 fn store_two(address: u64, first: u64, second: u64) -> Option<u64> {

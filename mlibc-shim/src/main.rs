@@ -21,6 +21,8 @@ mod futex;
 mod local;
 #[cfg(target_os = "none")]
 mod rings;
+#[cfg(target_os = "none")]
+mod signals;
 
 #[cfg(not(target_os = "none"))]
 fn main() {}

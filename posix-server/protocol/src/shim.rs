@@ -145,12 +145,18 @@ pub struct ThreadBlock {
     pub context: Context,
     /// The number of the system call that the thread is in, as the program gave it.
     pub call_number: u64,
+    /// The signals that the thread blocks, while it is in the program or the shim. The server takes it over with each request, and writes
+    /// it before it answers.
+    pub mask: u64,
+    /// Not 0: signals wait, perhaps because they are blocked. The server sets it before it looks at `mask`; the shim looks at it
+    /// after it has changed `mask`, and asks the server if it has let something through.
+    pub held: u64,
     /// Answers that need no server.
     pub local: LocalAnswers,
     /// The shim's note of what the call carries along ([`Carried`](crate::carried::Carried)).
     pub carried: u64,
     /// Always 0.
-    pub reserved: [u8; FIELD_BYTES - 4 * 8 - size_of::<Context>() - 2 * 8 - size_of::<LocalAnswers>()],
+    pub reserved: [u8; FIELD_BYTES - 4 * 8 - size_of::<Context>() - 4 * 8 - size_of::<LocalAnswers>()],
     /// What the calls that are made carry along.
     pub data: [u8; DATA_BYTES],
     /// The shim's stack.

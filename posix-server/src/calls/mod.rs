@@ -65,7 +65,7 @@ use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, ticks};
 use crate::process::end::thread_vanished;
 use crate::process::seccomp::judge;
 use crate::process::{Thread, Whereabouts};
-use crate::signal::deliver::{Exit, leave, leave_wait};
+use crate::signal::deliver::{Exit, leave, leave_wait, recheck};
 use crate::trace::Trace;
 use crate::user::UserPtr;
 use alloc::boxed::Box;
@@ -233,6 +233,7 @@ fn begin(thread: &Thread, reply: Reply) -> bool {
     if thread.whereabouts.get() == Whereabouts::Gone {
         return false;
     }
+    thread.take_mask();
     thread.whereabouts.set(Whereabouts::Inside);
     let before = thread.reply.borrow_mut().replace(reply);
     drop(before);
@@ -244,6 +245,9 @@ fn enter(thread: &Rc<Thread>, label: u64, arguments: &Arguments, reply: Reply) {
         return;
     }
     if label == SIGNAL_CHECK {
+        // The shim asks also of itself, when it has let signals through.
+        thread.is_pending_set.set(true);
+        recheck(thread);
         leave(thread, Exit::Block);
         return;
     }

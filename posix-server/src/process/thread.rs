@@ -6,7 +6,6 @@ use super::{Pid, Process, seccomp};
 use crate::calls::FutexWait;
 use crate::calls::Until;
 use crate::platform::{Reply, Space, UserThread};
-use crate::signal::SignalSet;
 use crate::signal::state::ThreadSignals;
 use crate::vm::Block;
 use crate::wait::WaitQueue;
@@ -37,7 +36,7 @@ pub struct Thread {
     /// Its name (`comm`).
     pub name: RefCell<Vec<u8>>,
     /// Its block.
-    pub(super) block: RefCell<Rc<Block>>,
+    pub(crate) block: RefCell<Rc<Block>>,
     /// Its signals.
     pub signals: RefCell<ThreadSignals>,
     /// Woken when a signal may have become deliverable, or the thread has ended.
@@ -70,6 +69,10 @@ pub struct Thread {
     pub waits: Cell<u64>,
     /// Whether its shim has been told to ask before it goes back.
     pub is_pending_set: Cell<bool>,
+    /// The mask that its block has, as far as the server knows.
+    pub shown_mask: Cell<u64>,
+    /// Whether its shim knows that signals wait.
+    pub is_held_shown: Cell<bool>,
     /// Suspended because its process is stopped.
     pub is_suspended: Cell<bool>,
 }
@@ -144,11 +147,6 @@ impl Thread {
             }
             listener.await;
         }
-    }
-
-    /// Its signal mask.
-    pub fn mask(&self) -> SignalSet {
-        self.signals.borrow().mask
     }
 
     /// Its block.
@@ -230,5 +228,6 @@ impl Thread {
     /// Writes a whole new block.
     pub fn initial_block(&self, context: &Context, answers: &LocalAnswers) {
         self.block.borrow().initialize(self.machine.channel(), context, answers);
+        self.show_signals();
     }
 }

@@ -16,7 +16,6 @@ use crate::process::futex::parking;
 use crate::process::tree::ExitStatus;
 use crate::process::{Attention, Phase, Pid, Process, Thread, Whereabouts};
 use alloc::rc::Rc;
-use alloc::vec;
 use linux_raw_sys::general as linux;
 use posix_protocol::shim::{Context, RESTORE, RETURN};
 
@@ -44,6 +43,7 @@ pub fn send(process: &Rc<Process>, info: SignalInfo) -> Result<()> {
     }
     let limit = process.limit(linux::RLIMIT_SIGPENDING);
     process.signals.borrow_mut().pending.add(info, limit)?;
+    threads.iter().for_each(|thread| thread.note_held());
     process.signal_sent.wake();
     // Any thread that does not block it will do; the first is preferred, as on Linux.
     if let Some(thread) = threads.iter().find(|thread| !thread.mask().contains(info.signal)) {
@@ -75,6 +75,7 @@ pub fn send_to_thread(thread: &Rc<Thread>, info: SignalInfo) -> Result<()> {
     }
     let limit = process.limit(linux::RLIMIT_SIGPENDING);
     thread.signals.borrow_mut().pending.add(info, limit)?;
+    thread.note_held();
     process.signal_sent.wake();
     attend(thread);
     Ok(())
@@ -170,10 +171,12 @@ fn redirect(thread: &Rc<Thread>) {
 
 fn deliver_outside(thread: &Rc<Thread>, registers: &Registers) {
     thread.attention.set(Attention::None);
+    thread.take_mask();
     let mut state = Leaving { context: context_of(registers), result: None, trap: Trap::default() };
     match run(thread, &mut state) {
         Progress::Ended => {}
         Progress::Stopped | Progress::Leave => {
+            thread.show_mask();
             let changed = with_context(registers, &state.context);
             if changed != *registers {
                 let _ = thread.machine.set_registers(&changed);
@@ -324,9 +327,10 @@ fn enter(thread: &Rc<Thread>, state: &mut Leaving, info: SignalInfo, action: &Si
         Some(Err(error)) if error.is_restart() => state.context.rax = Errno::EINTR.to_return_value(),
         Some(Err(error)) => state.context.rax = error.to_return_value(),
     }
-    let mut vector = vec![0; vector_state_bytes()];
+    let vector_bytes = vector_state_bytes();
+    let mut image = frame::Image::new(vector_bytes);
     // Without it the frame has an initial state: better than none.
-    let _ = thread.machine.read_vector_state(&mut vector);
+    let _ = thread.machine.read_vector_state(image.vector().get_mut(..vector_bytes).unwrap_or_default());
     let (alt_stack, mask) = {
         let mut signals = thread.signals.borrow_mut();
         (signals.alt_stack, signals.enter_handler(info.signal, action))
@@ -338,10 +342,9 @@ fn enter(thread: &Rc<Thread>, state: &mut Leaving, info: SignalInfo, action: &Si
         mask,
         alt_stack,
         use_alt_stack: action.has(linux::SA_ONSTACK),
-        vector: &vector,
         trap: core::mem::take(&mut state.trap),
     };
-    match frame::push(&thread.space(), &state.context, &delivery) {
+    match frame::push(&thread.space(), &state.context, &delivery, image) {
         Ok(context) => {
             state.context = context;
             if alt_stack.flags & linux::SS_AUTODISARM != 0 {
@@ -434,6 +437,7 @@ async fn wait_for_resumption(thread: &Rc<Thread>) {
 }
 
 fn answer(thread: &Thread, label: u64, words: [u64; 2]) {
+    thread.show_mask();
     thread.whereabouts.set(Whereabouts::Outside);
     let reply = thread.reply.borrow_mut().take();
     if let Some(reply) = reply {
@@ -464,6 +468,7 @@ fn leave_fault_slowly(thread: &Rc<Thread>, mut state: Leaving, registers: Regist
             if changed != registers {
                 let _ = thread.machine.set_registers(&changed);
             }
+            thread.show_mask();
             thread.whereabouts.set(Whereabouts::Outside);
             let reply = thread.reply.borrow_mut().take();
             if let Some(reply) = reply {

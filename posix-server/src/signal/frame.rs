@@ -5,12 +5,13 @@ use super::{SignalInfo, SignalSet};
 use crate::errno::{Errno, Result};
 use crate::platform::Space;
 use crate::vm::write_all;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 use linux_raw_sys::general as linux;
 use posix_protocol::shim::Context;
 use quire_abi::thread::USER_RFLAGS;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Bytes below the stack pointer that functions may use without moving it (System V ABI for x86-64, 3.2.2).
 const RED_ZONE_BYTES: u64 = 128;
@@ -108,8 +109,9 @@ pub struct Trap {
     pub address: u64,
 }
 
-/// What a frame is made of.
-pub struct Delivery<'a> {
+/// What a frame is made of, besides the vector state.
+#[derive(Clone, Copy)]
+pub struct Delivery {
     /// The signal.
     pub info: SignalInfo,
     /// The handler.
@@ -122,8 +124,6 @@ pub struct Delivery<'a> {
     pub alt_stack: AltStack,
     /// Whether it is to run there.
     pub use_alt_stack: bool,
-    /// The vector state.
-    pub vector: &'a [u8],
     /// The fault, if it was one.
     pub trap: Trap,
 }
@@ -142,20 +142,52 @@ impl AltStack {
     }
 }
 
+/// Where the vector state lies from the frame's start: behind it, aligned, on a stack that is aligned for a function.
+const VECTOR_AT: usize = 456;
+const _: () = assert!(VECTOR_AT >= size_of::<Frame>() && (VECTOR_AT + 8).is_multiple_of(16));
+
+/// A frame with the vector state behind it, in the making.
+pub struct Image(Vec<u8>);
+
+impl Image {
+    /// Room for a frame with so much vector state.
+    pub fn new(vector_bytes: usize) -> Self {
+        Self(vec![0; VECTOR_AT + vector_bytes.max(VECTOR_MIN) + size_of_val(&VECTOR_MAGIC_END)])
+    }
+
+    /// Where the vector state is to be written, as the processor has it.
+    pub fn vector(&mut self) -> &mut [u8] {
+        let end = self.0.len() - size_of_val(&VECTOR_MAGIC_END);
+        self.0.get_mut(VECTOR_AT..end).unwrap_or_default()
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.0.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// Adds the marks that programs look for.
+    fn mark(&mut self) {
+        let size = self.vector().len() as u32;
+        let words = [VECTOR_MAGIC_START, size + 4, VECTOR_FEATURES as u32, 0, size];
+        self.put(VECTOR_AT + VECTOR_SOFTWARE, words.as_bytes());
+        self.put(VECTOR_AT + size as usize, &VECTOR_MAGIC_END.to_le_bytes());
+    }
+}
+
 /// Puts a frame on the stack and points the registers at the handler. `EFAULT` if the stack can't be written.
-pub fn push(space: &Space, context: &Context, delivery: &Delivery<'_>) -> Result<Context> {
+pub fn push(space: &Space, context: &Context, delivery: &Delivery, mut image: Image) -> Result<Context> {
     let on_alt = delivery.use_alt_stack && delivery.alt_stack.size != 0 && !delivery.alt_stack.holds(context.rsp);
     let top = if on_alt {
         delivery.alt_stack.base.checked_add(delivery.alt_stack.size)
     } else {
         context.rsp.checked_sub(RED_ZONE_BYTES)
     };
-    let image = vector_image(delivery.vector);
-    let vector = top.and_then(|top| top.checked_sub(image.len() as u64)).ok_or(Errno::EFAULT)?;
+    let vector_bytes = (image.0.len() - VECTOR_AT) as u64;
+    let vector = top.and_then(|top| top.checked_sub(vector_bytes)).ok_or(Errno::EFAULT)?;
     let vector = vector & !(VECTOR_ALIGNMENT - 1);
-    // On entry of a function the stack pointer is 8 below a multiple of 16.
-    let address = vector.checked_sub(size_of::<Frame>() as u64).ok_or(Errno::EFAULT)? & !15;
-    let address = address.checked_sub(8).ok_or(Errno::EFAULT)?;
+    let address = vector.checked_sub(VECTOR_AT as u64).ok_or(Errno::EFAULT)?;
     if delivery.alt_stack.holds(context.rsp) && delivery.use_alt_stack && !delivery.alt_stack.holds(address) {
         return Err(Errno::EFAULT);
     }
@@ -168,13 +200,9 @@ pub fn push(space: &Space, context: &Context, delivery: &Delivery<'_>) -> Result
         mask: delivery.mask,
         info: delivery.info.to_bytes(),
     };
-    // Frame and vector state are neighbours: one write for both, with the few bytes of padding between.
-    let padding = (vector - address) as usize - size_of::<Frame>();
-    let mut bytes = Vec::with_capacity(size_of::<Frame>() + padding + image.len());
-    bytes.extend_from_slice(frame.as_bytes());
-    bytes.resize(size_of::<Frame>() + padding, 0);
-    bytes.extend_from_slice(&image);
-    write_all(space, address, &bytes)?;
+    image.put(0, frame.as_bytes());
+    image.mark();
+    write_all(space, address, &image.0)?;
     Ok(Context {
         rax: 0,
         rdi: u64::from(delivery.info.signal.number()),
@@ -193,7 +221,7 @@ const FLAG_TRAP: u64 = 1 << 8;
 const FLAG_INTERRUPTS: u64 = 1 << 9;
 const FLAG_DIRECTION: u64 = 1 << 10;
 
-fn machine_of(context: &Context, delivery: &Delivery<'_>, vector: u64) -> Machine {
+fn machine_of(context: &Context, delivery: &Delivery, vector: u64) -> Machine {
     Machine {
         r8: context.r8,
         r9: context.r9,
@@ -226,24 +254,6 @@ fn machine_of(context: &Context, delivery: &Delivery<'_>, vector: u64) -> Machin
     }
 }
 
-/// The vector state with the marks that programs look for.
-fn vector_image(state: &[u8]) -> Vec<u8> {
-    let mut image = state.to_vec();
-    if image.len() < VECTOR_MIN {
-        image.resize(VECTOR_MIN, 0);
-    }
-    let size = image.len() as u32;
-    let words = [VECTOR_MAGIC_START, size + 4, VECTOR_FEATURES as u32, 0, size];
-    for (index, word) in words.iter().enumerate() {
-        let at = VECTOR_SOFTWARE + index * 4;
-        if let Some(field) = image.get_mut(at..at + 4) {
-            field.copy_from_slice(&word.to_le_bytes());
-        }
-    }
-    image.extend(VECTOR_MAGIC_END.to_le_bytes());
-    image
-}
-
 /// What a frame brings back.
 pub struct Returned {
     /// The registers.
@@ -263,12 +273,19 @@ pub struct Returned {
 pub fn pop(space: &Space, stack_pointer: u64, vector_bytes: usize) -> Result<Returned> {
     // The handler's `ret` has taken the return address off.
     let address = stack_pointer.checked_sub(8).ok_or(Errno::EFAULT)?;
-    let mut frame = Frame::new_zeroed();
-    if space.read(address, frame.as_mut_bytes()) != size_of::<Frame>() {
-        return Err(Errno::EFAULT);
-    }
+    // Most frames are as they were made: the vector state comes with them.
+    let mut bytes = vec![0; VECTOR_AT + vector_bytes];
+    let read = space.read(address, &mut bytes);
+    let (frame, _) = Frame::read_from_prefix(bytes.get(..read).unwrap_or_default()).map_err(|_| Errno::EFAULT)?;
     let machine = &frame.machine;
-    let vector = read_vector(space, machine.vector, vector_bytes)?;
+    let is_behind = read == bytes.len() && machine.vector == address + VECTOR_AT as u64;
+    let vector = if is_behind && vector_bytes >= VECTOR_MIN {
+        bytes.drain(..VECTOR_AT);
+        sanitize(&mut bytes);
+        bytes
+    } else {
+        read_vector(space, machine.vector, vector_bytes)?
+    };
     let context = Context {
         rax: machine.rax,
         rbx: machine.rbx,
@@ -341,7 +358,13 @@ mod tests {
         space
     }
 
-    fn delivery(vector: &[u8]) -> Delivery<'_> {
+    fn pushed(space: &Space, context: &Context, delivery: &Delivery, vector: &[u8]) -> Result<Context> {
+        let mut image = Image::new(vector.len());
+        image.vector().copy_from_slice(vector);
+        push(space, context, delivery, image)
+    }
+
+    fn delivery() -> Delivery {
         Delivery {
             info: SignalInfo::from_process(Signal::TERM, 0, 5, 6),
             handler: 0x1000,
@@ -349,7 +372,6 @@ mod tests {
             mask: SignalSet::of(Signal::HUP),
             alt_stack: AltStack::default(),
             use_alt_stack: false,
-            vector,
             trap: Trap::default(),
         }
     }
@@ -367,7 +389,7 @@ mod tests {
         let space = stack();
         let before = Context { rax: 1, r15: 15, rip: 77, rsp: 0x10_8000, rflags: 0x246, ..Context::default() };
         let vector = [0x55; 600];
-        let inside = push(&space, &before, &delivery(&vector)).unwrap();
+        let inside = pushed(&space, &before, &delivery(), &vector).unwrap();
         assert_eq!((inside.rip, inside.rdi, inside.rsp % 16), (0x1000, 15, 8));
         assert!(inside.rsp + 128 <= before.rsp);
         let mut return_address = [0; 8];
@@ -382,10 +404,25 @@ mod tests {
     }
 
     #[test]
+    fn vector_state_may_have_been_moved() {
+        let space = stack();
+        let before = Context { rsp: 0x10_8000, rflags: 0x246, ..Context::default() };
+        let inside = pushed(&space, &before, &delivery(), &[0x55; 576]).unwrap();
+        let address = inside.rsp + (offset_of!(Frame, machine) + offset_of!(Machine, vector)) as u64;
+        space.write(0x10_0100, &[0x66; 576]);
+        space.write(address, &0x10_0100u64.to_le_bytes());
+        assert_eq!(pop(&space, inside.rsp + 8, 576).unwrap().vector[0], 0x66);
+        space.write(address, &0u64.to_le_bytes());
+        assert!(pop(&space, inside.rsp + 8, 576).unwrap().vector.is_empty());
+        space.write(address, &0x90_0000u64.to_le_bytes());
+        assert!(pop(&space, inside.rsp + 8, 576).is_err());
+    }
+
+    #[test]
     fn flags_of_the_system_do_not_come_back() {
         let space = stack();
         let before = Context { rsp: 0x10_8000, rflags: 0x246, ..Context::default() };
-        let inside = push(&space, &before, &delivery(&[0; 576])).unwrap();
+        let inside = pushed(&space, &before, &delivery(), &[0; 576]).unwrap();
         let address = inside.rsp + (offset_of!(Frame, machine) + offset_of!(Machine, rflags)) as u64;
         space.write(address, &u64::MAX.to_le_bytes());
         let back = pop(&space, inside.rsp + 8, 576).unwrap();
@@ -397,7 +434,7 @@ mod tests {
         let space = stack();
         for rsp in [0, 100, 0x10_0010, 0x50_0000, u64::MAX] {
             let context = Context { rsp, ..Context::default() };
-            assert_eq!(push(&space, &context, &delivery(&[0; 576])), Err(Errno::EFAULT));
+            assert_eq!(pushed(&space, &context, &delivery(), &[0; 576]), Err(Errno::EFAULT));
         }
         assert!(pop(&space, 4, 576).is_err());
     }
@@ -406,11 +443,11 @@ mod tests {
     fn the_alternate_stack_is_used_once() {
         let space = stack();
         let alt_stack = AltStack { base: 0x10_0000, size: 0x4000, flags: 0 };
-        let on_alt = Delivery { alt_stack, use_alt_stack: true, ..delivery(&[0; 576]) };
+        let on_alt = Delivery { alt_stack, use_alt_stack: true, ..delivery() };
         let outside = Context { rsp: 0x10_f000, ..Context::default() };
-        let first = push(&space, &outside, &on_alt).unwrap();
+        let first = pushed(&space, &outside, &on_alt, &[0; 576]).unwrap();
         assert!(alt_stack.holds(first.rsp));
-        let second = push(&space, &first, &on_alt).unwrap();
+        let second = pushed(&space, &first, &on_alt, &[0; 576]).unwrap();
         assert!(alt_stack.holds(second.rsp) && second.rsp < first.rsp);
     }
 }

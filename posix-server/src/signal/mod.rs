@@ -1,11 +1,13 @@
 //! Signals (`signal(7)`): numbers, sets, information, dispositions.
 //!
 //! * [`state`] holds what is pending and what is to be done, as pure state machines.
+//! * [`mask`] is what a thread blocks, which its shim may change.
 //! * [`frame`] builds and reads the frames that handlers run on.
 //! * [`deliver`] joins them to threads.
 
 pub mod deliver;
 pub mod frame;
+mod mask;
 pub mod state;
 
 use crate::errno::{Errno, Result};

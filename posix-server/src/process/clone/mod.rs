@@ -323,6 +323,8 @@ pub(super) fn new_thread(
         system_ticks: Cell::new(0),
         waits: Cell::new(0),
         is_pending_set: Cell::new(false),
+        shown_mask: Cell::new(0),
+        is_held_shown: Cell::new(false),
         is_suspended: Cell::new(false),
     });
     process.add_thread(&thread);

@@ -47,9 +47,8 @@ impl Signals {
             }
         }
         if let Some(thread) = subject.thread() {
-            let own = thread.signals.borrow();
-            signals.pending = own.pending.set().0;
-            signals.blocked = own.mask.0;
+            signals.pending = thread.signals.borrow().pending.set().0;
+            signals.blocked = thread.mask().0;
         }
         signals
     }

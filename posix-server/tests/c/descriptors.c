@@ -256,3 +256,51 @@ TEST(seeking_where_there_are_no_positions) {
     seek("socket", fds[0]);
     seek("null", open("/dev/null", O_RDONLY));
 }
+
+/* ---- tables that processes have in common ---- */
+
+/* A process with the same descriptors. */
+static pid_t fork_sharing_files(void) {
+    pid_t child = (pid_t)RAW(SYS_clone, 0x400 /* CLONE_FILES */ | SIGCHLD, 0, 0, 0, 0);
+    SET_UP(child >= 0);
+    return child;
+}
+
+TEST(a_range_can_be_closed_in_a_table_of_ones_own) {
+    make_text("f", "text");
+    int file = open("f", O_RDONLY);
+    pid_t child = fork_sharing_files();
+    if (child == 0) {
+        CALL(RAW(SYS_close_range, file, file, 2 /* CLOSE_RANGE_UNSHARE */));
+        CALL(fcntl(file, F_GETFD));
+        _exit(0);
+    }
+    show_end("child", child);
+    CALL(fcntl(file, F_GETFD));
+    child = fork_sharing_files();
+    if (child == 0) {
+        CALL(RAW(SYS_close_range, file, file, 0));
+        _exit(0);
+    }
+    show_end("child", child);
+    CALL(fcntl(file, F_GETFD));
+}
+
+TEST(what_was_read_often_is_closed_after_unshare) {
+    make_text("f", "text that is read");
+    int file = open("f", O_RDONLY);
+    pid_t child = fork_sharing_files();
+    if (child == 0) {
+        char byte;
+        for (int i = 0; i < 40; i++)
+            SET_UP(pread(file, &byte, 1, 0) == 1);
+        CALL(RAW(SYS_unshare, 0x400));
+        CALL(pread(file, &byte, 1, 1));
+        CALL(close(file));
+        CALL(pread(file, &byte, 1, 2));
+        _exit(0);
+    }
+    show_end("child", child);
+    char byte;
+    CALL(pread(file, &byte, 1, 3));
+}

@@ -5,7 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::platform::PAGE_SIZE;
 use crate::process::end::{end_process, end_thread};
 use crate::process::tree::ExitStatus;
-use crate::process::{CloneRequest, Pid, Process, Thread, check_name_spaces, clone};
+use crate::process::{CloneRequest, Pid, Thread, check_name_spaces, clone};
 use crate::signal::Signal;
 use crate::user::USER_END;
 use alloc::rc::Rc;
@@ -187,7 +187,11 @@ fn unshare(thread: &Rc<Thread>, flags: u64) -> Result<()> {
     }
     check_name_spaces(flags, &process.credentials())?;
     if has(linux::CLONE_FILES) {
-        unshare_files(process)?;
+        let mut files = process.files.borrow_mut();
+        if files.is_shared() {
+            let own = files.try_clone()?;
+            *files = own;
+        }
     }
     if has(linux::CLONE_FS | linux::CLONE_NEWNS) {
         process.unshare_directories();
@@ -195,20 +199,6 @@ fn unshare(thread: &Rc<Thread>, flags: u64) -> Result<()> {
     if has(linux::CLONE_NEWNS) {
         super::mounts::unshare_mounts(thread)?;
     }
-    Ok(())
-}
-
-/// A process has descriptors of its own from now on. What it has served itself belongs to those that it shared. `ENOMEM`.
-pub(super) fn unshare_files(process: &Process) -> Result<()> {
-    {
-        let mut files = process.files.borrow_mut();
-        if !files.is_shared() {
-            return Ok(());
-        }
-        let own = files.try_clone()?;
-        *files = own;
-    }
-    process.update_local_answers();
     Ok(())
 }
 

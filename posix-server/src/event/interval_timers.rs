@@ -5,7 +5,6 @@
 
 use super::alarms::Ring;
 use super::clock::{Clock, Worker};
-use super::cpu_limit::CpuLimit;
 use super::posix_timers::PosixTimers;
 use super::schedule::Schedule;
 use super::used_time::Watch;
@@ -128,7 +127,6 @@ pub struct ProcessTimers {
     real: OnceCell<Rc<IntervalTimer>>,
     virtual_: OnceCell<Rc<IntervalTimer>>,
     profile: OnceCell<Rc<IntervalTimer>>,
-    cpu_limit: OnceCell<Rc<CpuLimit>>,
 }
 
 impl ProcessTimers {
@@ -148,11 +146,6 @@ impl ProcessTimers {
     /// What is left of one, and its interval.
     pub fn left_ns(&self, which: Which) -> (u64, u64) {
         self.cell(which).get().map_or((0, 0), |timer| timer.left_ns())
-    }
-
-    /// Goes by the limit on processor time that `process`, whose timers these are, has now.
-    pub fn follow_cpu_limit(&self, process: &Rc<Process>) {
-        self.cpu_limit.get_or_init(|| CpuLimit::new(process)).follow();
     }
 
     /// A `SIGALRM` has been taken.

@@ -50,7 +50,6 @@ signals! {
     TTIN = SIGTTIN: "a background process reads from its terminal",
     TTOU = SIGTTOU: "a background process writes to its terminal",
     URG = SIGURG: "urgent data",
-    XCPU = SIGXCPU: "the limit on processor time is reached",
     XFSZ = SIGXFSZ: "the file grows beyond the limit",
     IO = SIGIO: "a file became ready",
     VTALRM = SIGVTALRM: "the timer of time that the program uses",
@@ -104,9 +103,9 @@ impl Signal {
             | Self::FPE
             | Self::SEGV
             | Self::SYS
-            | Self::XCPU
             | Self::XFSZ => DefaultAction::Dump,
-            // Everything else, real-time signals among it, terminates.
+            // SIGXCPU dumps too; everything else, real-time signals among it, terminates.
+            Self(number) if number as u32 == linux::SIGXCPU => DefaultAction::Dump,
             Self(_) => DefaultAction::Terminate,
         }
     }

@@ -9,7 +9,6 @@ mod request;
 pub use first::{FirstProcess, start_first};
 pub use request::{CloneRequest, check_name_spaces};
 
-use super::limits::UNLIMITED;
 use super::schedule::Schedule;
 use super::tree::Birth;
 use super::usage::Usage;
@@ -172,9 +171,6 @@ fn make_process(
     server.tree.borrow_mut().insert_child(birth)?;
     let resources = Resources { account, table, files, directories };
     let process = child_process(parent, request, pid, resources, home.vm.clone());
-    if process.limit(linux::RLIMIT_CPU) != UNLIMITED {
-        process.timers.follow_cpu_limit(&process);
-    }
     process.is_borrowing.set(home.is_borrowed);
     if !home.is_borrowed && home.vm.has_segments() {
         home.vm.set_owner(pid);

@@ -66,7 +66,7 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
         Ok(prepared) => prepared,
         Err(error) => return error.into(),
     };
-    if unshare_files(thread).is_err() {
+    if thread.process.files.borrow_mut().unshare().is_err() {
         return Errno::ENOMEM.into();
     }
     leave_memory(thread);
@@ -87,16 +87,6 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
         }
     }
     Outcome::Gone
-}
-
-/// The new program has descriptors of its own. `ENOMEM`.
-fn unshare_files(thread: &Thread) -> Result<()> {
-    let mut files = thread.process.files.borrow_mut();
-    if files.is_shared() {
-        let own = files.try_clone()?;
-        *files = own;
-    }
-    Ok(())
 }
 
 /// Reads arguments and environment. `EFAULT`, `E2BIG`.

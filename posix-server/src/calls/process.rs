@@ -187,11 +187,9 @@ fn unshare(thread: &Rc<Thread>, flags: u64) -> Result<()> {
     }
     check_name_spaces(flags, &process.credentials())?;
     if has(linux::CLONE_FILES) {
-        let mut files = process.files.borrow_mut();
-        if files.is_shared() {
-            let own = files.try_clone()?;
-            *files = own;
-        }
+        process.files.borrow_mut().unshare()?;
+        // What the process served itself belongs to those with whom it shared.
+        process.update_local_answers();
     }
     if has(linux::CLONE_FS | linux::CLONE_NEWNS) {
         process.unshare_directories();

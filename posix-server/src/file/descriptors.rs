@@ -32,6 +32,14 @@ impl FdTable {
         Self(self.0.clone())
     }
 
+    /// Makes it a table of its own, with the same open files, if another process has it too. Fails with `ENOMEM`.
+    pub fn unshare(&mut self) -> Result<(), Errno> {
+        if self.is_shared() {
+            *self = self.try_clone()?;
+        }
+        Ok(())
+    }
+
     /// Whether another process has the same table.
     pub fn is_shared(&self) -> bool {
         Rc::strong_count(&self.0) > 1

@@ -256,3 +256,29 @@ TEST(seeking_where_there_are_no_positions) {
     seek("socket", fds[0]);
     seek("null", open("/dev/null", O_RDONLY));
 }
+
+/* A process with the same descriptors. */
+static pid_t fork_sharing_files(void) {
+    pid_t child = (pid_t)RAW(SYS_clone, 0x400 /* CLONE_FILES */ | SIGCHLD, 0, 0, 0, 0);
+    SET_UP(child >= 0);
+    return child;
+}
+
+TEST(what_was_read_often_is_closed_after_unshare) {
+    make_text("f", "text that is read");
+    int file = open("f", O_RDONLY);
+    pid_t child = fork_sharing_files();
+    if (child == 0) {
+        char byte;
+        for (int i = 0; i < 40; i++)
+            SET_UP(pread(file, &byte, 1, 0) == 1);
+        CALL(RAW(SYS_unshare, 0x400));
+        CALL(pread(file, &byte, 1, 1));
+        CALL(close(file));
+        CALL(pread(file, &byte, 1, 2));
+        _exit(0);
+    }
+    show_end("child", child);
+    char byte;
+    CALL(pread(file, &byte, 1, 3));
+}

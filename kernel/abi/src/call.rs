@@ -201,6 +201,30 @@ calls! {
     53 SpaceChange = space_change(space: [AddressSpace MAP], operation: [value], address: [value], length: [value], offset: [value], object: [value])
         -> ("operations applied", "address") ! [BadArgument, Misaligned, OutOfRange, Overlap, NotFound, BadHandle, WrongKind, MissingRights, Revoked, Full, NoMemory, AccountLimit];
 
+    // ---- pagers --------------------------------------------------------------------------------------------------
+    /// Makes a managed memory of `length` bytes, and its pager. Whoever needs a page that is not there waits for at most
+    /// `deadline` ns (`u64::MAX`: without end); `flags`: `PagerFlags::AWAIT_SUCCESSOR`. Requests come once the pager is bound to a
+    /// queue; binding it anew begins all that was asked before anew.
+    56 MemoryCreateManaged = memory_create_managed(account: [Account USE], length: [value], deadline: [value], flags: [value])
+        -> ("memory", "pager") ! [BadArgument, OutOfRange, Full, NoMemory, AccountLimit];
+    /// Takes up to `count` (at most `MAX_REQUESTS`) requests, as `PagerRequest`s at `requests`. What somebody waits for comes first.
+    57 PagerReceive = pager_receive(pager: [Pager READ], requests: [pointer], count: [value]) -> ("requests") ! [BadArgument, PeerClosed];
+    /// Fills missing pages from `offset` on with `length` bytes (whole pages) of the memory `source` from `source_offset` on, or with
+    /// zeros if there is no source. Frames that an anonymous source has alone are moved: the source reads as zeros there
+    /// afterwards. Others are copied. Pages that are there keep what they have. Returns how far it came, at most `MAX_SUPPLY`.
+    58 PagerSupply = pager_supply(pager: [Pager WRITE], offset: [value], length: [value], source: [maybe Memory READ WRITE], source_offset: [value])
+        -> ("bytes dealt with") ! [Misaligned, OutOfRange, BadState, PeerClosed, Revoked, NoMemory, AccountLimit];
+    /// Says that the requests for a range can't be fulfilled: those who wait for pages of it get `PagerFailed` (a fault: the
+    /// exception `NoData`), and pages that were being written back are dirty. Returns how far it came.
+    59 PagerFail = pager_fail(pager: [Pager WRITE], offset: [value], length: [value])
+        -> ("bytes dealt with") ! [Misaligned, OutOfRange, PeerClosed];
+    /// Says that a range has been written back. Returns how far it came.
+    60 PagerWritten = pager_written(pager: [Pager WRITE], offset: [value], length: [value])
+        -> ("bytes dealt with") ! [Misaligned, OutOfRange, PeerClosed];
+    /// Forgets the clean pages of a range, for which the pager will be asked again. Returns how far it came.
+    61 PagerInvalidate = pager_invalidate(pager: [Pager WRITE], offset: [value], length: [value])
+        -> ("bytes dealt with") ! [Misaligned, OutOfRange, PeerClosed];
+
     // ---- threads -------------------------------------------------------------------------------------------------
     /// Makes a thread, not yet started. `flags`: `ThreadFlags`.
     64 ThreadCreate = thread_create(account: [Account USE], space: [AddressSpace USE], table: [HandleTable USE], flags: [value])

@@ -69,6 +69,8 @@ errors! {
     RemoteFault = 17,
     /// The window was revoked by its maker.
     Revoked = 18,
+    /// The pager said that it can't supply the page, or can't write it back.
+    PagerFailed = 19,
 
     // Exhaustion.
     /// The machine has no memory left.
@@ -86,4 +88,6 @@ errors! {
     /// The wait was ended from outside. The kernel itself never returns it: a suspended thread goes on waiting, and a wait
     /// that is ended by writing the thread's registers never returns.
     Interrupted = 34,
+    /// A page of a managed memory is not there yet. Its pager has been asked; a `Fetch` submission completes when it came.
+    NotPresent = 35,
 }

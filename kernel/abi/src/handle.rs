@@ -65,6 +65,8 @@ pub enum ObjectKind {
     Log = 13,
     /// Authority over hardware: from it, interrupts, ports and physical memory are made.
     Hardware = 14,
+    /// The filling end of a managed memory.
+    Pager = 15,
 }
 
 impl ObjectKind {
@@ -85,6 +87,7 @@ impl ObjectKind {
             12 => Self::Event,
             13 => Self::Log,
             14 => Self::Hardware,
+            15 => Self::Pager,
             _ => return None,
         })
     }

@@ -16,6 +16,7 @@ pub mod call;
 pub mod error;
 pub mod handle;
 pub mod message;
+pub mod pager;
 pub mod queue;
 pub mod space;
 pub mod startup;

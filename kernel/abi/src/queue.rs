@@ -62,6 +62,12 @@ pub enum CompletionKind {
     Posted = 8,
     /// A submission was refused: `status` says why; `key` is the submission's.
     Refused = 9,
+    /// A bound pager has something to do. Told again only after `pager_receive` has taken all there was.
+    PagerRequests = 10,
+    /// A [`SubmissionKind::Fetch`] is over: `status`.
+    Fetched = 11,
+    /// A [`SubmissionKind::Flush`] is over: `status`.
+    Flushed = 12,
 }
 
 impl CompletionKind {
@@ -77,6 +83,9 @@ impl CompletionKind {
             7 => Self::ThreadEnded,
             8 => Self::Posted,
             9 => Self::Refused,
+            10 => Self::PagerRequests,
+            11 => Self::Fetched,
+            12 => Self::Flushed,
             _ => return None,
         })
     }
@@ -123,6 +132,15 @@ pub enum SubmissionKind {
     AcknowledgeInterrupt = 4,
     /// Resume thread `target`.
     ResumeThread = 5,
+    /// Bring pages in: those of the memory `target` (needs `READ`) or shown in the address space `target` (needs `READ`), from
+    /// `label` (an offset or address) on, `words[0]` bytes, at most [`MAX_TRANSFER`](crate::space::MAX_TRANSFER). If
+    /// `words[1]` is 1, so that they can be written (needs `WRITE`). Completes as `Fetched`: when all were there at some time
+    /// since, or with `PagerFailed`, `TimedOut`, `PeerClosed` (the pager is gone), `OutOfRange` or `RemoteFault`.
+    Fetch = 6,
+    /// Have the pager write back what is stored in the memory `target` (needs `WRITE`) from offset `label` on, `words[0]`
+    /// bytes. Completes as `Flushed`: when the pager has it all as it was when asked, or with `PagerFailed`, `TimedOut` (nothing
+    /// was written back for as long as the memory's deadline) or `PeerClosed`.
+    Flush = 7,
 }
 
 impl SubmissionKind {
@@ -134,6 +152,8 @@ impl SubmissionKind {
             3 => Self::ArmTimer,
             4 => Self::AcknowledgeInterrupt,
             5 => Self::ResumeThread,
+            6 => Self::Fetch,
+            7 => Self::Flush,
             _ => return None,
         })
     }

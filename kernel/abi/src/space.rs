@@ -176,6 +176,12 @@ pub struct MemoryInfo {
     /// Physical address of the first frame of a contiguous or physical memory, else `u64::MAX`; told only to holders
     /// of `MANAGE`.
     pub physical_address: u64,
+    /// Bits of [`PagerFlags`](crate::pager::PagerFlags); 0 of a memory that is not managed.
+    pub pager: u32,
     /// Always 0.
-    pub reserved: u64,
+    pub reserved: u32,
+    /// How long whoever needs a page of a managed memory waits for it at most, in ns.
+    pub deadline_ns: u64,
+    /// Pages of a managed memory that were stored to and that its pager does not have yet.
+    pub unwritten_pages: u64,
 }

@@ -1,6 +1,7 @@
 //! What always holds between the objects, as code. The tests ask after every step.
 
 use crate::channel::{LetterKind, LetterStage};
+use crate::errand::ErrandStage;
 use crate::event::NoticeStage;
 use crate::interrupt::InterruptPhase;
 use crate::kernel::Kernel;
@@ -61,8 +62,9 @@ impl Kernel {
         self.io_ports.iter().for_each(|(id, object)| expect(ObjectRef::IoPorts(id), object.header.references));
         self.timers.iter().for_each(|(id, object)| expect(ObjectRef::Timer(id), object.header.references));
         self.events.iter().for_each(|(id, object)| expect(ObjectRef::Event(id), object.header.references));
+        self.pagers.iter().for_each(|(id, object)| expect(ObjectRef::Pager(id), object.header.references));
         // What is left are kinds that count elsewhere, or not at all.
-        let counts_here = ["Thread", "Table", "Channel", "Queue", "Interrupt", "IoPorts", "Timer", "Event"];
+        let counts_here = ["Thread", "Table", "Channel", "Queue", "Interrupt", "IoPorts", "Timer", "Event", "Pager"];
         for object in counted.keys() {
             assert!(!counts_here.iter().any(|kind| object.starts_with(kind)), "{object} is gone but referred to");
         }
@@ -79,6 +81,7 @@ impl Kernel {
                 [(format!("incoming {id:?}"), end.incoming), (format!("receivers {id:?}"), end.receivers)]
             })
             .chain(self.events.iter().map(|(id, event)| (format!("event {id:?}"), event.waiters)))
+            .chain(self.pagers.iter().map(|(id, pager)| (format!("pages {id:?}"), pager.waiters)))
             .chain(self.queues.iter().map(|(id, queue)| (format!("pending {id:?}"), queue.pending)))
             .collect();
         for (name, line) in lines {
@@ -100,6 +103,7 @@ impl Kernel {
                 },
                 State::Waiting(Wait::Receive { endpoint, .. }) => Some(format!("receivers {endpoint:?}")),
                 State::Waiting(Wait::Event { event, .. }) => Some(format!("event {event:?}")),
+                State::Waiting(Wait::Page(absent)) => self.pager_of(absent.memory).map(|id| format!("pages {id:?}")),
                 State::Waiting(Wait::Queue(queue)) => {
                     assert_eq!(self.queues[queue].waiter, Some(id));
                     None
@@ -134,11 +138,21 @@ impl Kernel {
                 },
             );
         }
+        for (id, errand) in self.errands.iter() {
+            expect(
+                Node::Errand(id),
+                match errand.stage {
+                    ErrandStage::Waiting(absent) => self.pager_of(absent.memory).map(|id| format!("pages {id:?}")),
+                    ErrandStage::Over(_) => Some(format!("pending {:?}", errand.binding.queue)),
+                },
+            );
+        }
         let pending = |pending: bool, binding: Option<crate::queue::Binding>| {
             binding.filter(|_| pending).map(|binding| format!("pending {:?}", binding.queue))
         };
         self.endpoints.iter().for_each(|(id, end)| expect(Node::Endpoint(id), pending(end.pending, end.binding)));
         self.timers.iter().for_each(|(id, timer)| expect(Node::Timer(id), pending(timer.pending, timer.binding)));
+        self.pagers.iter().for_each(|(id, pager)| expect(Node::Pager(id), pending(pager.pending, pager.binding)));
         for (id, interrupt) in self.interrupts.iter() {
             expect(Node::Interrupt(id), pending(interrupt.phase == InterruptPhase::Pending, interrupt.binding));
         }

@@ -88,6 +88,9 @@ impl core::fmt::Display for Doing<'_> {
             State::Waiting(Wait::Receive { endpoint, .. }) => write!(f, "receives on endpoint {endpoint:?}"),
             State::Waiting(Wait::Queue(queue)) => write!(f, "waits for queue {queue:?}"),
             State::Waiting(Wait::Event { event, mask }) => write!(f, "waits for bits {mask:#x} of event {event:?}"),
+            State::Waiting(Wait::Page(absent)) => {
+                write!(f, "waits for page {:#x} of memory {:?}", absent.page, absent.memory)
+            }
         }
     }
 }

@@ -80,7 +80,7 @@ impl Kernel {
         match waiter {
             Node::Thread(thread) => match self.threads[thread].state {
                 State::Waiting(Wait::Event { mask, .. }) => mask,
-                State::Waiting(Wait::Call | Wait::Receive { .. } | Wait::Queue(_))
+                State::Waiting(Wait::Call | Wait::Receive { .. } | Wait::Queue(_) | Wait::Page(_))
                 | State::New
                 | State::Ready
                 | State::Running
@@ -88,7 +88,12 @@ impl Kernel {
                 | State::Dead => 0,
             },
             Node::Notice(notice) => self.notices[notice].mask,
-            Node::Letter(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => 0,
+            Node::Letter(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => 0,
         }
     }
 
@@ -116,7 +121,12 @@ impl Kernel {
                     self.destroy_notice(notice);
                 }
             }
-            Node::Letter(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => {}
+            Node::Letter(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => {}
         }
     }
 
@@ -177,7 +187,12 @@ impl Kernel {
             match node {
                 Node::Thread(thread) => self.finish_wait(thread, Err(Error::PeerClosed)),
                 Node::Notice(notice) => self.destroy_notice(notice),
-                Node::Letter(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => {}
+                Node::Letter(_)
+                | Node::Endpoint(_)
+                | Node::Timer(_)
+                | Node::Interrupt(_)
+                | Node::Pager(_)
+                | Node::Errand(_) => {}
             }
         }
         if let Some(event) = self.events.remove(id) {

@@ -8,12 +8,14 @@
 use crate::account::{Account, CreateAccountError, LimitReached, Resource, Usage};
 use crate::channel::{Endpoint, Letter};
 use crate::devices::Hardware;
+use crate::errand::Errand;
 use crate::event::{Event, Notice};
 use crate::handles::HandleTable;
 use crate::interrupt::{Interrupt, MAX_INTERRUPTS};
 use crate::list::{Arena, Links};
 use crate::memory::MemorySystem;
 use crate::object::{Node, ObjectRef};
+use crate::pager::Pager;
 use crate::pool::{Id, Pool};
 use crate::ports::IoPorts;
 use crate::queue::Queue;
@@ -39,6 +41,8 @@ pub struct Kernel {
     pub(crate) interrupts: Pool<Interrupt>,
     pub(crate) interrupt_owners: [Option<Id<Interrupt>>; MAX_INTERRUPTS],
     pub(crate) io_ports: Pool<IoPorts>,
+    pub(crate) pagers: Pool<Pager>,
+    pub(crate) errands: Pool<Errand>,
     pub(crate) alarms: Alarms,
     pub(crate) scheduler: Scheduler,
     /// Things to be torn down, linked through their headers.
@@ -57,6 +61,8 @@ impl Arena<Node> for Kernel {
             Node::Endpoint(id) => &mut self.endpoints[id].links,
             Node::Timer(id) => &mut self.timers[id].links,
             Node::Interrupt(id) => &mut self.interrupts[id].links,
+            Node::Pager(id) => &mut self.pagers[id].links,
+            Node::Errand(id) => &mut self.errands[id].links,
         }
     }
 }
@@ -96,6 +102,8 @@ impl Kernel {
             interrupts: Pool::new(),
             interrupt_owners: [None; MAX_INTERRUPTS],
             io_ports: Pool::new(),
+            pagers: Pool::new(),
+            errands: Pool::new(),
             alarms: Alarms::new(),
             scheduler: Scheduler::new(processors).ok_or(Error::NoMemory)?,
             doomed: None,
@@ -156,6 +164,7 @@ impl Kernel {
             match owner {
                 AlarmOwner::Thread(thread) => self.time_out(thread),
                 AlarmOwner::Timer(timer) => self.fire_timer(m, timer),
+                AlarmOwner::Errand(errand) => self.time_out_errand(m, errand),
             }
         }
         self.scheduler.tick(cpu, now);
@@ -239,6 +248,9 @@ impl Kernel {
         if !thread.has_deadline {
             return;
         }
+        if let Wait::Page(absent) = wait {
+            return self.end_page_wait(id, absent, Some(Error::TimedOut));
+        }
         self.leave_line(id, wait);
         self.finish_wait(id, Err(Error::TimedOut));
     }
@@ -255,6 +267,7 @@ impl Kernel {
             Wait::Receive { endpoint, .. } => self.leave_receivers(endpoint, id),
             Wait::Queue(queue) => self.leave_queue(queue),
             Wait::Event { event, .. } => self.leave_event(event, Node::Thread(id)),
+            Wait::Page(absent) => self.leave_page_line(Node::Thread(id), absent.memory),
         }
     }
 }

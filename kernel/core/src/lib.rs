@@ -16,6 +16,7 @@ pub mod channel;
 mod check;
 pub mod devices;
 mod dump;
+pub mod errand;
 pub mod event;
 mod fast_path;
 pub mod handles;
@@ -28,6 +29,7 @@ pub mod memory;
 #[cfg(test)]
 mod mock;
 pub mod object;
+pub mod pager;
 pub mod pool;
 pub mod ports;
 pub mod queue;

@@ -26,7 +26,8 @@ impl Kernel {
             | ObjectRef::Interrupt(_)
             | ObjectRef::IoPorts(_)
             | ObjectRef::Timer(_)
-            | ObjectRef::Event(_) => {
+            | ObjectRef::Event(_)
+            | ObjectRef::Pager(_) => {
                 if let Some(header) = self.header(object) {
                     header.references = header.references.saturating_add(1);
                 }
@@ -55,7 +56,8 @@ impl Kernel {
             | ObjectRef::Interrupt(_)
             | ObjectRef::IoPorts(_)
             | ObjectRef::Timer(_)
-            | ObjectRef::Event(_) => {
+            | ObjectRef::Event(_)
+            | ObjectRef::Pager(_) => {
                 let Some(header) = self.header(object) else { return };
                 header.references = header.references.saturating_sub(1);
                 if header.references == 0 {
@@ -77,6 +79,7 @@ impl Kernel {
             ObjectRef::IoPorts(id) => self.io_ports.get_mut(id).map(|object| &mut object.header),
             ObjectRef::Timer(id) => self.timers.get_mut(id).map(|object| &mut object.header),
             ObjectRef::Event(id) => self.events.get_mut(id).map(|object| &mut object.header),
+            ObjectRef::Pager(id) => self.pagers.get_mut(id).map(|object| &mut object.header),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)
@@ -126,6 +129,7 @@ impl Kernel {
             }
             ObjectRef::Timer(id) => self.destroy_timer(id),
             ObjectRef::Event(id) => self.destroy_event(id),
+            ObjectRef::Pager(id) => self.destroy_pager(m, id),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)

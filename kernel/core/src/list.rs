@@ -87,6 +87,11 @@ impl<N: Copy + PartialEq> List<N> {
         self.head
     }
 
+    /// The last.
+    pub fn back(&self) -> Option<N> {
+        self.tail
+    }
+
     /// The one after `node`, which is in this list.
     pub fn after(&self, arena: &mut impl Arena<N>, node: N) -> Option<N> {
         arena.links(node).next

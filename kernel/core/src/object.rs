@@ -2,10 +2,12 @@
 
 use crate::account::Account;
 use crate::channel::{Endpoint, Letter};
+use crate::errand::Errand;
 use crate::event::{Event, Notice};
 use crate::handles::HandleTable;
 use crate::interrupt::Interrupt;
 use crate::memory::{Memory, Space};
+use crate::pager::Pager;
 use crate::pool::Id;
 use crate::ports::IoPorts;
 use crate::queue::Queue;
@@ -44,6 +46,7 @@ pub enum ObjectRef {
     IoPorts(Id<IoPorts>),
     Timer(Id<Timer>),
     Event(Id<Event>),
+    Pager(Id<Pager>),
     Log,
     Hardware,
 }
@@ -64,6 +67,7 @@ impl ObjectRef {
             Self::IoPorts(_) => ObjectKind::IoPorts,
             Self::Timer(_) => ObjectKind::Timer,
             Self::Event(_) => ObjectKind::Event,
+            Self::Pager(_) => ObjectKind::Pager,
             Self::Log => ObjectKind::Log,
             Self::Hardware => ObjectKind::Hardware,
         }
@@ -85,6 +89,7 @@ impl ObjectRef {
             Self::IoPorts(id) => id.index().into(),
             Self::Timer(id) => id.index().into(),
             Self::Event(id) => id.index().into(),
+            Self::Pager(id) => id.index().into(),
             Self::Log | Self::Hardware => 0,
         }
     }
@@ -113,6 +118,7 @@ pub const fn full_rights(kind: ObjectKind) -> Rights {
         ObjectKind::IoPorts => common.union(Rights::READ).union(Rights::WRITE),
         ObjectKind::Timer => common.union(Rights::WRITE).union(Rights::WAIT),
         ObjectKind::Event => common.union(Rights::SEND).union(Rights::WAIT),
+        ObjectKind::Pager => common.union(Rights::READ).union(Rights::WRITE).union(Rights::WAIT),
         ObjectKind::Log => common.union(Rights::WRITE),
         ObjectKind::Hardware => common.union(Rights::MANAGE),
     }
@@ -172,6 +178,7 @@ objects! {
     IoPorts => IoPorts;
     Timer => Timer;
     Event => Event;
+    Pager => Pager;
 }
 
 /// What all objects have in common.
@@ -214,6 +221,10 @@ pub enum Node {
     Timer(Id<Timer>),
     /// Bound and raised, waits for room in a queue.
     Interrupt(Id<Interrupt>),
+    /// Bound, with something to do, waits for room in a queue.
+    Pager(Id<Pager>),
+    /// Waits for a page; or, over, for room in a queue.
+    Errand(Id<Errand>),
 }
 
 /// What each object costs its account in bytes of kernel memory: the record, its links, and a share of the pool.
@@ -242,4 +253,8 @@ pub mod cost {
     pub const INTERRUPT: u64 = 192;
     /// A range of I/O ports.
     pub const IO_PORTS: u64 = 96;
+    /// A pager, without the memory that it fills.
+    pub const PAGER: u64 = 192;
+    /// An errand, its place in the order of deadlines included.
+    pub const ERRAND: u64 = 256;
 }

@@ -11,8 +11,9 @@ use crate::event::Event;
 use crate::handles::HandleTable;
 use crate::list::Links;
 use crate::machine::Frame;
-use crate::memory::Space;
+use crate::memory::{Absent, Space};
 use crate::object::{Capability, Header, Node};
+use crate::pager::PageFailure;
 use crate::pool::Id;
 use crate::queue::{Binding, Queue};
 use crate::timer::AlarmId;
@@ -129,6 +130,8 @@ pub enum Wait {
         /// Any of these bits.
         mask: u64,
     },
+    /// A page that a pager supplies. Its registers are such that it tries again when it goes on.
+    Page(Absent),
 }
 
 /// What a thread is doing.
@@ -212,6 +215,8 @@ pub struct Thread {
     pub run_time_ns: u64,
     /// What a preemption left of its time slice, in ns; 0 if it gets a new one.
     pub slice_left_ns: u64,
+    /// Its last wait for a page failed, and it has not been told yet.
+    pub page_failure: Option<PageFailure>,
     /// For dumps.
     pub name: Name,
     /// Its XSAVE image, if it was made with one.

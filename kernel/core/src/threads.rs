@@ -87,6 +87,7 @@ impl Kernel {
             cpu: self.cpu,
             run_time_ns: 0,
             slice_left_ns: 0,
+            page_failure: None,
             name: Name::default(),
             vector,
         };

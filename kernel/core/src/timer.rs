@@ -5,6 +5,7 @@
 
 use crate::account::Account;
 use crate::devices::Hardware;
+use crate::errand::Errand;
 use crate::kernel::Kernel;
 use crate::list::Links;
 use crate::object::{Header, Node, cost};
@@ -21,6 +22,8 @@ pub enum AlarmOwner {
     Thread(Id<Thread>),
     /// The timer completes.
     Timer(Id<Timer>),
+    /// The errand ends with `TimedOut`.
+    Errand(Id<Errand>),
 }
 
 /// A place among the deadlines.

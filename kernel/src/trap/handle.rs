@@ -146,15 +146,20 @@ fn page_fault(state: &mut State, thread: Id<Thread>, error: u64) -> Result<(), E
     };
     let State { kernel, hardware } = state;
     let Some(space) = kernel.thread(thread).map(|thread| thread.space) else { return Ok(()) };
-    kernel.memory.fault(hardware, space, address, kind).map_err(|reason| {
-        let kind = match reason {
-            FaultError::NotMapped => ExceptionKind::NotMapped,
-            FaultError::AccessDenied => ExceptionKind::AccessDenied,
-            FaultError::BeyondEnd | FaultError::Revoked => ExceptionKind::NoData,
-            FaultError::NoMemory | FaultError::AccountLimit => ExceptionKind::NoMemory,
-        };
-        Exception { kind, address, code: error }
-    })
+    let Err(reason) = kernel.memory.fault(hardware, space, address, kind) else { return Ok(()) };
+    let kind = match reason {
+        FaultError::NotPresent(absent) => {
+            if kernel.wait_for_page(hardware, thread, absent).is_ok() {
+                return Ok(());
+            }
+            ExceptionKind::NoData
+        }
+        FaultError::NotMapped => ExceptionKind::NotMapped,
+        FaultError::AccessDenied => ExceptionKind::AccessDenied,
+        FaultError::BeyondEnd | FaultError::Revoked | FaultError::NoPager => ExceptionKind::NoData,
+        FaultError::NoMemory | FaultError::AccountLimit => ExceptionKind::NoMemory,
+    };
+    Err(Exception { kind, address, code: error })
 }
 
 /// What user space is told about an exception that is no page fault.

@@ -27,16 +27,19 @@ mod timers;
 
 pub use call::{Answer, Buffers, CallFuture};
 pub use sleep::Sleep;
-pub use sources::{EventBits, Interrupts, Messages, Posts, Serving, ThreadEnd};
+pub use sources::{Errand, EventBits, Interrupts, Messages, PagerRequests, Posts, Serving, ThreadEnd};
 
 use crate::account::Account;
 use crate::channel::{ChannelEndpoint, FOREVER, IMMEDIATELY, Message, Reply, Request};
 use crate::handle::{Object, close};
 use crate::hardware::Interrupt;
+use crate::memory::{CopySide, Memory};
+use crate::pager::Pager;
 use crate::queue::{MappedQueue, Queue};
 use crate::thread::Thread;
 use crate::time::{Clock, Event};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -306,6 +309,38 @@ impl Executor {
         let source = self.source();
         self.0.queue.borrow().queue().notify(event, source.key.0, mask)?;
         Ok(EventBits { source })
+    }
+
+    /// Receives what a pager is asked to do. What was asked of an earlier holder is asked again. Needs `WAIT`.
+    pub fn pager_requests(&self, pager: Pager) -> Result<PagerRequests, Error> {
+        let source = self.bind_source(&pager)?;
+        Ok(PagerRequests { pager, source, taken: VecDeque::new() })
+    }
+
+    /// Brings in pages of a memory or an address space: `len_bytes` (at most [`MAX_TRANSFER`](quire_abi::space::MAX_TRANSFER))
+    /// from `offset` on. Needs `READ`, and `WRITE` if they are to be `writable`.
+    pub fn fetch(&self, from: &impl CopySide, offset: u64, len_bytes: u64, writable: bool) -> Result<Errand, Error> {
+        self.begin_errand(SubmissionKind::Fetch, from.raw(), offset, [len_bytes, u64::from(writable)])
+    }
+
+    /// Has the pager of a managed memory write back what was stored in a range until now. Needs `WRITE`.
+    pub fn write_back(&self, memory: &Memory, offset: u64, len_bytes: u64) -> Result<Errand, Error> {
+        self.begin_errand(SubmissionKind::Flush, memory.raw(), offset, [len_bytes, 0])
+    }
+
+    fn begin_errand(
+        &self,
+        kind: SubmissionKind,
+        target: Handle,
+        label: u64,
+        details: [u64; 2],
+    ) -> Result<Errand, Error> {
+        let source = self.source();
+        let mut submission =
+            Submission { key: source.key.0, kind: kind as u32, target, label, ..Submission::default() };
+        submission.words[..details.len()].copy_from_slice(&details);
+        self.0.submit(&submission)?;
+        Ok(Errand { source })
     }
 
     /// Receives what others post to the queue with the [key](Posts::key).

@@ -5,15 +5,22 @@ use super::slots::{Key, handles_of};
 use crate::channel::{ChannelEndpoint, Message, Reply, Request};
 use crate::handle::{Object, OwnedHandle, close};
 use crate::hardware::Interrupt;
+use crate::pager::Pager;
 use crate::queue::unbind;
+use crate::raw::check;
 use crate::thread::Thread;
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use futures_util::Stream;
 use quire_abi::Error;
+use quire_abi::pager::PagerRequest;
 use quire_abi::queue::{COMPLETION_HANDLES, Completion, CompletionKind};
+
+/// How many requests are taken from a pager at once.
+const TAKEN_TOGETHER: usize = 16;
 
 /// A slot that frees itself, closing the handles of what nobody took.
 #[derive(Debug)]
@@ -124,7 +131,10 @@ impl Arrival {
                 | CompletionKind::Event
                 | CompletionKind::ThreadEnded
                 | CompletionKind::Posted
-                | CompletionKind::Refused,
+                | CompletionKind::Refused
+                | CompletionKind::PagerRequests
+                | CompletionKind::Fetched
+                | CompletionKind::Flushed,
             )
             | None => Self::Other(completion.handles.map(OwnedHandle::from_raw)),
         }
@@ -225,6 +235,62 @@ impl Future for EventBits {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<u64> {
         self.source.poll(context, |completion| completion.value)
+    }
+}
+
+/// What a pager is asked to do.
+#[derive(Debug)]
+pub struct PagerRequests {
+    pub(super) pager: Pager,
+    pub(super) source: Source,
+    pub(super) taken: VecDeque<PagerRequest>,
+}
+
+impl PagerRequests {
+    /// The next request. Fails with [`Error::PeerClosed`] when nobody has the memory any more.
+    pub async fn next(&mut self) -> Result<PagerRequest, Error> {
+        loop {
+            if let Some(request) = self.taken.pop_front() {
+                return Ok(request);
+            }
+            if !self.take()? {
+                core::future::poll_fn(|context| self.source.poll(context, |_| ())).await;
+            }
+        }
+    }
+
+    /// Takes what there is; tells whether that was anything.
+    fn take(&mut self) -> Result<bool, Error> {
+        let mut requests = [PagerRequest::default(); TAKEN_TOGETHER];
+        let count = self.pager.receive(&mut requests)?;
+        self.taken.extend(requests.iter().take(count));
+        Ok(count != 0)
+    }
+
+    /// The pager, to answer with.
+    pub fn pager(&self) -> &Pager {
+        &self.pager
+    }
+}
+
+impl Drop for PagerRequests {
+    fn drop(&mut self) {
+        let _ = unbind(&self.pager);
+    }
+}
+
+/// Something about a managed memory that takes time: a fetch or a flush. Dropped, it goes on, and nobody hears of it.
+#[derive(Debug)]
+#[must_use = "does nothing unless awaited"]
+pub struct Errand {
+    pub(super) source: Source,
+}
+
+impl Future for Errand {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.source.poll(context, |completion| check(completion.status))
     }
 }
 

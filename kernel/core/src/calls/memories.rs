@@ -80,7 +80,7 @@ impl<M: Hardware> Caller<'_, M> {
     pub(super) fn memory_resize(&mut self) -> CallResult {
         let memory = self.object(0, Rights::MANAGE | Rights::WRITE)?;
         let length = self.value(1);
-        self.kernel.memory.resize(self.m, memory, length)?;
+        self.kernel.resize_memory(self.m, memory, length)?;
         Ok(Outcome::Done)
     }
 
@@ -111,7 +111,7 @@ impl<M: Hardware> Caller<'_, M> {
             size: info.size_bytes,
             resident_pages: info.resident_pages,
             physical_address: frame.map_or(u64::MAX, |frame| u64::from(frame.0) * PAGE_SIZE),
-            reserved: 0,
+            ..self.managed_part(memory)
         };
         self.write(1, &record)
     }
@@ -138,6 +138,7 @@ impl<M: Hardware> Caller<'_, M> {
             | ObjectRef::IoPorts(_)
             | ObjectRef::Timer(_)
             | ObjectRef::Event(_)
+            | ObjectRef::Pager(_)
             | ObjectRef::Log
             | ObjectRef::Hardware => Err(Error::WrongKind),
         }
@@ -154,14 +155,25 @@ impl<M: Hardware> Caller<'_, M> {
         }
     }
 
-    fn blame(&self, place: Place, error: MemoryError) -> Error {
+    /// Whose fault it was. A page that is not there yet is waited for only if it is in the caller's own space; whoever acts on
+    /// the memory of others is told, and the pager is asked for the page meanwhile.
+    fn blame(&mut self, place: Place, error: MemoryError) -> Error {
         match (place, error) {
+            (Place::Space(space, _), MemoryError::Fault(error)) if space == self.space => self.own_address(error),
+            (Place::Memory(..) | Place::Space(..), MemoryError::Fault(FaultError::NotPresent(absent))) => {
+                match self.kernel.want_page(self.m, absent) {
+                    Ok(()) => Error::NotPresent,
+                    Err(error) => error,
+                }
+            }
             (Place::Memory(..), MemoryError::Fault(FaultError::BeyondEnd)) => Error::OutOfRange,
             (Place::Space(space, _), MemoryError::Fault(error)) if space != self.space => match error {
                 FaultError::NotMapped | FaultError::AccessDenied | FaultError::BeyondEnd | FaultError::Revoked => {
                     Error::RemoteFault
                 }
-                FaultError::NoMemory | FaultError::AccountLimit => error.into(),
+                FaultError::NotPresent(_) | FaultError::NoPager | FaultError::NoMemory | FaultError::AccountLimit => {
+                    error.into()
+                }
             },
             (Place::Memory(..) | Place::Space(..), error) => error.into(),
         }

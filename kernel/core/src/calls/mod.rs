@@ -10,6 +10,7 @@ mod channels;
 mod handles;
 mod hardware;
 mod memories;
+mod pagers;
 mod queues;
 mod spaces;
 mod system;
@@ -20,7 +21,7 @@ use crate::devices::Hardware;
 use crate::fast_path::Fast;
 use crate::handles::HandleTable;
 use crate::kernel::Kernel;
-use crate::memory::Space;
+use crate::memory::{Absent, FaultError, Space};
 use crate::object::{Capability, Object, ObjectRef};
 use crate::pool::Id;
 use crate::thread::Thread;
@@ -49,6 +50,9 @@ const CHANNEL_REPLY_RECEIVE: u64 = Call::ChannelReplyReceive as u64;
 const QUEUE_WAIT: u64 = Call::QueueWait as u64;
 const THREAD_YIELD: u64 = Call::ThreadYield as u64;
 
+/// The length of the `syscall` instruction.
+const SYSCALL_BYTES: u64 = 2;
+
 type CallResult = Result<Outcome, Error>;
 
 /// The thread that makes a call, and everything it acts on.
@@ -60,6 +64,8 @@ pub(crate) struct Caller<'a, M: Hardware> {
     space: Id<Space>,
     /// `rdi, rsi, rdx, r10, r8, r9`.
     arguments: [u64; 6],
+    /// A page of the caller's own memory that the call needs and that is not there. If the call fails, it is for that.
+    absent: Option<Absent>,
 }
 
 impl Kernel {
@@ -87,9 +93,9 @@ impl Kernel {
         let r = &context.registers;
         let (table, space) = (*table, *space);
         let arguments = [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9];
-        let mut caller = Caller { kernel: self, m, thread: id, table, space, arguments };
+        let mut caller = Caller { kernel: self, m, thread: id, table, space, arguments, absent: None };
         let result = match Call::from_number(number) {
-            Some(call) => caller.run(call),
+            Some(call) => caller.run(call).or_else(|error| caller.wait_or_fail(error)),
             None => Err(Error::NoSuchCall),
         };
         self.finish_call(id, result);
@@ -168,6 +174,12 @@ impl<M: Hardware> Caller<'_, M> {
             Call::SpaceQuery => self.space_query(),
             Call::SpaceRead => self.space_read(),
             Call::SpaceWrite => self.space_write(),
+            Call::MemoryCreateManaged => self.memory_create_managed(),
+            Call::PagerReceive => self.pager_receive(),
+            Call::PagerSupply => self.pager_supply(),
+            Call::PagerFail => self.pager_fail(),
+            Call::PagerWritten => self.pager_written(),
+            Call::PagerInvalidate => self.pager_invalidate(),
             Call::ThreadCreate => self.thread_create(),
             Call::ThreadStart => self.thread_start(),
             Call::ThreadSuspend => self.thread_suspend(),
@@ -253,7 +265,8 @@ impl<M: Hardware> Caller<'_, M> {
     }
 
     fn read_bytes(&mut self, address: u64, into: &mut [u8]) -> Result<(), Error> {
-        self.kernel.memory.read_user(self.m, self.space, address, into).map_err(|_| Error::BadAddress)
+        let read = self.kernel.memory.read_user(self.m, self.space, address, into);
+        read.map_err(|error| self.own_address(error))
     }
 
     /// Writes a record to the address in argument `index`.
@@ -262,8 +275,33 @@ impl<M: Hardware> Caller<'_, M> {
         Ok(Outcome::Done)
     }
 
+    fn write_at<T: IntoBytes + Immutable>(&mut self, address: u64, record: &T) -> Result<(), Error> {
+        self.write_bytes(address, record.as_bytes())
+    }
+
     fn write_bytes(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
-        self.kernel.memory.write_user(self.m, self.space, address, from).map_err(|_| Error::BadAddress)
+        let written = self.kernel.memory.write_user(self.m, self.space, address, from);
+        written.map_err(|error| self.own_address(error))
+    }
+
+    /// An address of the caller can't be reached; if only for now, it is noted for what.
+    fn own_address(&mut self, error: FaultError) -> Error {
+        if let FaultError::NotPresent(absent) = error {
+            self.absent = Some(absent);
+        }
+        Error::BadAddress
+    }
+
+    /// A call that failed for want of a page of the caller's own memory is made again when the page is there. That is sound
+    /// because calls change nothing before they have read what they need.
+    fn wait_or_fail(&mut self, error: Error) -> CallResult {
+        let Some(absent) = self.absent.take() else { return Err(error) };
+        if self.kernel.wait_for_page(self.m, self.thread, absent).is_err() {
+            return Err(error);
+        }
+        let registers = &mut self.kernel.threads[self.thread].context.registers;
+        registers.rip -= SYSCALL_BYTES;
+        Ok(Outcome::Parked)
     }
 
     /// Makes sure that the caller's table takes `count` more handles, before anything is made.

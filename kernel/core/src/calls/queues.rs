@@ -58,6 +58,7 @@ impl<M: Hardware> Caller<'_, M> {
             ObjectRef::Thread(id) => Ok(self.kernel.threads[id].binding),
             ObjectRef::Timer(id) => Ok(self.kernel.timers[id].binding),
             ObjectRef::Interrupt(id) => Ok(self.kernel.interrupts[id].binding),
+            ObjectRef::Pager(id) => Ok(self.kernel.pagers[id].binding),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)
@@ -77,6 +78,7 @@ impl<M: Hardware> Caller<'_, M> {
             ObjectRef::Thread(id) => self.kernel.bind_thread(self.m, id, binding),
             ObjectRef::Timer(id) => self.kernel.bind_timer(self.m, id, binding),
             ObjectRef::Interrupt(id) => self.kernel.bind_interrupt(self.m, id, binding),
+            ObjectRef::Pager(id) => self.kernel.bind_pager(self.m, id, binding),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)

@@ -165,7 +165,13 @@ fn refusal(error: MemoryError) -> Error {
     match error {
         MemoryError::Fault(FaultError::NotMapped | FaultError::BeyondEnd) => Error::NotFound,
         MemoryError::Fault(FaultError::AccessDenied) => Error::MissingRights,
-        MemoryError::Fault(FaultError::Revoked | FaultError::NoMemory | FaultError::AccountLimit)
+        MemoryError::Fault(
+            FaultError::Revoked
+            | FaultError::NotPresent(_)
+            | FaultError::NoPager
+            | FaultError::NoMemory
+            | FaultError::AccountLimit,
+        )
         | MemoryError::Misaligned
         | MemoryError::OutOfRange
         | MemoryError::BadArgument

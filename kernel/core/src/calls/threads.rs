@@ -217,6 +217,8 @@ impl<M: Hardware> Caller<'_, M> {
 fn waiting_in(thread: &Thread) -> u64 {
     match thread.state {
         State::Waiting(Wait::Call) if thread.is_faulted() => 0,
+        // Perhaps in none; perhaps in one that it is going to make again.
+        State::Waiting(Wait::Page(_)) => 0,
         State::Waiting(Wait::Call | Wait::Receive { .. } | Wait::Queue(_) | Wait::Event { .. }) => {
             Call::from_number(thread.context.registers.rax).map_or(0, |call| call as u64)
         }

@@ -246,7 +246,12 @@ impl Kernel {
                 }
                 LetterKind::Call { stage, .. } => *stage = LetterStage::Queued(id),
             },
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => {}
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => {}
         }
         let mut incoming = self.endpoints[id].incoming;
         incoming.push_back(self, sender);

@@ -146,7 +146,12 @@ impl Kernel {
                 }
             }
             Node::Letter(id) => (self.letters[id].label, self.letters[id].words),
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => (0, [0; WORDS]),
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => (0, [0; WORDS]),
         }
     }
 
@@ -159,7 +164,12 @@ impl Kernel {
                 CallForm::Frame { .. } => &self.threads[id].call.handles,
             },
             Node::Letter(id) => &self.letters[id].handles,
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => return 0,
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => return 0,
         };
         handles.iter().flatten().count()
     }
@@ -174,7 +184,12 @@ impl Kernel {
                 LetterKind::Sent(_) => (0, 0),
                 LetterKind::Call { send, receive, .. } => (send.len, receive.len),
             },
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => (0, 0),
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => (0, 0),
         }
     }
 
@@ -187,7 +202,12 @@ impl Kernel {
                 LetterKind::Sent(_) => None,
                 LetterKind::Call { .. } => Some(ReplyRef::Letter(letter)),
             },
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => None,
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => None,
         }
     }
 
@@ -212,7 +232,12 @@ impl Kernel {
                 }
                 handles
             }
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => [None; HANDLES],
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => [None; HANDLES],
         }
     }
 }

@@ -36,7 +36,7 @@ impl Kernel {
         while let Some(receiver) = self.pop_receiver(end) {
             let form = match self.threads[receiver].state {
                 State::Waiting(Wait::Receive { form, .. }) => form,
-                State::Waiting(Wait::Call | Wait::Queue(_) | Wait::Event { .. })
+                State::Waiting(Wait::Call | Wait::Queue(_) | Wait::Event { .. } | Wait::Page(_))
                 | State::New
                 | State::Ready
                 | State::Running
@@ -118,7 +118,12 @@ impl Kernel {
                 LetterKind::Sent(_) => self.destroy_letter(m, letter),
                 LetterKind::Call { .. } => self.answer_letter(m, letter, error as Status),
             },
-            Node::Notice(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Interrupt(_) => {}
+            Node::Notice(_)
+            | Node::Endpoint(_)
+            | Node::Timer(_)
+            | Node::Interrupt(_)
+            | Node::Pager(_)
+            | Node::Errand(_) => {}
         }
     }
 

@@ -43,6 +43,7 @@ impl MemorySystem {
                 Content::Pages { overlay, base, source } => {
                     overlay.lookup(&self.nodes, base + at + page).or_else(|| source.frame(at + page))
                 }
+                Content::Managed(managed) => managed.cache.get(&self.nodes, at + page).frame(),
                 Content::Direct { caching: Caching::Uncached, .. } | Content::Window(_) => return,
             };
             if let Some(frame) = frame {

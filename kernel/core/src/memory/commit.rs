@@ -255,7 +255,7 @@ impl MemorySystem {
         match (&self.memories[origin].content, sharing) {
             // A private page is a copy, and copying device registers means nothing.
             (Content::Direct { caching: Caching::Uncached, .. }, Sharing::Private) => Err(MemoryError::BadArgument),
-            (Content::Direct { .. } | Content::Pages { .. } | Content::Window(_), _) => Ok(()),
+            (Content::Direct { .. } | Content::Pages { .. } | Content::Managed(_) | Content::Window(_), _) => Ok(()),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use alloc::collections::TryReserveError;
 
+use super::object::Memory;
 use crate::account::{CreateAccountError, LimitReached};
-use crate::pool::PoolExhausted;
+use crate::pool::{Id, PoolExhausted};
 use quire_abi::error::Error;
 
 /// Something needed was not to be had. Nobody's mistake.
@@ -42,6 +43,15 @@ impl From<TryReserveError> for Exhausted {
     }
 }
 
+/// A page of a managed memory that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The managed memory; never a window on it.
+    pub memory: Id<Memory>,
+    /// The page's number there.
+    pub page: u64,
+}
+
 /// Why a page could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultError {
@@ -53,6 +63,10 @@ pub enum FaultError {
     BeyondEnd,
     /// The memory behind the region is a window that was revoked.
     Revoked,
+    /// A pager has to be asked for the page.
+    NotPresent(Absent),
+    /// A pager would have to be asked for the page, and there is none.
+    NoPager,
     /// The machine has no memory left.
     NoMemory,
     /// The account that would pay is at its limit.
@@ -120,6 +134,8 @@ impl From<FaultError> for Error {
         match error {
             FaultError::NotMapped | FaultError::AccessDenied | FaultError::BeyondEnd => Self::BadAddress,
             FaultError::Revoked => Self::Revoked,
+            FaultError::NotPresent(_) => Self::NotPresent,
+            FaultError::NoPager => Self::PeerClosed,
             FaultError::NoMemory => Self::NoMemory,
             FaultError::AccountLimit => Self::AccountLimit,
         }

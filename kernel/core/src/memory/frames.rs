@@ -188,6 +188,25 @@ impl FrameTable {
         }
     }
 
+    /// Lets another account pay for a frame that is in use.
+    ///
+    /// # Errors
+    /// [`Exhausted::AccountLimit`] if it can't; nothing has changed then.
+    pub(super) fn charge_to(
+        &mut self,
+        accounts: &mut Accounts,
+        frame: Frame,
+        payer: Id<Account>,
+    ) -> Result<(), Exhausted> {
+        let Some(State::Used { owner, .. }) = self.states.get_mut(frame.0 as usize) else { return Ok(()) };
+        if *owner != payer {
+            accounts.charge(payer, Resource::Frames, 1)?;
+            let previous = core::mem::replace(owner, payer);
+            credit(accounts, previous, 1);
+        }
+        Ok(())
+    }
+
     /// How many hold the frame; 0 if the table does not count it.
     #[inline]
     pub fn references(&self, frame: Frame) -> u32 {

@@ -8,6 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use quire_abi::space::Protection;
 
 use super::MemorySystem;
+use super::cache::PageCache;
 use super::nodes::NodeId;
 use super::object::{Content, Memory, Tenure, frame_at};
 use super::overlay::{Overlay, Page};
@@ -93,6 +94,7 @@ impl MemorySystem {
         census.pays(memory.account, size_of::<Memory>() as u64);
         match &memory.content {
             Content::Pages { overlay, .. } => self.check_overlay(overlay, census),
+            Content::Managed(managed) => self.check_cache(&managed.cache, census),
             Content::Direct { first, tenure: Tenure::Own, .. } => {
                 (0..memory.pages()).for_each(|page| census.frame(frame_at(*first, page)));
             }
@@ -207,6 +209,31 @@ impl MemorySystem {
         }
         let Some((root, height)) = overlay.root() else { return };
         self.check_node(root, height, census);
+    }
+
+    fn check_cache(&self, cache: &PageCache, census: &mut Census) {
+        cache.check(&self.nodes);
+        let Some((root, height)) = cache.root() else { return };
+        self.check_cache_nodes(root, height, census);
+        let mut at = 0;
+        while let Some((page, state)) = cache.next(&self.nodes, at, u64::MAX) {
+            if let Some(frame) = state.frame() {
+                census.frame(frame);
+                assert_eq!(self.frames.references(frame), 1, "the frame of a cached page is somebody else's too");
+            }
+            at = page + 1;
+        }
+    }
+
+    fn check_cache_nodes(&self, id: NodeId, height: u32, census: &mut Census) {
+        *census.nodes.entry(id).or_default() += 1;
+        let node = &self.nodes[id];
+        if let Some(owner) = node.owner() {
+            census.pays(owner, size_of::<super::nodes::Node>() as u64);
+        }
+        for child in (0..super::nodes::SLOTS).filter(|_| height > 1).filter_map(|slot| node.child(slot)) {
+            self.check_cache_nodes(child, height - 1, census);
+        }
     }
 
     fn check_node(&self, id: NodeId, height: u32, census: &mut Census) {

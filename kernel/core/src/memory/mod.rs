@@ -9,6 +9,7 @@
 //! | `region`, `regions` | what a region is; the ordered tree of a space's regions |
 //! | `tables` | page tables as a cache |
 //! | `object`, `pages`, `window` | the [`Memory`] object, its pages, slices of it |
+//! | `cache`, `managed` | pages that a pager supplies: **the life of a cached page** |
 //! | `mapping` | which regions show a memory, and breaking what they show |
 //! | `space`, `commit`, `undo`, `plain` | the [`Space`] object, and changing it all or nothing; the hot changes |
 //! | `fault`, `around` | **the life of a page fault**; showing neighbours with a page |
@@ -21,6 +22,7 @@
 //! account of the space or memory that needed it, until it is freed.
 
 mod around;
+mod cache;
 mod commit;
 mod cut;
 mod error;
@@ -28,6 +30,7 @@ mod fault;
 mod frames;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
+mod managed;
 mod mapping;
 mod nodes;
 mod object;
@@ -45,9 +48,10 @@ mod undo;
 mod window;
 
 pub use commit::{CommitError, MapSource, Replace, SpaceOp};
-pub use error::{Exhausted, FaultError, MemoryError};
+pub use error::{Absent, Exhausted, FaultError, MemoryError};
 pub use fault::FaultKind;
 pub use frames::FrameTable;
+pub use managed::{MAX_RUN_PAGES, ManagedInfo, PagerRequest, Presence, Unwritten};
 pub use object::{Memory, MemoryInfo, MemoryKind};
 pub use region::{Inherit, Sharing};
 pub use space::{RegionInfo, Space};

@@ -1,4 +1,4 @@
-//! The nodes of all overlays, in one store.
+//! The nodes of all overlays and page caches, in one store.
 //!
 //! Like a [`Pool`](crate::pool::Pool), but a node is named by a bare number that fits in a slot of 32 bits; no id
 //! outlives its node, because the reference counts say who holds it.
@@ -36,6 +36,21 @@ impl NodeId {
     }
 }
 
+/// Something to be done about pages; see [`cache`](super::cache). Overlays have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The pager has to be told that somebody waits for it.
+    Wanted,
+    /// It has to be written back.
+    Dirty,
+    /// It could be dropped.
+    Clean,
+}
+
+impl Mark {
+    pub(super) const ALL: [Self; 3] = [Self::Wanted, Self::Dirty, Self::Clean];
+}
+
 /// A node of a radix tree.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -45,17 +60,25 @@ pub(super) struct Node {
     pub(super) references: u32,
     /// Which slots are not 0: a bit for each, so that a scan visits only those.
     pub(super) occupied: u64,
+    /// For each [`Mark`], the slots at or below which there is one.
+    marks: [u64; Mark::ALL.len()],
     /// Who pays.
     owner: Option<Id<Account>>,
 }
 
 impl Node {
-    const FREE: Self = Self { slots: [0; SLOTS], references: 0, occupied: 0, owner: None };
+    const FREE: Self = Self { slots: [0; SLOTS], references: 0, occupied: 0, marks: [0; Mark::ALL.len()], owner: None };
 
     /// Who pays.
     #[cfg(any(test, debug_assertions))]
     pub(super) fn owner(&self) -> Option<Id<Account>> {
         self.owner
+    }
+
+    /// The slots with a mark.
+    #[inline]
+    pub(super) fn marked(&self, mark: Mark) -> u64 {
+        self.marks[mark as usize]
     }
 
     /// The slot as a node.
@@ -175,6 +198,13 @@ impl Nodes {
         let node = &mut self[id];
         node.slots[slot] = raw;
         node.occupied = node.occupied & !(1 << slot) | u64::from(raw != 0) << slot;
+    }
+
+    /// Sets or clears a mark of a slot.
+    #[inline]
+    pub(super) fn mark(&mut self, id: NodeId, slot: usize, mark: Mark, is_set: bool) {
+        let marks = &mut self[id].marks[mark as usize];
+        *marks = *marks & !(1 << slot) | u64::from(is_set) << slot;
     }
 
     fn grow(&mut self) -> Result<(), Exhausted> {

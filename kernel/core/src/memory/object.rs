@@ -2,6 +2,7 @@
 
 use super::MemorySystem;
 use super::error::{Exhausted, FaultError, MemoryError};
+use super::managed::Managed;
 use super::overlay::{MAX_PAGES, Overlay, Prepaid};
 use super::region::RegionPlace;
 use super::tables::Change;
@@ -45,6 +46,8 @@ pub struct Memory {
 pub(super) enum Content {
     /// An overlay, in which page 0 has the index `base`, over a source.
     Pages { overlay: Overlay, base: u64, source: Source },
+    /// Pages that a pager supplies.
+    Managed(Managed),
     /// Adjacent frames that never change.
     Direct { first: Frame, caching: Caching, tenure: Tenure },
     /// A slice of another memory.
@@ -238,7 +241,9 @@ impl MemorySystem {
                 let source = source.advanced_by(offset).truncated_to(pages);
                 Content::Pages { overlay: Overlay::new(), base: base + offset, source }
             }
-            Content::Direct { .. } | Content::Pages { .. } | Content::Window(_) => return Err(MemoryError::BadState),
+            Content::Direct { .. } | Content::Pages { .. } | Content::Managed(_) | Content::Window(_) => {
+                return Err(MemoryError::BadState);
+            }
         };
         let copy = self.add_memory(Memory::new(account, size_bytes, content))?;
         if let Err(exhausted) = self.share_pages(m, origin, copy) {
@@ -285,7 +290,11 @@ impl MemorySystem {
     /// [`MemoryError::OutOfRange`]; else exhaustion.
     pub fn resize(&mut self, m: &mut impl Machine, id: Id<Memory>, size_bytes: u64) -> Result<(), MemoryError> {
         let memory = &self.memories[id];
-        let Content::Pages { base, .. } = &memory.content else { return Err(MemoryError::BadState) };
+        let base = match &memory.content {
+            Content::Pages { base, .. } => *base,
+            Content::Managed(_) => 0,
+            Content::Direct { .. } | Content::Window(_) => return Err(MemoryError::BadState),
+        };
         let (old, pages) = (memory.size_bytes, size_bytes.div_ceil(PAGE_SIZE));
         if size_bytes > MAX_BYTES || pages > MAX_PAGES - base {
             return Err(MemoryError::OutOfRange);
@@ -295,8 +304,12 @@ impl MemorySystem {
         }
         let kept = old.min(size_bytes);
         let tail = self.own_part(m, id, kept, kept.next_multiple_of(PAGE_SIZE))?;
-        if pages < memory_pages(old) {
-            self.cut_off(m, id, (pages, memory_pages(old)))?;
+        match self.memories[id].content {
+            Content::Managed(_) => self.cut_managed(m, id, pages),
+            Content::Pages { .. } | Content::Direct { .. } | Content::Window(_) if pages < memory_pages(old) => {
+                self.cut_off(m, id, (pages, memory_pages(old)))?;
+            }
+            Content::Pages { .. } | Content::Direct { .. } | Content::Window(_) => {}
         }
         if let Some(tail) = tail {
             self.zero_part(m, tail);
@@ -319,7 +332,9 @@ impl MemorySystem {
         let end = offset.checked_add(len).filter(|end| *end <= memory.size_bytes).ok_or(MemoryError::OutOfRange)?;
         match memory.content {
             Content::Pages { .. } if memory.pins == 0 => {}
-            Content::Pages { .. } | Content::Direct { .. } | Content::Window(_) => return Err(MemoryError::BadState),
+            Content::Pages { .. } | Content::Managed(_) | Content::Direct { .. } | Content::Window(_) => {
+                return Err(MemoryError::BadState);
+            }
         }
         let first = memory_pages(offset);
         // The last page goes whole if the range covers all that counts of it.
@@ -354,6 +369,9 @@ impl MemorySystem {
             Content::Direct { first, .. } => {
                 MemoryInfo { size_bytes, resident_pages: pages, first_frame: Some(frame_at(*first, offset)) }
             }
+            Content::Managed(managed) => {
+                MemoryInfo { size_bytes, resident_pages: managed.cache.counts().resident, first_frame: None }
+            }
             Content::Window(_) => MemoryInfo { size_bytes, resident_pages: 0, first_frame: None },
         }
     }
@@ -384,6 +402,7 @@ impl MemorySystem {
     }
 
     fn destroy_memory(&mut self, id: Id<Memory>) {
+        self.empty_managed(id);
         let Some(memory) = self.memories.remove(id) else { return };
         debug_assert!(memory.mappings.is_none() && memory.windows.is_none(), "a memory in use was released");
         let pages = memory.pages();
@@ -395,7 +414,7 @@ impl MemorySystem {
                     stores.frames.release(stores.accounts, frame_at(first, page));
                 }
             }
-            Content::Direct { tenure: Tenure::Machine, .. } | Content::Window(_) => {}
+            Content::Managed(_) | Content::Direct { tenure: Tenure::Machine, .. } | Content::Window(_) => {}
         }
         self.accounts.credit(memory.account, Resource::KernelBytes, OBJECT_BYTES);
         self.accounts.collect(memory.account);
@@ -443,6 +462,8 @@ impl MemorySystem {
             Content::Pages { overlay, base, source } => {
                 overlay.lookup(&self.nodes, base + page).is_none() && source.frame(page).is_none()
             }
+            // One that is not here yet comes with zeros at the end, if the pager does what it must.
+            Content::Managed(managed) => managed.cache.get(&self.nodes, page).frame().is_none(),
             Content::Direct { .. } | Content::Window(_) => false,
         }
     }
@@ -451,7 +472,10 @@ impl MemorySystem {
     fn image_pages(&self, id: Id<Memory>) -> u64 {
         match &self.memories[id].content {
             Content::Pages { source: Source::Image { pages, .. }, .. } => *pages,
-            Content::Pages { source: Source::Zero, .. } | Content::Direct { .. } | Content::Window(_) => 0,
+            Content::Pages { source: Source::Zero, .. }
+            | Content::Managed(_)
+            | Content::Direct { .. }
+            | Content::Window(_) => 0,
         }
     }
 

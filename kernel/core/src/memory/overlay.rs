@@ -407,7 +407,7 @@ fn page_in(nodes: &Nodes, frames: &FrameTable, node: NodeId, index: u64, shared_
 }
 
 /// The number of pages below a node of this height.
-const fn span(height: u32) -> u64 {
+pub(super) const fn span(height: u32) -> u64 {
     if height == 0 { 0 } else { 1 << (height * SLOT_BITS) }
 }
 
@@ -415,14 +415,14 @@ fn covers(height: u32, index: u64) -> bool {
     index < span(height)
 }
 
-fn height_for(index: u64) -> u32 {
+pub(super) fn height_for(index: u64) -> u32 {
     let bits = u64::BITS - index.leading_zeros();
     bits.div_ceil(SLOT_BITS).max(1)
 }
 
 /// The slot that leads to `index` in a node of this height.
 #[inline]
-fn slot_of(index: u64, height: u32) -> usize {
+pub(super) fn slot_of(index: u64, height: u32) -> usize {
     (index >> ((height - 1) * SLOT_BITS)) as usize % SLOTS
 }
 

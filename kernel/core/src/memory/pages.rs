@@ -22,7 +22,7 @@ pub(super) struct PageView {
 pub(super) enum Writing {
     /// Yes: nobody else has the frame.
     InPlace,
-    /// It must be copied first.
+    /// It must be copied first; or, of a managed memory, it must be noted that it is dirty.
     AfterCopy,
 }
 
@@ -43,6 +43,13 @@ impl MemorySystem {
                 Page::Shared(frame) => Some(PageView::new(frame, Writing::AfterCopy)),
                 Page::Absent => source.frame(page).map(|frame| PageView::new(frame, Writing::AfterCopy)),
             },
+            Content::Managed(managed) => {
+                self.managed_page_to_read(origin, managed, page)?.and_then(|state| {
+                    // A page that is not dirty must not be written unseen.
+                    let writing = if state.is_dirty() { Writing::InPlace } else { Writing::AfterCopy };
+                    state.frame().map(|frame| PageView::new(frame, writing))
+                })
+            }
             Content::Window(_) => None,
         })
     }
@@ -74,6 +81,9 @@ impl MemorySystem {
         let (below, index) = match &memory.content {
             Content::Direct { first, caching, .. } => return Ok(direct(*first, *caching, page)),
             Content::Window(_) => return Err(FaultError::Revoked),
+            Content::Managed(_) => {
+                return Ok(PageView::new(self.managed_page_to_write(m, origin, page)?, Writing::InPlace));
+            }
             Content::Pages { overlay, base, source } => {
                 let index = base + page;
                 let below = match overlay.page(&self.nodes, &self.frames, index) {
@@ -147,7 +157,7 @@ impl MemorySystem {
     /// [`MemoryError::BadState`] for a window, [`FaultError::BeyondEnd`], else exhaustion.
     pub fn frame_for_kernel(&mut self, m: &mut impl Machine, id: Id<Memory>, page: u64) -> Result<Frame, MemoryError> {
         match self.memories[id].content {
-            Content::Window(_) => return Err(MemoryError::BadState),
+            Content::Managed(_) | Content::Window(_) => return Err(MemoryError::BadState),
             Content::Pages { .. } | Content::Direct { .. } => {}
         }
         let view = self.page_to_write(m, id, page)?;

@@ -52,7 +52,7 @@ impl MemorySystem {
     pub fn revoke(&mut self, m: &mut impl Machine, window: Id<Memory>) -> Result<(), MemoryError> {
         match self.memories[window].content {
             Content::Window(_) => {}
-            Content::Pages { .. } | Content::Direct { .. } => return Err(MemoryError::BadState),
+            Content::Pages { .. } | Content::Managed(_) | Content::Direct { .. } => return Err(MemoryError::BadState),
         }
         // The window must outlive its descendants, who may hold the only references to it.
         self.retain_memory(window);
@@ -95,7 +95,7 @@ impl MemorySystem {
     /// The memory that has page `page` of `id`, and the page's number there. The bounds are not checked.
     pub(super) fn origin(&self, id: Id<Memory>, page: u64) -> Result<(Id<Memory>, u64), FaultError> {
         match &self.memories[id].content {
-            Content::Pages { .. } | Content::Direct { .. } => Ok((id, page)),
+            Content::Pages { .. } | Content::Managed(_) | Content::Direct { .. } => Ok((id, page)),
             Content::Window(Some(slice)) => Ok((slice.origin, slice.offset + page)),
             Content::Window(None) => Err(FaultError::Revoked),
         }
@@ -138,14 +138,14 @@ impl MemorySystem {
     pub(super) fn slice(&self, id: Id<Memory>) -> Option<Slice> {
         match &self.memories[id].content {
             Content::Window(slice) => *slice,
-            Content::Pages { .. } | Content::Direct { .. } => None,
+            Content::Pages { .. } | Content::Managed(_) | Content::Direct { .. } => None,
         }
     }
 
     fn slice_mut(&mut self, id: Id<Memory>) -> Option<&mut Slice> {
         match &mut self.memories[id].content {
             Content::Window(slice) => slice.as_mut(),
-            Content::Pages { .. } | Content::Direct { .. } => None,
+            Content::Pages { .. } | Content::Managed(_) | Content::Direct { .. } => None,
         }
     }
 }

@@ -18,6 +18,7 @@ pub use rings::Queue;
 use crate::account::Account;
 use crate::channel::{LetterKind, LetterStage};
 use crate::devices::Hardware;
+use crate::errand::{Errand, ErrandStage, Task};
 use crate::event::NoticeStage;
 use crate::handles::HandleTable;
 use crate::interrupt::InterruptPhase;
@@ -142,8 +143,9 @@ impl Kernel {
             Node::Thread(id) => self.threads[id].pending = pending,
             Node::Endpoint(id) => self.endpoints[id].pending = pending,
             Node::Timer(id) => self.timers[id].pending = pending,
+            Node::Pager(id) => self.pagers[id].pending = pending,
             // Their stage or phase says it.
-            Node::Letter(_) | Node::Notice(_) | Node::Interrupt(_) => {}
+            Node::Letter(_) | Node::Notice(_) | Node::Interrupt(_) | Node::Errand(_) => {}
         }
     }
 
@@ -191,6 +193,8 @@ impl Kernel {
                 simple(CompletionKind::Event, Some(binding), bits)
             }
             Node::Letter(letter) => self.take_answer(m, id, letter),
+            Node::Pager(pager) => simple(CompletionKind::PagerRequests, self.pagers[pager].binding, 0),
+            Node::Errand(errand) => self.take_errand(m, errand),
             Node::Endpoint(_) => return Told::All,
         };
         self.post(m, id, &completion);
@@ -271,6 +275,22 @@ impl Kernel {
         completion
     }
 
+    /// Turns an errand that is over into its completion and frees it.
+    fn take_errand(&mut self, m: &mut impl Hardware, id: Id<Errand>) -> Completion {
+        let errand = &self.errands[id];
+        let kind = match errand.task {
+            Task::Fetch { .. } => CompletionKind::Fetched,
+            Task::Flush { .. } => CompletionKind::Flushed,
+        };
+        let status = match errand.stage {
+            ErrandStage::Over(status) => status,
+            ErrandStage::Waiting(_) => Error::Interrupted as u64,
+        };
+        let completion = Completion { status, ..simple(kind, Some(errand.binding), 0) };
+        self.destroy_errand(m, id);
+        completion
+    }
+
     /// Posts `value` with `key`.
     pub(crate) fn post_user(
         &mut self,
@@ -323,12 +343,14 @@ impl Kernel {
             match node {
                 Node::Interrupt(interrupt) => self.interrupts[interrupt].phase = InterruptPhase::Unbound,
                 // Freed with all others of this queue below.
-                Node::Letter(_) | Node::Notice(_) => {}
-                Node::Thread(_) | Node::Endpoint(_) | Node::Timer(_) => {}
+                Node::Letter(_) | Node::Notice(_) | Node::Errand(_) => {}
+                Node::Thread(_) | Node::Endpoint(_) | Node::Timer(_) | Node::Pager(_) => {}
             }
         }
         self.destroy_notices_of(id);
         self.destroy_letters_of(m, id);
+        self.destroy_errands_of(m, id);
+        self.unbind_pagers_of(m, id);
         if let Some(queue) = self.queues.remove(id) {
             self.memory.release_memory(queue.memory);
             self.credit(queue.header.account, queue.cost());

@@ -3,13 +3,17 @@
 use super::{Binding, Queue};
 use crate::channel::{Buffer, LetterKind, LetterStage, Parcel};
 use crate::devices::Hardware;
+use crate::errand::{FetchFrom, Task};
 use crate::handles::HandleTable;
 use crate::kernel::Kernel;
+use crate::machine::PAGE_SIZE;
+use crate::memory::{FaultKind, Unwritten};
 use crate::object::{ObjectRef, ReplyRef};
 use crate::pool::Id;
 use crate::thread::Thread;
 use quire_abi::message::KERNEL_LABEL;
 use quire_abi::queue::{Completion, CompletionKind, SUBMISSIONS_PER_WAIT, Submission, SubmissionKind};
+use quire_abi::space::{MAX_TRANSFER, USER_END};
 use quire_abi::{Error, Handle, Rights};
 
 impl Kernel {
@@ -73,7 +77,64 @@ impl Kernel {
                 let target = self.tables[table].get(target, Rights::MANAGE)?;
                 self.resume(target)
             }
+            SubmissionKind::Fetch => self.submit_fetch(m, table, queue, submission),
+            SubmissionKind::Flush => self.submit_flush(m, table, queue, submission),
         }
+    }
+
+    fn submit_fetch(
+        &mut self,
+        m: &mut impl Hardware,
+        table: Id<HandleTable>,
+        queue: Id<Queue>,
+        submission: &Submission,
+    ) -> Result<(), Error> {
+        let (rights, kind) = match submission.words[1] {
+            0 => (Rights::READ, FaultKind::Read),
+            1 => (Rights::READ | Rights::WRITE, FaultKind::Write),
+            _ => return Err(Error::BadArgument),
+        };
+        let capability = self.tables[table].lookup(submission.target)?;
+        if !capability.rights.contains(rights) {
+            return Err(Error::MissingRights);
+        }
+        let of = match capability.object {
+            ObjectRef::Memory(id) => FetchFrom::Memory(id),
+            ObjectRef::Space(id) => FetchFrom::Space(id),
+            ObjectRef::Account(_)
+            | ObjectRef::Thread(_)
+            | ObjectRef::Table(_)
+            | ObjectRef::Channel(_)
+            | ObjectRef::Reply(_)
+            | ObjectRef::Queue(_)
+            | ObjectRef::Interrupt(_)
+            | ObjectRef::IoPorts(_)
+            | ObjectRef::Timer(_)
+            | ObjectRef::Event(_)
+            | ObjectRef::Pager(_)
+            | ObjectRef::Log
+            | ObjectRef::Hardware => return Err(Error::WrongKind),
+        };
+        if submission.words[0] > MAX_TRANSFER {
+            return Err(Error::OutOfRange);
+        }
+        let (next, end) = page_range(submission)?;
+        self.begin_errand(m, queue, submission.key, Task::Fetch { of, next, end, kind })
+    }
+
+    fn submit_flush(
+        &mut self,
+        m: &mut impl Hardware,
+        table: Id<HandleTable>,
+        queue: Id<Queue>,
+        submission: &Submission,
+    ) -> Result<(), Error> {
+        let target = self.tables[table].get(submission.target, Rights::WRITE)?;
+        let (first, last) = page_range(submission)?;
+        // What is not managed has nothing to be written back, and windows show the pages of another memory.
+        let (memory, next) = self.memory.managed_origin(target, first).unwrap_or((target, first));
+        let end = next.saturating_add(last - first);
+        self.begin_errand(m, queue, submission.key, Task::Flush { memory, next, end, times: Unwritten::Nothing })
     }
 
     fn submit_call(
@@ -127,4 +188,11 @@ impl Kernel {
         let ObjectRef::Reply(reply) = capability.object else { return Err(Error::WrongKind) };
         if capability.rights.contains(rights) { Ok(reply) } else { Err(Error::MissingRights) }
     }
+}
+
+/// The pages that a submission's range touches, from its label on.
+fn page_range(submission: &Submission) -> Result<(u64, u64), Error> {
+    let (start, length) = (submission.label, submission.words[0]);
+    let end = start.checked_add(length).filter(|end| *end <= USER_END).ok_or(Error::OutOfRange)?;
+    Ok((start / PAGE_SIZE, end.div_ceil(PAGE_SIZE)))
 }

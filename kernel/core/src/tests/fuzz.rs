@@ -173,16 +173,22 @@ impl Story {
     }
 
     fn submission(&mut self, program: &Program) -> Submission {
-        let kind = 1 + self.random.below(6) as u32;
+        let kind = 1 + self.random.below(8) as u32;
         let wanted = match kind {
             1 => Some(ObjectKind::Reply),
             2 => Some(ObjectKind::Channel),
             3 => Some(ObjectKind::Timer),
             4 => Some(ObjectKind::Interrupt),
             5 => Some(ObjectKind::Thread),
+            6 if self.random.one_in(3) => Some(ObjectKind::AddressSpace),
+            6 | 7 => Some(ObjectKind::Memory),
             _ => None,
         };
-        let message = self.message(program);
+        let mut message = self.message(program);
+        if matches!(kind, 6 | 7) {
+            message.label = self.value("offset", program);
+            message.words[..2].copy_from_slice(&[self.value("length", program), self.random.below(2)]);
+        }
         Submission {
             key: self.random.below(10),
             kind,

@@ -3,6 +3,7 @@
 mod channels;
 mod fuzz;
 mod objects;
+mod pagers;
 mod queues;
 mod threads;
 

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod machine;
+mod managed;
 mod model;
 mod random;
 

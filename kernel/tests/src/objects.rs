@@ -8,6 +8,7 @@ mod handle;
 mod interrupt;
 mod io_ports;
 mod memory;
+mod pager;
 mod queue;
 mod space;
 mod thread;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         handle::TESTS,
         account::TESTS,
         memory::TESTS,
+        pager::TESTS,
         space::TESTS,
         thread::TESTS,
         channel::TESTS,

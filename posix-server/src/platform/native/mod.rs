@@ -47,6 +47,7 @@ fn errno(error: Error) -> Errno {
         Error::RemoteFault | Error::BadAddress => Errno::EFAULT,
         Error::NotFound | Error::Overlap => Errno::ENOMEM,
         Error::PeerClosed => Errno::ESRCH,
+        Error::PagerFailed | Error::NotPresent => Errno::EIO,
         Error::WouldBlock => Errno::EAGAIN,
         Error::TimedOut => Errno::ETIMEDOUT,
         Error::Interrupted => Errno::EINTR,

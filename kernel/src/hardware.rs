@@ -143,6 +143,26 @@ impl Machine for Hardware {
         unsafe { slot(table, index).write_volatile(paging::encode(entry)) };
     }
 
+    fn take_accessed(&mut self, root: Frame, page: u64) -> bool {
+        let mut table = root;
+        for level in (1..LEVELS).rev() {
+            // SAFETY: as for `read_entry`.
+            let raw = unsafe { slot(table, table_index(page, level)).read_volatile() };
+            let Some(next) = paging::table_in(raw) else { return false };
+            table = next;
+        }
+        let entry = slot(table, table_index(page, 0));
+        // SAFETY: as for `read_entry`.
+        let raw = unsafe { entry.read_volatile() };
+        let was_accessed = paging::is_accessed(raw);
+        if was_accessed {
+            // SAFETY: as for `write_entry`. Only the processor could change the entry meanwhile, and only bits that do not
+            // matter: what is lost is that it used the page just now.
+            unsafe { entry.write_volatile(paging::not_accessed(raw)) };
+        }
+        was_accessed
+    }
+
     #[inline]
     fn find_page(&self, root: Frame, page: u64) -> Entry {
         let mut table = root;

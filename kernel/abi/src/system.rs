@@ -42,6 +42,12 @@ pub struct SystemInfo {
     pub tsc_shift: u64,
     /// Unix time at the kernel's start, in ns.
     pub boot_unix_ns: u64,
+    /// Frames that hold pages of managed memories.
+    pub cached_frames: u64,
+    /// Of them, those with stores that no pager has yet.
+    pub unwritten_frames: u64,
+    /// Of those, the ones that pagers are writing back.
+    pub writing_frames: u64,
 }
 
 /// How `system_shutdown` ends the machine.

@@ -216,7 +216,11 @@ impl Kernel {
         error: Option<Error>,
     ) {
         let ErrandStage::Waiting(absent) = self.errands[id].stage else { return };
-        if !(start..end).contains(&absent.page) {
+        let waits_for_room = match self.errands[id].task {
+            Task::Fetch { .. } => !self.memory.is_awaited(absent.memory, absent.page),
+            Task::Flush { .. } => false,
+        };
+        if !waits_for_room && !(start..end).contains(&absent.page) {
             return;
         }
         if error.is_none() && !self.has_progressed(id, absent, end) {

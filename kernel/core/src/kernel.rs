@@ -21,7 +21,7 @@ use crate::ports::IoPorts;
 use crate::queue::Queue;
 use crate::schedule::{Next, Scheduler};
 use crate::thread::{Context, State, Thread, Wait};
-use crate::timer::{AlarmOwner, Alarms, Timer};
+use crate::timer::{AlarmId, AlarmOwner, Alarms, Timer};
 use quire_abi::Error;
 use quire_abi::error::OK;
 
@@ -44,6 +44,8 @@ pub struct Kernel {
     pub(crate) pagers: Pool<Pager>,
     pub(crate) errands: Pool<Errand>,
     pub(crate) alarms: Alarms,
+    /// For what is dirty; see [`crate::balance`].
+    pub(crate) dirty_alarm: AlarmId,
     pub(crate) scheduler: Scheduler,
     /// Things to be torn down, linked through their headers.
     pub(crate) doomed: Option<ObjectRef>,
@@ -89,6 +91,9 @@ impl Kernel {
     /// # Errors
     /// `NoMemory`.
     pub fn new(memory: MemorySystem, processors: usize) -> Result<Self, Error> {
+        let mut alarms = Alarms::new();
+        let dirty_alarm = alarms.create().map_err(|_| Error::NoMemory)?;
+        alarms.set_owner(dirty_alarm, AlarmOwner::Dirty);
         Ok(Self {
             memory,
             threads: Pool::new(),
@@ -104,7 +109,8 @@ impl Kernel {
             io_ports: Pool::new(),
             pagers: Pool::new(),
             errands: Pool::new(),
-            alarms: Alarms::new(),
+            alarms,
+            dirty_alarm,
             scheduler: Scheduler::new(processors).ok_or(Error::NoMemory)?,
             doomed: None,
             cpu: 0,
@@ -165,6 +171,7 @@ impl Kernel {
                 AlarmOwner::Thread(thread) => self.time_out(thread),
                 AlarmOwner::Timer(timer) => self.fire_timer(m, timer),
                 AlarmOwner::Errand(errand) => self.time_out_errand(m, errand),
+                AlarmOwner::Dirty => self.write_back_old(m),
             }
         }
         self.scheduler.tick(cpu, now);

@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod account;
+mod balance;
 mod calls;
 pub mod channel;
 #[cfg(test)]

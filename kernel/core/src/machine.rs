@@ -157,6 +157,10 @@ pub trait Machine {
         }
     }
 
+    /// Whether a page was used through the tables with this root since this was last asked; forgets it. A processor that still has the
+    /// translation cached uses it unnoticed, so the answer can be a wrong "no".
+    fn take_accessed(&mut self, root: Frame, page: u64) -> bool;
+
     /// Prepares a new top-level table: zeroed by the caller, it gains whatever the kernel itself needs mapped.
     fn init_root(&mut self, root: Frame);
 

@@ -81,6 +81,10 @@ impl Machine for MockMachine {
         }
     }
 
+    fn take_accessed(&mut self, _root: Frame, _page: u64) -> bool {
+        false
+    }
+
     fn init_root(&mut self, _root: Frame) {
         let _ = Caching::WriteBack;
     }

@@ -265,7 +265,8 @@ impl Kernel {
         self.memory.release_memory(memory);
     }
 
-    /// Ends the waits for pages of a range: they are there, or there is an error.
+    /// Ends the waits for pages of a range: they are there, or there is an error. Who waits for a page that nobody is asked for
+    /// waits because too much is dirty, and is helped by whatever happens.
     pub(crate) fn end_page_waits(
         &mut self,
         m: &mut impl Hardware,
@@ -282,7 +283,7 @@ impl Kernel {
             match waiter {
                 Node::Thread(id) => {
                     if let State::Waiting(Wait::Page(absent)) = self.threads[id].state
-                        && (start..end).contains(&absent.page)
+                        && ((start..end).contains(&absent.page) || !self.memory.is_awaited(absent.memory, absent.page))
                     {
                         self.end_page_wait(id, absent, error);
                     }

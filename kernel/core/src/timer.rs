@@ -24,6 +24,8 @@ pub enum AlarmOwner {
     Timer(Id<Timer>),
     /// The errand ends with `TimedOut`.
     Errand(Id<Errand>),
+    /// Dirty pages have waited for some time.
+    Dirty,
 }
 
 /// A place among the deadlines.

@@ -67,6 +67,18 @@ pub(crate) fn read_only(raw: u64) -> u64 {
     raw & !bits::WRITE
 }
 
+/// Whether the processor has used the page that a lowest-level entry shows (Intel SDM vol. 3A, 4.8).
+#[inline]
+pub(crate) fn is_accessed(raw: u64) -> bool {
+    raw & (bits::PRESENT | bits::ACCESSED) == bits::PRESENT | bits::ACCESSED
+}
+
+/// The entry as if the processor had not used the page yet.
+#[inline]
+pub(crate) fn not_accessed(raw: u64) -> u64 {
+    raw & !bits::ACCESSED
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +122,16 @@ mod tests {
         for entry in pages() {
             assert_eq!(decode(encode(entry) | ACCESSED_AND_DIRTY), entry);
         }
+    }
+
+    #[test]
+    fn use_is_noted_and_forgotten_and_changes_nothing_else() {
+        for entry in pages() {
+            let raw = encode(entry);
+            assert!(!is_accessed(raw) && is_accessed(raw | bits::ACCESSED));
+            assert_eq!(not_accessed(raw | bits::ACCESSED), raw);
+        }
+        assert!(!is_accessed(bits::ACCESSED), "an absent entry means nothing");
     }
 
     #[test]

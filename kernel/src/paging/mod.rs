@@ -12,7 +12,7 @@ mod tables;
 pub(crate) mod window;
 
 #[cfg(target_os = "none")]
-pub(crate) use entry::{decode, encode, read_only, restricted, table_in};
+pub(crate) use entry::{decode, encode, is_accessed, not_accessed, read_only, restricted, table_in};
 #[cfg(target_os = "none")]
 pub(crate) use tables::{KernelTables, OutOfFrames, image, kernel_root, load_root};
 
@@ -23,6 +23,7 @@ mod bits {
     pub(super) const USER: u64 = 1 << 2;
     pub(super) const WRITE_THROUGH: u64 = 1 << 3;
     pub(super) const CACHE_DISABLE: u64 = 1 << 4;
+    pub(super) const ACCESSED: u64 = 1 << 5;
     pub(super) const LARGE: u64 = 1 << 7;
     pub(super) const GLOBAL: u64 = 1 << 8;
     /// Ignored by the processor; set where an entry of user space refers to a table.

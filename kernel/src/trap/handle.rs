@@ -10,7 +10,7 @@ use core::sync::atomic::AtomicU64;
 use log::warn;
 use quire_abi::thread::ExceptionKind;
 use quire_core::kernel::Kernel;
-use quire_core::memory::{FaultError, FaultKind};
+use quire_core::memory::FaultKind;
 use quire_core::pool::Id;
 use quire_core::thread::{Exception, Thread};
 use x86_64::registers::control::Cr2;
@@ -145,21 +145,7 @@ fn page_fault(state: &mut State, thread: Id<Thread>, error: u64) -> Result<(), E
         FaultKind::Read
     };
     let State { kernel, hardware } = state;
-    let Some(space) = kernel.thread(thread).map(|thread| thread.space) else { return Ok(()) };
-    let Err(reason) = kernel.memory.fault(hardware, space, address, kind) else { return Ok(()) };
-    let kind = match reason {
-        FaultError::NotPresent(absent) => {
-            if kernel.wait_for_page(hardware, thread, absent).is_ok() {
-                return Ok(());
-            }
-            ExceptionKind::NoData
-        }
-        FaultError::NotMapped => ExceptionKind::NotMapped,
-        FaultError::AccessDenied => ExceptionKind::AccessDenied,
-        FaultError::BeyondEnd | FaultError::Revoked | FaultError::NoPager => ExceptionKind::NoData,
-        FaultError::NoMemory | FaultError::AccountLimit => ExceptionKind::NoMemory,
-    };
-    Err(Exception { kind, address, code: error })
+    kernel.page_fault(hardware, thread, address, kind).map_err(|kind| Exception { kind, address, code: error })
 }
 
 /// What user space is told about an exception that is no page fault.

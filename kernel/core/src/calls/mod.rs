@@ -100,6 +100,7 @@ impl Kernel {
         };
         self.finish_call(id, result);
         self.reap(m);
+        self.balance(m);
     }
 
     #[inline]

@@ -23,6 +23,9 @@ impl<M: Hardware> Caller<'_, M> {
             tsc_multiplier,
             tsc_shift,
             boot_unix_ns,
+            cached_frames: self.kernel.memory.cached_pages(),
+            unwritten_frames: self.kernel.memory.unwritten_pages(),
+            writing_frames: self.kernel.memory.writing_pages(),
         };
         self.write(0, &info)
     }

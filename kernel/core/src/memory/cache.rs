@@ -152,7 +152,8 @@ impl Counts {
         Self { resident: page.frame().is_some().into(), unwritten: page.is_unwritten().into(), writing: writing.into() }
     }
 
-    fn exchange(&mut self, old: CachedPage, new: CachedPage) {
+    /// One page was in one state and is in another.
+    pub(super) fn exchange(&mut self, old: CachedPage, new: CachedPage) {
         let (old, new) = (Self::of(old), Self::of(new));
         self.resident = self.resident + new.resident - old.resident;
         self.unwritten = self.unwritten + new.unwritten - old.unwritten;
@@ -188,14 +189,35 @@ impl PageCache {
 
     /// The state of a page.
     pub(super) fn get(&self, nodes: &Nodes, index: u64) -> CachedPage {
-        let Some(mut node) = self.root.filter(|_| index < span(self.height)) else { return CachedPage::Missing };
-        for height in (2..=self.height).rev() {
-            match nodes[node].child(slot_of(index, height)) {
-                Some(child) => node = child,
-                None => return CachedPage::Missing,
-            }
+        match self.leaf(nodes, index) {
+            Some(leaf) => CachedPage::decode(nodes[leaf].slots[slot_of(index, 1)]),
+            None => CachedPage::Missing,
         }
-        CachedPage::decode(nodes[node].slots[slot_of(index, 1)])
+    }
+
+    /// The node of height 1 that has a page, if there is one.
+    fn leaf(&self, nodes: &Nodes, index: u64) -> Option<NodeId> {
+        let mut node = self.root.filter(|_| index < span(self.height))?;
+        for height in (2..=self.height).rev() {
+            node = nodes[node].child(slot_of(index, height))?;
+        }
+        Some(node)
+    }
+
+    /// Notes that a page was used.
+    pub(super) fn note_use(&self, nodes: &mut Nodes, index: u64) {
+        if let Some(leaf) = self.leaf(nodes, index) {
+            nodes[leaf].recent |= 1 << slot_of(index, 1);
+        }
+    }
+
+    /// Whether a page was used, or changed its state, since this was last asked.
+    pub(super) fn take_recent(&self, nodes: &mut Nodes, index: u64) -> bool {
+        let Some(leaf) = self.leaf(nodes, index) else { return false };
+        let bit = 1 << slot_of(index, 1);
+        let was_recent = nodes[leaf].recent & bit != 0;
+        nodes[leaf].recent &= !bit;
+        was_recent
     }
 
     /// Changes the state of a page, and returns what it was. References to frames are the caller's business.
@@ -225,6 +247,7 @@ impl PageCache {
         let old = CachedPage::decode(store.nodes[leaf].slots[slot]);
         store.nodes.set(leaf, slot, page.encode());
         self.counts.exchange(old, page);
+        store.nodes[leaf].recent |= 1 << slot;
         for mark in Mark::ALL {
             store.nodes.mark(leaf, slot, mark, page.mark() == Some(mark));
         }

@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use quire_abi::space::Protection;
 
 use super::MemorySystem;
-use super::cache::PageCache;
+use super::cache::{Counts, PageCache};
 use super::nodes::NodeId;
 use super::object::{Content, Memory, Tenure, frame_at};
 use super::overlay::{Overlay, Page};
@@ -52,6 +52,7 @@ impl MemorySystem {
         for (id, space) in self.spaces.iter() {
             self.check_space(m, id, space, &mut census);
         }
+        self.check_cached_counts();
         self.check_counts(&census);
         self.check_accounts(&census);
     }
@@ -209,6 +210,16 @@ impl MemorySystem {
         }
         let Some((root, height)) = overlay.root() else { return };
         self.check_node(root, height, census);
+    }
+
+    fn check_cached_counts(&self) {
+        let each = self.memories.iter().filter_map(|(id, _)| self.managed(id)).map(|managed| managed.cache.counts());
+        let sum = each.fold(Counts::default(), |sum, counts| Counts {
+            resident: sum.resident + counts.resident,
+            unwritten: sum.unwritten + counts.unwritten,
+            writing: sum.writing + counts.writing,
+        });
+        assert_eq!(self.cached, sum, "cached pages of all memories");
     }
 
     fn check_cache(&self, cache: &PageCache, census: &mut Census) {

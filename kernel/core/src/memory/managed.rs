@@ -9,6 +9,8 @@
 //!   run of dirty pages begins their writeback: they are shown read-only from then on, so that the next store is seen.
 //! - Frames are *moved* in by [`MemorySystem::supply`]; the pager's own memory loses them, and the managed memory's account
 //!   pays from then on.
+//! - Only so much may be dirty. Beyond that, a store to a page that is not yet dirty is answered as if the page were not there,
+//!   and waits until something has been written back.
 //! - What lies beyond the pages that the pager ever had ([`Managed::backed`]) is zeros, and nobody is asked.
 
 use super::MemorySystem;
@@ -29,6 +31,9 @@ pub const MAX_RUN_PAGES: u64 = 256;
 
 /// How many pages one call that goes through a range visits; it tells how far it came.
 const MAX_VISITED: u64 = 1024;
+
+/// One page of RAM in so many may be dirty before stores have to wait for writeback; half of that, and writeback begins.
+pub(super) const PRESSED_SHARE: u64 = 5;
 
 /// Read-ahead starts with so many pages and doubles while the reading goes on in order.
 const FIRST_AHEAD: u64 = 4;
@@ -90,6 +95,8 @@ pub(super) struct Managed {
     pager: Option<Id<Pager>>,
     /// The pager may have something for the pages below this one. From here on, what is not cached is zeros.
     backed: u64,
+    /// It was dirty when [`MemorySystem::age_dirty`] last looked.
+    was_dirty: bool,
     /// Where dirty pages are to be written back, whether or not there is need for their frames.
     flush: Option<(u64, u64)>,
     ahead: ReadAhead,
@@ -142,7 +149,8 @@ impl MemorySystem {
         }
         let backed = size_bytes.div_ceil(PAGE_SIZE);
         let (cache, ahead) = (PageCache::new(), ReadAhead::default());
-        let content = Content::Managed(Managed { cache, presence, pager: None, backed, flush: None, ahead });
+        let content =
+            Content::Managed(Managed { cache, presence, pager: None, was_dirty: false, backed, flush: None, ahead });
         Ok(self.add_memory(Memory::new(account, size_bytes, content))?)
     }
 
@@ -188,6 +196,8 @@ impl MemorySystem {
     /// Exhaustion; then nobody may wait, because nobody would be asked.
     pub fn want(&mut self, id: Id<Memory>, page: u64) -> Result<(), Exhausted> {
         match self.cached(id, page) {
+            // What lies beyond all that the pager has is not waited for, but for room to make it.
+            CachedPage::Missing if self.managed(id).is_some_and(|managed| page >= managed.backed) => Ok(()),
             CachedPage::Missing => self.set_page(id, page, CachedPage::Wanted).map(|_| ()),
             CachedPage::Wanted
             | CachedPage::Requested
@@ -507,6 +517,9 @@ impl MemorySystem {
         let Content::Managed(managed) = &self.memories[id].content else { return Err(FaultError::Revoked) };
         let frame = match self.managed_page_to_read(id, managed, page)? {
             Some(state) => {
+                if !state.is_dirty() && !self.may_dirty(managed) {
+                    return Err(self.make_room(id, page));
+                }
                 let (frame, next) = match state {
                     CachedPage::Clean(frame) => (frame, CachedPage::Dirty(frame)),
                     CachedPage::WritingBack(frame) => (frame, CachedPage::WritingBackDirtied(frame)),
@@ -518,9 +531,19 @@ impl MemorySystem {
                 self.change_state(id, page, next);
                 frame
             }
-            None => self.add_zeros(m, id, page)?,
+            None if self.may_dirty(managed) => self.add_zeros(m, id, page)?,
+            None => return Err(self.make_room(id, page)),
         };
         Ok(frame)
+    }
+
+    /// Too much is dirty for this page to become so: its pager has to write back first.
+    fn make_room(&mut self, id: Id<Memory>, page: u64) -> FaultError {
+        self.request_writeback(id, 0, MAX_PAGES);
+        match self.managed(id).map(|managed| managed.presence) {
+            Some(Presence::Present | Presence::Awaited) => FaultError::NotPresent(Absent { memory: id, page }),
+            Some(Presence::Gone) | None => FaultError::NoPager,
+        }
     }
 
     /// Gives a page beyond all that the pager has a frame of zeros. It is dirty: if it were dropped, nobody would know of it.
@@ -620,7 +643,39 @@ impl MemorySystem {
         let account = memory.account;
         let Content::Managed(managed) = &mut memory.content else { return Ok(CachedPage::Missing) };
         let mut store = CacheStore { accounts: &mut self.accounts, nodes: &mut self.nodes };
-        managed.cache.set(&mut store, account, page, state)
+        let before = managed.cache.set(&mut store, account, page, state)?;
+        self.cached.exchange(before, state);
+        Ok(before)
+    }
+
+    /// Notes that a page was used, if it is a cached one.
+    pub(super) fn note_use(&mut self, id: Id<Memory>, page: u64) {
+        let Ok((origin, page)) = self.origin(id, page) else { return };
+        if let Content::Managed(managed) = &self.memories[origin].content {
+            managed.cache.note_use(&mut self.nodes, page);
+        }
+    }
+
+    /// Whether a page of a managed memory was used by the kernel since this was last asked.
+    pub(super) fn take_recent(&mut self, id: Id<Memory>, page: u64) -> bool {
+        match &self.memories[id].content {
+            Content::Managed(managed) => managed.cache.take_recent(&mut self.nodes, page),
+            Content::Pages { .. } | Content::Direct { .. } | Content::Window(_) => false,
+        }
+    }
+
+    /// Notes whether a memory is dirty; tells whether it was the last time as well.
+    pub(super) fn grow_old(&mut self, id: Id<Memory>) -> bool {
+        let Some(managed) = self.managed_mut(id) else { return false };
+        let is_dirty = managed.cache.counts().unwritten != 0;
+        core::mem::replace(&mut managed.was_dirty, is_dirty) && is_dirty
+    }
+
+    /// Whether a page that is not dirty may become so: if too much is already, much of it this memory's, its pager has to write
+    /// back first.
+    fn may_dirty(&self, managed: &Managed) -> bool {
+        let limit = self.frames.total() / PRESSED_SHARE;
+        self.cached.unwritten < limit || managed.cache.counts().unwritten < limit / 8
     }
 
     /// Changes the state of a page that has a slot, which needs no memory.

@@ -9,7 +9,7 @@
 //! | `region`, `regions` | what a region is; the ordered tree of a space's regions |
 //! | `tables` | page tables as a cache |
 //! | `object`, `pages`, `window` | the [`Memory`] object, its pages, slices of it |
-//! | `cache`, `managed` | pages that a pager supplies: **the life of a cached page** |
+//! | `cache`, `managed`, `reclaim` | pages that a pager supplies: **the life of a cached page**; taking them back |
 //! | `mapping` | which regions show a memory, and breaking what they show |
 //! | `space`, `commit`, `undo`, `plain` | the [`Space`] object, and changing it all or nothing; the hot changes |
 //! | `fault`, `around` | **the life of a page fault**; showing neighbours with a page |
@@ -37,6 +37,7 @@ mod object;
 mod overlay;
 mod pages;
 mod plain;
+mod reclaim;
 mod region;
 mod regions;
 mod space;
@@ -53,6 +54,7 @@ pub use fault::FaultKind;
 pub use frames::FrameTable;
 pub use managed::{MAX_RUN_PAGES, ManagedInfo, PagerRequest, Presence, Unwritten};
 pub use object::{Memory, MemoryInfo, MemoryKind};
+pub use reclaim::Reclaimed;
 pub use region::{Inherit, Sharing};
 pub use space::{RegionInfo, Space};
 pub use transfer::{Place, Side, Stop, Transfer};
@@ -60,8 +62,10 @@ pub use transfer::{Place, Side, Stop, Transfer};
 use crate::account::{Account, Accounts, Usage};
 use crate::machine::{Frame, Machine};
 use crate::pool::{Id, Pool};
+use cache::Counts;
 use nodes::Nodes;
 use overlay::Stores;
+use reclaim::Hand;
 use tables::TableStore;
 
 /// All memory of the machine, and all objects made of it.
@@ -77,6 +81,10 @@ pub struct MemorySystem {
     memories: Pool<Memory>,
     spaces: Pool<Space>,
     root_account: Id<Account>,
+    /// How many pages of all managed memories are in which state.
+    cached: Counts,
+    /// Where reclaim goes on.
+    hand: Hand,
     /// A frame of zeros that is shown, read-only, for every page of zeros that was only read. Never in an overlay.
     zero: Frame,
 }
@@ -97,6 +105,8 @@ impl MemorySystem {
             memories: Pool::new(),
             spaces: Pool::new(),
             root_account,
+            cached: Counts::default(),
+            hand: Hand::default(),
             zero,
         })
     }

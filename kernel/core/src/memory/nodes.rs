@@ -62,12 +62,15 @@ pub(super) struct Node {
     pub(super) occupied: u64,
     /// For each [`Mark`], the slots at or below which there is one.
     marks: [u64; Mark::ALL.len()],
+    /// Of a cache's leaf: the pages that were used since reclaim last came by.
+    pub(super) recent: u64,
     /// Who pays.
     owner: Option<Id<Account>>,
 }
 
 impl Node {
-    const FREE: Self = Self { slots: [0; SLOTS], references: 0, occupied: 0, marks: [0; Mark::ALL.len()], owner: None };
+    const FREE: Self =
+        Self { slots: [0; SLOTS], references: 0, occupied: 0, marks: [0; Mark::ALL.len()], recent: 0, owner: None };
 
     /// Who pays.
     #[cfg(any(test, debug_assertions))]

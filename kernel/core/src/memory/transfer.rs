@@ -201,6 +201,7 @@ impl MemorySystem {
             return Err(FaultError::BeyondEnd);
         }
         let page = page_of(offset);
+        self.note_use(id, page);
         let frame = match kind {
             FaultKind::Write => Some(self.page_to_write(m, id, page)?),
             FaultKind::Read | FaultKind::Execute => self.page_to_read(id, page)?,

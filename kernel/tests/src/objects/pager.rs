@@ -6,8 +6,10 @@ use quire_api::abi::Call;
 use quire_api::abi::pager::{PagerFlags, PagerRequest, PagerRequestKind};
 use quire_api::abi::space::PAGE_SIZE;
 use quire_api::abi::thread::ExceptionKind;
+use quire_api::executor::PagerRequests;
+use quire_api::system::system_info;
 use quire_api::time::clock_ns;
-use quire_api::{Error, Executor, Memory, Object, Pager, Queue};
+use quire_api::{Account, Error, Executor, Memory, Object, Pager, Queue, Rights};
 
 tests!("pager":
     a_fault_is_a_request_and_ends_with_the_page,
@@ -24,6 +26,8 @@ tests!("pager":
     a_flush_waits_for_the_pager_or_its_failure,
     what_is_invalidated_is_asked_for_again,
     a_memory_without_a_pager_keeps_what_it_has,
+    more_pages_than_frames_pass_through,
+    what_is_dirty_is_written_back_in_time,
     accounts_are_where_they_were_afterwards,
 );
 
@@ -316,6 +320,56 @@ fn a_memory_without_a_pager_keeps_what_it_has(bench: &Bench) -> TestResult {
     let mut bytes = [0; 8];
     memory.read_exact(0, &mut bytes)?;
     same(u64::from_le_bytes(bytes), 9)
+}
+
+/// Reads and changes a file that is larger than the machine, a part of it again and again.
+fn more_pages_than_frames_pass_through(bench: &Bench) -> TestResult {
+    const STEP: u64 = 64;
+    let frames = system_info()?.total_frames;
+    let pages = (frames + frames / 4) / STEP * STEP;
+    let (memory, pager) = Pager::create(bench.account, pages * PAGE_SIZE, PATIENT_NS, PagerFlags::empty())?;
+    let executor = Executor::new(bench.account)?;
+    let requests = executor.pager_requests(pager)?;
+    executor.spawn(serve_stamps(bench.account.duplicate(Rights::all())?, requests));
+    let end = executor.block_on(async {
+        let mut stamp = [0; 8];
+        for page in (0..pages).step_by(STEP as usize) {
+            executor.fetch(&memory, page * PAGE_SIZE, STEP * PAGE_SIZE, false)?.await?;
+            memory.read_exact(page * PAGE_SIZE, &mut stamp)?;
+            if u64::from_le_bytes(stamp) != page {
+                return Ok::<_, Error>(Some(page));
+            }
+        }
+        Ok(None)
+    })??;
+    same(end, None)?;
+    holds(system_info()?.free_frames > frames / 128, "some frames are kept free")?;
+    executor.cancel_all();
+    Ok(())
+}
+
+/// Fills each page with its number.
+async fn serve_stamps(account: Account, mut requests: PagerRequests) {
+    while let Ok(request) = requests.next().await {
+        let filled = Memory::create(&account, request.length).and_then(|source| {
+            for page in 0..request.length / PAGE_SIZE {
+                let stamp = request.offset / PAGE_SIZE + page;
+                source.write_all(page * PAGE_SIZE, &stamp.to_le_bytes())?;
+            }
+            requests.pager().supply(request.offset, request.length, &source, 0)
+        });
+        if filled.is_err() {
+            let _ = requests.pager().fail(request.offset, request.length);
+        }
+    }
+}
+
+fn what_is_dirty_is_written_back_in_time(bench: &Bench) -> TestResult {
+    let mut paged = Paged::new(bench, PATIENT_NS, PagerFlags::empty())?;
+    paged.supply(bench, 6, 0)?;
+    same(paged.child.store(at(6), 1)?, Ok(()))?;
+    same(paged.request()?, (PagerRequestKind::Writeback, 6, 1))?;
+    Ok(paged.pager.written(6 * PAGE_SIZE, PAGE_SIZE)?)
 }
 
 fn accounts_are_where_they_were_afterwards(bench: &Bench) -> TestResult {

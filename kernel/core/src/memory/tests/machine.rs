@@ -2,7 +2,7 @@
 //! remember until they are told to forget it.
 
 use std::boxed::Box;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use super::super::{FaultKind, MemorySystem, Space};
@@ -45,6 +45,8 @@ pub(crate) struct MockMachine {
     leaves: BTreeMap<(Frame, u64), (Frame, bool)>,
     /// The same for directories, by 1 GiB.
     directories: BTreeMap<(Frame, u64), (Frame, bool)>,
+    /// The accessed bits.
+    accessed: BTreeSet<(Frame, u64)>,
     pub(super) effort: Effort,
 }
 
@@ -52,7 +54,7 @@ impl MockMachine {
     pub(crate) fn new(frames: u32) -> Self {
         let frames = (0..frames).map(|_| Content::Garbage).collect();
         let (tlb, leaves, directories) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { frames, tlb, leaves, directories, effort: Effort::default() }
+        Self { frames, tlb, leaves, directories, accessed: BTreeSet::new(), effort: Effort::default() }
     }
 
     pub(super) fn fill(&mut self, frame: Frame, value: u8) {
@@ -105,6 +107,9 @@ impl MockMachine {
             self.tlb.remove(&(root, page));
             self.leaves.remove(&(root, page / 512));
             self.directories.remove(&(root, page / (512 * 512)));
+        }
+        if allowed.is_some() {
+            self.accessed.insert((root, page));
         }
         allowed.map(|Cached { frame, .. }| frame)
     }
@@ -219,6 +224,10 @@ impl Machine for MockMachine {
             }
         }
         self.frames[to.0 as usize] = Content::Table(entries);
+    }
+
+    fn take_accessed(&mut self, root: Frame, page: u64) -> bool {
+        self.accessed.remove(&(root, page))
     }
 
     fn init_root(&mut self, root: Frame) {

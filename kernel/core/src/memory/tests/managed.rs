@@ -422,3 +422,78 @@ fn random_life_of_pages_agrees_with_a_naive_one() {
         }
     }
 }
+
+#[test]
+fn what_is_used_again_and_again_outlives_what_was_used_once() {
+    let mut p = Paged::new(Sharing::Shared);
+    (0..8).for_each(|page| p.supply(page, 1));
+    (0..8).for_each(|page| assert_eq!(p.load(page), Ok(1)));
+    p.store(7, 2).unwrap();
+    // The first round finds everything in use; in the second, only what was used since stays.
+    assert_eq!(p.rig.memory.reclaim(&mut p.rig.m, 0).frames, 0);
+    let free = p.rig.memory.frames().free();
+    let half = p.rig.memory.reclaim(&mut p.rig.m, 3);
+    assert_eq!((half.frames, half.asked), (3, true));
+    assert_eq!(p.rig.memory.frames().free(), free + 3);
+    assert_eq!([0, 1, 2].map(|page| p.load(page)), [0, 1, 2].map(|page| Err(p.absent(page))));
+    p.check();
+    p.load(3).unwrap();
+    p.load(5).unwrap();
+    assert_eq!(p.rig.memory.reclaim(&mut p.rig.m, 2).frames, 2);
+    assert_eq!((p.load(3), p.load(5)), (Ok(1), Ok(1)));
+    assert_eq!((p.load(4), p.load(6)), (Err(p.absent(4)), Err(p.absent(6))));
+    assert_eq!(p.load(7), Ok(2), "what is dirty can't go");
+    p.check();
+    assert_eq!(p.requests(), [writeback(7, 8)], "but is asked for");
+    p.rig.memory.written(p.id, 7, 8);
+    assert_eq!(p.rig.memory.reclaim(&mut p.rig.m, 100).frames, 3);
+    assert_eq!(p.rig.memory.cached_pages(), 0);
+    p.check();
+}
+
+#[test]
+fn pages_that_are_read_through_a_handle_are_used_too() {
+    let mut p = Paged::new(Sharing::Shared);
+    (0..4).for_each(|page| p.supply(page, 1));
+    assert_eq!(p.rig.memory.reclaim(&mut p.rig.m, 1).frames, 1);
+    p.rig.memory.read_memory(&mut p.rig.m, p.id, 2 * PAGE_SIZE, &mut [0; 8]).unwrap();
+    p.rig.memory.reclaim(&mut p.rig.m, 2);
+    assert_eq!(p.load(2), Ok(1));
+    assert_eq!(p.rig.memory.cached_pages(), 1);
+}
+
+#[test]
+fn stores_wait_when_too_much_is_dirty() {
+    let mut rig = Rig::with_ram(200);
+    let root = rig.memory.root_account();
+    let id = rig.memory.create_managed(root, 100 * PAGE_SIZE, Presence::Present).unwrap();
+    let space = rig.space();
+    rig.commit(space, &[of_memory(ADDR, 100 * PAGE_SIZE, id, Sharing::Shared)]);
+    rig.memory.supply(&mut rig.m, id, (0, 100), None).unwrap();
+    let mut stored = 0;
+    let refused = loop {
+        match rig.store(space, ADDR + stored * PAGE_SIZE, 1) {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, FaultError::NotPresent(Absent { memory: id, page: stored }));
+    assert!((30..=40).contains(&stored), "a fifth of the frames: {stored}");
+    rig.store(space, ADDR, 2).unwrap();
+    let request = rig.memory.take_request(&mut rig.m, id);
+    assert_eq!(request, Some(writeback(0, stored)));
+    rig.memory.written(id, 0, stored);
+    rig.store(space, ADDR + stored * PAGE_SIZE, 1).unwrap();
+    rig.check(&[space]);
+}
+
+#[test]
+fn what_stays_dirty_is_written_back_in_time() {
+    let mut p = Paged::new(Sharing::Shared);
+    p.supply(0, 1);
+    assert!(!p.rig.memory.age_dirty());
+    p.store(0, 2).unwrap();
+    assert!(!p.rig.memory.age_dirty(), "more may be stored");
+    assert!(p.rig.memory.age_dirty());
+    assert_eq!(p.requests(), [writeback(0, 1)]);
+}

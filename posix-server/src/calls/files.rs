@@ -1,6 +1,7 @@
 //! Calls on descriptors: opening, closing, duplicating, positions, flags, pipes, listing directories.
 
 use super::blocking::{file, usable_file};
+use super::process::unshare_files;
 use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, FdTable, OnExec, OpenFile, Positioning, StatusFlags};
@@ -17,7 +18,9 @@ use linux_raw_sys::general as linux;
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_close, |thread, args| Outcome::Return(close(thread, args))),
-    SystemCall::new(linux::__NR_close_range, |thread, args| Outcome::Return(close_range(thread, args))),
+    SystemCall::new(linux::__NR_close_range, |thread, args| Outcome::Return(close_range(thread, args)))
+        .with_flags("CLOSE_RANGE_UNSHARE CLOSE_RANGE_CLOEXEC")
+        .partly("CLOSE_RANGE_UNSHARE gives descriptors of its own to the process, not to one of its threads"),
     SystemCall::new(linux::__NR_dup, |thread, args| Outcome::Return(dup(thread, args))),
     SystemCall::new(linux::__NR_dup2, |thread, args| Outcome::Return(dup2(thread, args))),
     SystemCall::new(linux::__NR_dup3, |thread, args| Outcome::Return(dup3(thread, args))),
@@ -30,7 +33,7 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_getdents, |thread, args| Outcome::Return(getdents(thread, args, Layout::TypeAtEnd))),
 ];
 
-/// `close_range`: first give the process a table of its own. It has one.
+/// `close_range`: first give the process a table of its own.
 const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
 /// `close_range`: don't close, but mark to be closed by `execve`.
 const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
@@ -67,6 +70,9 @@ fn close_range(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     let (first, last, flags) = (args[0] as u32, args[1] as u32, args[2] as u32);
     if first > last || flags & !(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE) != 0 {
         return Err(Errno::EINVAL);
+    }
+    if flags & CLOSE_RANGE_UNSHARE != 0 {
+        unshare_files(&thread.process)?;
     }
     if flags & CLOSE_RANGE_CLOEXEC != 0 {
         let mut files = thread.process.files.borrow_mut();

@@ -170,12 +170,15 @@ fn setrlimit(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 }
 
 /// Sets a limit of a process, if there is a new one; gives what it was. `EINVAL`, `EPERM`.
-fn exchange_limit(thread: &Thread, process: &Process, resource: u32, new: Option<Limit>) -> Result<Limit> {
+fn exchange_limit(thread: &Thread, process: &Rc<Process>, resource: u32, new: Option<Limit>) -> Result<Limit> {
     let mut limits = process.limits.get();
     let before = limits.get(resource)?;
     if let Some(wanted) = new {
         limits.set(resource, wanted, &thread.process.credentials())?;
         process.limits.set(limits);
+        if resource == linux::RLIMIT_CPU {
+            process.timers.follow_cpu_limit(process);
+        }
     }
     Ok(before)
 }

@@ -5,7 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::platform::PAGE_SIZE;
 use crate::process::end::{end_process, end_thread};
 use crate::process::tree::ExitStatus;
-use crate::process::{CloneRequest, Pid, Thread, check_name_spaces, clone};
+use crate::process::{CloneRequest, Pid, Process, Thread, check_name_spaces, clone};
 use crate::signal::Signal;
 use crate::user::USER_END;
 use alloc::rc::Rc;
@@ -187,9 +187,7 @@ fn unshare(thread: &Rc<Thread>, flags: u64) -> Result<()> {
     }
     check_name_spaces(flags, &process.credentials())?;
     if has(linux::CLONE_FILES) {
-        process.files.borrow_mut().unshare()?;
-        // What the process served itself belongs to those with whom it shared.
-        process.update_local_answers();
+        unshare_files(process)?;
     }
     if has(linux::CLONE_FS | linux::CLONE_NEWNS) {
         process.unshare_directories();
@@ -197,6 +195,13 @@ fn unshare(thread: &Rc<Thread>, flags: u64) -> Result<()> {
     if has(linux::CLONE_NEWNS) {
         super::mounts::unshare_mounts(thread)?;
     }
+    Ok(())
+}
+
+/// A process has descriptors of its own from now on. What it has served itself belongs to those with whom it shared. `ENOMEM`.
+pub(super) fn unshare_files(process: &Process) -> Result<()> {
+    process.files.borrow_mut().unshare()?;
+    process.update_local_answers();
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use super::alarms::Ring;
 use super::clock::{Clock, Worker};
+use super::cpu_limit::CpuLimit;
 use super::posix_timers::PosixTimers;
 use super::schedule::Schedule;
 use super::used_time::Watch;
@@ -48,6 +49,7 @@ struct IntervalTimer {
     process: Weak<Process>,
     clock: Clock,
     state: RefCell<State>,
+    _alive: crate::census::counted::Timer,
 }
 
 impl IntervalTimer {
@@ -57,7 +59,14 @@ impl IntervalTimer {
             Which::Virtual | Which::Profile => Clock::Used(Worker::Process(Rc::downgrade(process))),
         };
         let process = Rc::downgrade(process);
-        Rc::new_cyclic(|this| Self { this: this.clone(), which, process, clock, state: RefCell::default() })
+        Rc::new_cyclic(|this| Self {
+            _alive: Default::default(),
+            this: this.clone(),
+            which,
+            process,
+            clock,
+            state: RefCell::default(),
+        })
     }
 
     fn watch(&self, state: &mut State) {
@@ -127,6 +136,7 @@ pub struct ProcessTimers {
     real: OnceCell<Rc<IntervalTimer>>,
     virtual_: OnceCell<Rc<IntervalTimer>>,
     profile: OnceCell<Rc<IntervalTimer>>,
+    cpu_limit: OnceCell<Rc<CpuLimit>>,
 }
 
 impl ProcessTimers {
@@ -146,6 +156,11 @@ impl ProcessTimers {
     /// What is left of one, and its interval.
     pub fn left_ns(&self, which: Which) -> (u64, u64) {
         self.cell(which).get().map_or((0, 0), |timer| timer.left_ns())
+    }
+
+    /// Goes by the limit on processor time that `process`, whose timers these are, has now.
+    pub fn follow_cpu_limit(&self, process: &Rc<Process>) {
+        self.cpu_limit.get_or_init(|| CpuLimit::new(process)).follow();
     }
 
     /// A `SIGALRM` has been taken.

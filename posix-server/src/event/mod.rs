@@ -21,6 +21,7 @@ pub mod aio;
 pub mod alarms;
 pub mod clock;
 pub mod counter;
+pub mod cpu_limit;
 pub mod epoll;
 pub mod inotify;
 pub mod interval_timers;

@@ -62,6 +62,13 @@ impl Limits {
         }
     }
 
+    /// Raises what holds for a resource, not beyond its hard limit.
+    pub fn raise_soft(&mut self, resource: u32, soft: u64) {
+        if let Some(limit) = self.0.get_mut(resource as usize) {
+            limit.soft = soft.max(limit.soft).min(limit.hard);
+        }
+    }
+
     /// The limits of a resource (`RLIMIT_*`). `EINVAL`.
     pub fn get(&self, resource: u32) -> Result<Limit> {
         self.0.get(resource as usize).copied().ok_or(Errno::EINVAL)

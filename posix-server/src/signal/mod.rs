@@ -50,6 +50,7 @@ signals! {
     TTIN = SIGTTIN: "a background process reads from its terminal",
     TTOU = SIGTTOU: "a background process writes to its terminal",
     URG = SIGURG: "urgent data",
+    XCPU = SIGXCPU: "the limit on processor time is reached",
     XFSZ = SIGXFSZ: "the file grows beyond the limit",
     IO = SIGIO: "a file became ready",
     VTALRM = SIGVTALRM: "the timer of time that the program uses",
@@ -103,9 +104,9 @@ impl Signal {
             | Self::FPE
             | Self::SEGV
             | Self::SYS
+            | Self::XCPU
             | Self::XFSZ => DefaultAction::Dump,
-            // SIGXCPU dumps too; everything else, real-time signals among it, terminates.
-            Self(number) if number as u32 == linux::SIGXCPU => DefaultAction::Dump,
+            // Everything else, real-time signals among it, terminates.
             Self(_) => DefaultAction::Terminate,
         }
     }

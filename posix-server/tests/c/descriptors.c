@@ -257,11 +257,33 @@ TEST(seeking_where_there_are_no_positions) {
     seek("null", open("/dev/null", O_RDONLY));
 }
 
+/* ---- tables that processes have in common ---- */
+
 /* A process with the same descriptors. */
 static pid_t fork_sharing_files(void) {
     pid_t child = (pid_t)RAW(SYS_clone, 0x400 /* CLONE_FILES */ | SIGCHLD, 0, 0, 0, 0);
     SET_UP(child >= 0);
     return child;
+}
+
+TEST(a_range_can_be_closed_in_a_table_of_ones_own) {
+    make_text("f", "text");
+    int file = open("f", O_RDONLY);
+    pid_t child = fork_sharing_files();
+    if (child == 0) {
+        CALL(RAW(SYS_close_range, file, file, 2 /* CLOSE_RANGE_UNSHARE */));
+        CALL(fcntl(file, F_GETFD));
+        _exit(0);
+    }
+    show_end("child", child);
+    CALL(fcntl(file, F_GETFD));
+    child = fork_sharing_files();
+    if (child == 0) {
+        CALL(RAW(SYS_close_range, file, file, 0));
+        _exit(0);
+    }
+    show_end("child", child);
+    CALL(fcntl(file, F_GETFD));
 }
 
 TEST(what_was_read_often_is_closed_after_unshare) {

@@ -14,7 +14,7 @@ mod logger;
 #[cfg(target_os = "none")]
 mod machine;
 
-pub use heap::{HeapUsage, heap_usage};
+pub use heap::{HeapUsage, heap_usage, trim_heap};
 
 /// What the program was given.
 #[derive(Debug)]

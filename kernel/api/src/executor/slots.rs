@@ -176,7 +176,8 @@ impl Slots {
         if slot.generation == 0 {
             slot.generation = 1;
         }
-        slot.inbox.clear();
+        // Most slots never have an inbox again: they are served.
+        slot.inbox = VecDeque::new();
         slot.waker = None;
         let used = core::mem::replace(&mut slot.used, Use::Free);
         self.free.push(key.index());

@@ -5,9 +5,12 @@
 //!
 //! In front of the allocator proper, small blocks that were freed wait in [`Shelves`] for the next request of their size:
 //! taking one is a dozen instructions instead of a search. What may wait there is bounded for each size.
+//!
+//! What is mapped stays mapped, but pages without a block can be [given back](trim_heap): the kernel takes their frames.
 
 #![cfg_attr(not(target_os = "none"), allow(dead_code, reason = "the host has its own heap"))]
 
+use core::alloc::Layout;
 use quire_abi::space::PAGE_SIZE;
 
 /// Where the heap starts. Nothing of a program is linked near it.
@@ -17,11 +20,13 @@ const HEAP_MAX: u64 = 64 << 30;
 /// The smallest step by which it grows, in bytes.
 const HEAP_STEP: u64 = 256 << 10;
 
-/// How much of the heap is mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much of the heap is mapped and used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapUsage {
     /// Bytes mapped so far.
     pub mapped_bytes: u64,
+    /// Bytes in blocks that the program holds.
+    pub used_bytes: u64,
 }
 
 /// By how much the heap grows, so that an allocation of `size` bytes aligned to `align` fits, whatever else the
@@ -57,13 +62,31 @@ const fn shelf_room(shelf: usize) -> u32 {
     if blocks < 2 { 2 } else { blocks as u32 }
 }
 
+/// Fewer bytes than this are not worth the effort of giving them back.
+const TRIM_BYTES: u64 = 128 << 10;
+/// Into how many pieces of free memory a trim looks at most.
+const TRIM_PIECES: usize = 128;
+/// The largest piece, as a power of two of pages; the smallest has two.
+const LARGEST_PIECE_SHIFT: u32 = 8;
+/// What the allocator puts behind each block, in bytes: a block of whole pages less this ends with a page.
+const TAIL_BYTES: usize = size_of::<usize>();
+
+/// The size and alignment of a block that fills so many pages.
+fn piece_layout(pages: usize) -> Option<Layout> {
+    let page = PAGE_SIZE as usize;
+    Layout::from_size_align((pages * page).checked_sub(TAIL_BYTES)?, page).ok()
+}
+
 #[cfg(target_os = "none")]
 mod machine {
-    use super::{GRAIN, HEAP_MAX, HEAP_START, HeapUsage, SHELVES, growth, shelf_block, shelf_of, shelf_room};
+    use super::{
+        GRAIN, HEAP_MAX, HEAP_START, HeapUsage, LARGEST_PIECE_SHIFT, SHELVES, TRIM_BYTES, TRIM_PIECES, growth,
+        piece_layout, shelf_block, shelf_of, shelf_room,
+    };
     use crate::{MapFlags, Protection, rt};
     use core::alloc::{GlobalAlloc, Layout};
     use core::ptr::{NonNull, null_mut};
-    use quire_abi::space::{SpaceOp, SpaceOpKind};
+    use quire_abi::space::{PAGE_SIZE, SpaceOp, SpaceOpKind};
     use spin::Mutex;
     use talc::DefaultBinning;
     use talc::base::{Talc, binning::Binning};
@@ -101,14 +124,23 @@ mod machine {
 
     /// Maps private zero pages, without allocating.
     fn map(address: u64, length: u64) -> Result<(), ()> {
-        let operation = SpaceOp {
+        change(SpaceOp {
             kind: SpaceOpKind::Map as u32,
             protection: (Protection::READ | Protection::WRITE).bits(),
             flags: MapFlags::PRIVATE.bits(),
             address,
             length,
             ..SpaceOp::default()
-        };
+        })
+    }
+
+    /// Gives the frames of mapped pages back, without allocating: they read as zero.
+    fn discard(address: u64, length: u64) {
+        // Should it fail, the pages keep what is in them.
+        let _ = change(SpaceOp { kind: SpaceOpKind::Discard as u32, address, length, ..SpaceOp::default() });
+    }
+
+    fn change(operation: SpaceOp) -> Result<(), ()> {
         let space = rt::space().map_err(drop)?;
         space.commit_raw(&[operation]).map(drop).map_err(drop)
     }
@@ -177,6 +209,92 @@ mod machine {
     struct State {
         shelves: Shelves,
         allocator: Allocator,
+        /// Bytes in blocks that the allocator has given out, those that wait on shelves among them.
+        given_bytes: u64,
+        /// The most that was since the last trim.
+        most_given_bytes: u64,
+    }
+
+    impl State {
+        /// A block for a layout; null if there is none.
+        ///
+        /// # Safety
+        /// The layout's size is not 0.
+        unsafe fn allocate(&mut self, layout: Layout) -> *mut u8 {
+            // SAFETY: this function's contract.
+            match unsafe { self.allocator.allocate(layout) } {
+                Some(block) => {
+                    self.given_bytes += layout.size() as u64;
+                    self.most_given_bytes = self.most_given_bytes.max(self.given_bytes);
+                    block.as_ptr()
+                }
+                None => null_mut(),
+            }
+        }
+
+        /// Changes the size of a block where it is; false if that can't be.
+        ///
+        /// # Safety
+        /// The block came from [`State::allocate`] with this layout, and the new size is not 0.
+        unsafe fn resize(&mut self, block: *mut u8, layout: Layout, new_size: usize) -> bool {
+            // SAFETY: this function's contract.
+            let is_resized = unsafe { self.allocator.try_realloc_in_place(block, layout, new_size) };
+            if is_resized {
+                self.given_bytes = self.given_bytes + new_size as u64 - layout.size() as u64;
+            }
+            is_resized
+        }
+
+        /// Takes a block back that does not go to a shelf.
+        ///
+        /// # Safety
+        /// The block came from [`State::allocate`] with this layout, and nobody uses it.
+        unsafe fn deallocate(&mut self, block: *mut u8, layout: Layout) {
+            self.given_bytes -= layout.size() as u64;
+            // SAFETY: this function's contract.
+            unsafe { self.allocator.deallocate(block, layout) }
+        }
+
+        /// Gives the blocks on shelves back to the allocator, so that they become parts of larger ones.
+        fn clear_shelves(&mut self) {
+            for shelf in 0..SHELVES {
+                while let Some(block) = self.shelves.take(shelf) {
+                    // SAFETY: blocks on a shelf came from the allocator with the shelf's layout, and are free.
+                    unsafe { self.deallocate(block.as_ptr(), shelf_layout(shelf)) };
+                }
+            }
+        }
+
+        /// Gives the pages back in which no block is. It takes the free memory out of the allocator, the largest pieces first, as blocks
+        /// whose pages are then its own to discard.
+        fn trim(&mut self) {
+            self.clear_shelves();
+            let mut pieces = [None; TRIM_PIECES];
+            let mut rooms = pieces.iter_mut();
+            for layout in (1..=LARGEST_PIECE_SHIFT).rev().filter_map(|shift| piece_layout(1 << shift)) {
+                // SAFETY: the layout's size is not 0.
+                while rooms.len() > 0
+                    && let Some(block) = unsafe { self.allocator.try_allocate(layout) }
+                {
+                    if let Some(room) = rooms.next() {
+                        *room = Some((block, layout));
+                    }
+                }
+            }
+            for (block, layout) in pieces.into_iter().flatten() {
+                // The last page also has the allocator's word.
+                discard(block.as_ptr() as u64, layout.size() as u64 / PAGE_SIZE * PAGE_SIZE);
+                // SAFETY: the block was allocated above with this layout.
+                unsafe { self.allocator.deallocate(block.as_ptr(), layout) };
+            }
+            self.most_given_bytes = self.given_bytes;
+        }
+
+        /// Bytes in blocks that wait on shelves.
+        fn waiting_bytes(&self) -> u64 {
+            let shelves = self.shelves.0.iter().enumerate();
+            shelves.map(|(index, shelf)| u64::from(shelf_room(index) - shelf.room) * shelf_block(index) as u64).sum()
+        }
     }
 
     struct Heap(Mutex<State>);
@@ -205,7 +323,7 @@ mod machine {
                 None => layout,
             };
             // SAFETY: the caller promises that the layout's size is not 0.
-            unsafe { state.allocator.allocate(layout) }.map_or(null_mut(), NonNull::as_ptr)
+            unsafe { state.allocate(layout) }
         }
 
         #[inline]
@@ -223,7 +341,7 @@ mod machine {
                 None => layout,
             };
             // SAFETY: the caller promises that `pointer` came from `alloc` with this layout.
-            unsafe { state.allocator.deallocate(pointer, layout) }
+            unsafe { state.deallocate(pointer, layout) }
         }
 
         unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -234,7 +352,7 @@ mod machine {
             unsafe {
                 let fits = match (old, new) {
                     (Some(old), Some(new)) => old == new,
-                    (None, None) => self.0.lock().allocator.try_realloc_in_place(pointer, layout, new_size),
+                    (None, None) => self.0.lock().resize(pointer, layout, new_size),
                     (Some(_), None) | (None, Some(_)) => false,
                 };
                 if fits {
@@ -255,11 +373,24 @@ mod machine {
     static HEAP: Heap = Heap(Mutex::new(State {
         shelves: Shelves::new(),
         allocator: Talc::new(Growing { mapped_bytes: 0, end: None }),
+        given_bytes: 0,
+        most_given_bytes: 0,
     }));
 
-    /// How much of the heap is mapped.
+    /// How much of the heap is mapped and used.
     pub fn heap_usage() -> HeapUsage {
-        HeapUsage { mapped_bytes: HEAP.0.lock().allocator.source.mapped_bytes }
+        let state = HEAP.0.lock();
+        let used_bytes = state.given_bytes - state.waiting_bytes();
+        HeapUsage { mapped_bytes: state.allocator.source.mapped_bytes, used_bytes }
+    }
+
+    /// Gives pages that hold nothing back to the kernel, if the program uses a good deal less memory than at some time since the last
+    /// time. Cheap otherwise.
+    pub fn trim_heap() {
+        let mut state = HEAP.0.lock();
+        if state.most_given_bytes - state.given_bytes >= TRIM_BYTES {
+            state.trim();
+        }
     }
 }
 
@@ -269,15 +400,31 @@ mod machine {
 
     /// The host's heap is not ours: nothing.
     pub fn heap_usage() -> HeapUsage {
-        HeapUsage { mapped_bytes: 0 }
+        HeapUsage::default()
     }
+
+    /// There is nothing to be given back.
+    pub fn trim_heap() {}
 }
 
-pub use machine::heap_usage;
+pub use machine::{heap_usage, trim_heap};
 
 #[cfg(test)]
 mod tests {
-    use super::{GRAIN, HEAP_STEP, SHELVES, growth, shelf_block, shelf_of, shelf_room};
+    use super::{
+        GRAIN, HEAP_STEP, LARGEST_PIECE_SHIFT, PAGE_SIZE, SHELVES, TAIL_BYTES, growth, piece_layout, shelf_block,
+        shelf_of, shelf_room,
+    };
+
+    #[test]
+    fn pieces_end_with_a_page() {
+        for shift in 0..=LARGEST_PIECE_SHIFT {
+            let layout = piece_layout(1 << shift).unwrap();
+            assert_eq!((layout.size() + TAIL_BYTES) as u64, PAGE_SIZE << shift);
+            assert_eq!(layout.align() as u64, PAGE_SIZE);
+        }
+        assert_eq!(piece_layout(0), None);
+    }
 
     #[test]
     fn a_shelf_has_the_smallest_blocks_that_hold_the_request() {

@@ -18,6 +18,8 @@ const _: () = assert!(BLOCK_BYTES as u64 == PAGE_SIZE);
 
 /// Pages of a chunk: one for each bit of [`Chunk::free`].
 const CHUNK_PAGES: u32 = u32::BITS;
+/// How many free pages of the whole pool keep their frames for the next threads.
+const MAX_SPARE: u32 = 16;
 
 /// Pages that are mapped into the server together.
 struct Chunk {
@@ -53,6 +55,25 @@ impl Chunk {
         self.free.set(self.free.get() & !bit);
         Ok(())
     }
+
+    /// Free pages that have a frame.
+    fn spare(&self) -> u32 {
+        self.free.get() & self.present.get()
+    }
+
+    /// The free page to be used next: one that is there, if possible.
+    fn next(&self) -> u32 {
+        let spare = self.spare();
+        if spare != 0 { spare.trailing_zeros() } else { self.free.get().trailing_zeros() }
+    }
+
+    /// Gives the frame of a page back that nobody has.
+    fn discard(&self, index: u32) {
+        self.pages.memory().discard(u64::from(index) * PAGE_SIZE, PAGE_SIZE);
+        let kept = !(1 << index);
+        self.present.set(self.present.get() & kept);
+        self.dirty.set(self.dirty.get() & kept);
+    }
 }
 
 /// The pages for all blocks.
@@ -60,6 +81,8 @@ impl Chunk {
 pub struct BlockPool {
     /// Chunks with free pages; those without are kept by their blocks.
     with_room: RefCell<Vec<Rc<Chunk>>>,
+    /// Free pages that have a frame, in all of them.
+    spare: Cell<u32>,
 }
 
 impl BlockPool {
@@ -74,16 +97,30 @@ impl BlockPool {
                 chunk
             }
         };
-        let index = chunk.free.get().trailing_zeros();
+        let index = chunk.next();
+        let was_spare = chunk.spare() >> index & 1;
         chunk.take(index)?;
+        self.spare.set(self.spare.get() - was_spare);
         if chunk.free.get() == 0 {
             self.with_room.borrow_mut().pop();
         }
-        Ok(Rc::new(Block { address, chunk, index, pool: Rc::downgrade(self), call: Call::default() }))
+        Ok(Rc::new(Block {
+            _alive: Default::default(),
+            address,
+            chunk,
+            index,
+            pool: Rc::downgrade(self),
+            call: Call::default(),
+        }))
     }
 
-    /// Takes a page back. One chunk that is wholly free is kept for the next thread.
+    /// Takes a page back. One chunk that is wholly free is kept for the next thread, and a few frames.
     fn give_back(&self, chunk: &Rc<Chunk>, index: u32) {
+        if self.spare.get() < MAX_SPARE {
+            self.spare.set(self.spare.get() + 1);
+        } else {
+            chunk.discard(index);
+        }
         let before = chunk.free.get();
         chunk.free.set(before | 1 << index);
         let mut with_room = self.with_room.borrow_mut();
@@ -94,6 +131,7 @@ impl BlockPool {
         let is_other = |other: &Rc<Chunk>| other.free.get() == u32::MAX && !Rc::ptr_eq(other, chunk);
         if is_unused && with_room.iter().any(is_other) {
             with_room.retain(|other| !Rc::ptr_eq(other, chunk));
+            self.spare.set(self.spare.get() - chunk.spare().count_ones());
         }
     }
 }
@@ -106,6 +144,7 @@ pub struct Block {
     pool: Weak<BlockPool>,
     /// What the call that is being made carries along.
     pub(super) call: Call,
+    _alive: crate::census::counted::Block,
 }
 
 impl Block {
@@ -238,5 +277,24 @@ mod tests {
         assert_eq!(pool.with_room.borrow().len(), 2, "one with free pages, one without a user");
         drop(blocks);
         assert_eq!(pool.with_room.borrow().len(), 1);
+    }
+
+    #[test]
+    fn few_frames_stay_however_many_threads_there_were() {
+        let pool = Rc::new(BlockPool::default());
+        let count = || pool.with_room.borrow().iter().map(|chunk| chunk.spare().count_ones()).sum::<u32>();
+        for threads in [1, 3 * CHUNK_PAGES, MAX_SPARE, 7 * CHUNK_PAGES + 5] {
+            let mut blocks: Vec<_> = (0..threads).map(|_| pool.take(0x1000).unwrap()).collect();
+            blocks.iter().for_each(|block| block.store(0, 1));
+            // One long-lived thread among many.
+            let last = blocks.pop();
+            drop(blocks);
+            assert_eq!(pool.spare.get(), count());
+            assert!(count() <= MAX_SPARE);
+            drop(last);
+            assert_eq!(pool.spare.get(), count());
+        }
+        let blocks: Vec<_> = (0..CHUNK_PAGES).map(|_| pool.take(0x1000).unwrap()).collect();
+        assert!(blocks.iter().all(|block| block.load(0) == 0), "pages that kept a frame, or not, are empty");
     }
 }

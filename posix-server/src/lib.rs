@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod budget;
 pub mod calls;
+pub mod census;
 pub mod cred;
 pub mod dev;
 pub mod errno;

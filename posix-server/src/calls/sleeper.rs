@@ -69,6 +69,7 @@ struct Sleeper<A> {
     deadline_ns: Option<u64>,
     is_due: Cell<bool>,
     ties: RefCell<Ties>,
+    _alive: crate::census::counted::Sleeper,
 }
 
 /// Has a call wait that was tried in vain just now, until `deadline_ns` if there is one.
@@ -77,6 +78,7 @@ pub fn sleep<A: Attempt + 'static>(thread: &Rc<Thread>, mut call: A, deadline_ns
         return Outcome::Return(call.give_up(thread, InVain::Interrupted));
     }
     let sleeper = Rc::new_cyclic(|this| Sleeper {
+        _alive: Default::default(),
         this: this.clone(),
         thread: thread.clone(),
         wanted: call.wanted(),

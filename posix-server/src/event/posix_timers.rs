@@ -61,6 +61,7 @@ pub struct PosixTimer {
     state: RefCell<State>,
     /// Pays for it.
     _charge: Charge,
+    _alive: crate::census::counted::Timer,
 }
 
 impl PosixTimer {
@@ -208,6 +209,7 @@ impl PosixTimers {
         }
         self.next_id.set(id.checked_add(1).unwrap_or(0));
         let timer = Rc::new_cyclic(|this| PosixTimer {
+            _alive: Default::default(),
             this: this.clone(),
             id,
             process: Rc::downgrade(process),

@@ -34,12 +34,14 @@ pub struct TimerFile {
     alarms: Rc<Alarms>,
     state: RefCell<State>,
     changed: WaitQueue,
+    _alive: crate::census::counted::Timer,
 }
 
 impl TimerFile {
     /// A timer that is not set.
     pub fn new(clock: Clock, alarms: &Rc<Alarms>) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
+            _alive: Default::default(),
             this: this.clone(),
             clock,
             alarms: alarms.clone(),

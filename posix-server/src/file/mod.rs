@@ -332,6 +332,7 @@ pub struct OpenFile {
     signals: RefCell<Option<Attachment>>,
     /// Whether the opening made the file.
     was_created: Cell<bool>,
+    _alive: crate::census::counted::OpenFile,
 }
 
 impl core::fmt::Debug for OpenFile {
@@ -371,6 +372,7 @@ impl OpenFile {
         let status =
             if access == AccessMode::Path { StatusFlags::empty() } else { StatusFlags::from_bits_truncate(flags) };
         let file = Rc::new(Self {
+            _alive: Default::default(),
             _charge: charge,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             watchers: Watchers::default(),

@@ -47,6 +47,7 @@ pub struct Slots {
     shared: Option<Rc<SharedFiles>>,
     /// Pays for the slots.
     charge: Charge,
+    _alive: crate::census::counted::Descriptors,
 }
 
 impl core::fmt::Debug for Slots {
@@ -63,9 +64,10 @@ impl Default for Slots {
 
 impl Slots {
     /// An empty table.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         let charge = Charge::none(Budget::Open);
-        Self { slots: Vec::new(), used: Vec::new(), first_word_with_room: 0, shared: None, charge }
+        let _alive = Default::default();
+        Self { slots: Vec::new(), used: Vec::new(), first_word_with_room: 0, shared: None, charge, _alive }
     }
 
     /// A copy that names the same open files, for `fork`. Fails with `ENOMEM`.

@@ -22,6 +22,7 @@ pub struct Dentry {
     mounts: Cell<u32>,
     /// Pays for the name, if it is stored.
     charge: RefCell<Charge>,
+    _alive: crate::census::counted::Dentry,
 }
 
 /// What a stored name takes of the server's memory besides its bytes, about.
@@ -53,6 +54,7 @@ impl Dentry {
     /// The root of a file system.
     pub fn root(inode: Rc<Inode>) -> Rc<Self> {
         Rc::new(Self {
+            _alive: Default::default(),
             inode,
             place: RefCell::new(None),
             removed: Cell::new(false),
@@ -64,7 +66,14 @@ impl Dentry {
     /// A name in a directory.
     pub fn new(directory: &Rc<Self>, name: &[u8], inode: Rc<Inode>) -> Rc<Self> {
         let place = RefCell::new(Some((directory.clone(), Name::from(name))));
-        Rc::new(Self { inode, place, removed: Cell::new(false), mounts: Cell::new(0), charge: RefCell::default() })
+        Rc::new(Self {
+            _alive: Default::default(),
+            inode,
+            place,
+            removed: Cell::new(false),
+            mounts: Cell::new(0),
+            charge: RefCell::default(),
+        })
     }
 
     /// The place of a file in a directory that has no name for it.

@@ -140,6 +140,7 @@ pub struct FileSystem {
     writers: Cell<u64>,
     /// Names of it on which something is mounted, where names are made anew at each look.
     covered: Cell<u64>,
+    _alive: crate::census::counted::FileSystem,
 }
 
 impl core::fmt::Debug for FileSystem {
@@ -158,6 +159,7 @@ impl FileSystem {
     pub fn with_payer(kind: &'static FileSystemType, payer: Option<Account>) -> Rc<Self> {
         let device = DeviceNumber { major: 0, minor: NEXT_DEVICE.fetch_add(1, Ordering::Relaxed) };
         Rc::new(Self {
+            _alive: Default::default(),
             kind,
             device,
             next_inode: Cell::new(1),

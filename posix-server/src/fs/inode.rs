@@ -245,6 +245,7 @@ pub struct Inode {
     /// Pays for the inode itself.
     charge: Cell<Charge>,
     body: Body,
+    _alive: crate::census::counted::Inode,
 }
 
 impl core::fmt::Debug for Inode {
@@ -299,6 +300,7 @@ impl Inode {
             content.set_payer(payer.clone());
         }
         Rc::new(Self {
+            _alive: Default::default(),
             filesystem: filesystem.clone(),
             number,
             permissions: Cell::new(permissions & PERMISSION_BITS),

@@ -79,6 +79,7 @@ pub struct Mount {
     /// Whether an unmount with `MNT_EXPIRE` has found it idle, and nobody has used it since.
     is_expiring: Cell<bool>,
     _charge: Charge,
+    _alive: crate::census::counted::Mount,
 }
 
 impl core::fmt::Debug for Mount {
@@ -119,6 +120,7 @@ impl Mount {
         charge: Charge,
     ) -> Self {
         Self {
+            _alive: Default::default(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             root,
             filesystem: filesystem.clone(),

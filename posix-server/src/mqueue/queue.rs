@@ -77,6 +77,7 @@ pub struct Queue {
     /// Where it is counted, whose it is, and how many bytes it counts for.
     usage: Rc<Usage>,
     maker: Uid,
+    _alive: crate::census::counted::Queue,
 }
 
 impl core::fmt::Debug for Queue {
@@ -95,6 +96,7 @@ impl Queue {
     /// An empty queue that has been counted in `usage`.
     pub(super) fn new(size: Size, usage: &Rc<Usage>, maker: Uid) -> Rc<Self> {
         Rc::new(Self {
+            _alive: Default::default(),
             size,
             messages: RefCell::default(),
             count: Cell::new(0),

@@ -191,6 +191,7 @@ pub struct NetlinkSocket {
     groups: Cell<u32>,
     inbox: RefCell<VecDeque<(Vec<u8>, Charge)>>,
     _charge: Charge,
+    _alive: crate::census::counted::Socket,
 }
 
 /// The ports that sockets have.
@@ -230,6 +231,7 @@ impl NetlinkSocket {
     pub fn new(ports: &Rc<Ports>) -> Result<Rc<Self>> {
         let charge = Charge::new(Budget::Open, SOCKET_BYTES).map_err(|_| Errno::ENFILE)?;
         Ok(Rc::new(Self {
+            _alive: Default::default(),
             common: Common::new(Style::Datagram),
             ports: ports.clone(),
             port: Cell::new(0),

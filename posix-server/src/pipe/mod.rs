@@ -62,11 +62,13 @@ pub struct Pipe {
     changed: WaitQueue,
     /// Pays for the pipe with its first slot.
     _charge: Charge,
+    _alive: crate::census::counted::Pipe,
 }
 
 impl Default for Pipe {
     fn default() -> Self {
         Self {
+            _alive: Default::default(),
             ring: RefCell::new(Ring::new()),
             lent: RefCell::new(None),
             habit: Habit::default(),

@@ -160,6 +160,18 @@ pub struct Usage {
     pub frames_limit: u64,
     /// Bytes of kernel memory in use.
     pub kernel_bytes_used: u64,
+    /// Of the frames, those of processes.
+    pub process_frames: u64,
+    /// Of the frames, those of files and of what processes share.
+    pub file_frames: u64,
+    /// Of the bytes of kernel memory, those of processes.
+    pub process_kernel_bytes: u64,
+    /// Of the bytes of kernel memory, those of files and of what processes share.
+    pub file_kernel_bytes: u64,
+    /// Bytes of the server's heap that are mapped: it never shrinks.
+    pub heap_mapped_bytes: u64,
+    /// Of them, those in blocks that are in use.
+    pub heap_used_bytes: u64,
 }
 
 /// How a thread stands to others that want the processor.

@@ -46,6 +46,7 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
     process.release_parent();
     tell(process, status);
     process.server.forget_process(process.pid);
+    crate::platform::tidy();
     if process.pid == INIT {
         let callback = process.server.on_end.borrow_mut().take();
         if let Some(callback) = callback {

@@ -125,6 +125,7 @@ pub struct Process {
     vm: RefCell<Rc<Vm>>,
     credentials: RefCell<Rc<Credentials>>,
     threads: RefCell<Vec<Rc<Thread>>>,
+    _alive: crate::census::counted::Process,
 }
 
 impl Process {

@@ -222,6 +222,11 @@ impl Server {
         self.graves.borrow().get(&pid).cloned().unwrap_or_default()
     }
 
+    /// Of how many processes something is noted that have ended.
+    pub fn graves(&self) -> usize {
+        self.graves.borrow().len()
+    }
+
     /// Notes what `/proc` tells of a process that ends. Graves whose zombies are gone are cleared when there are many.
     fn bury(&self, process: &Process) {
         /// How many graves there may be besides those of zombies.

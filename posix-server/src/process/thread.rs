@@ -75,6 +75,7 @@ pub struct Thread {
     pub is_held_shown: Cell<bool>,
     /// Suspended because its process is stopped.
     pub is_suspended: Cell<bool>,
+    pub(super) _alive: crate::census::counted::Thread,
 }
 
 /// Whether a thread must be looked at before it goes back to its program.

@@ -128,6 +128,7 @@ pub struct Object<T> {
     pub changes: Changes,
     /// What it is.
     pub body: T,
+    _alive: crate::census::counted::IpcObject,
 }
 
 impl<T> Object<T> {
@@ -237,6 +238,7 @@ impl<T> Table<T> {
             self.by_key.insert(permissions.key, index);
         }
         let object = Rc::new(Object {
+            _alive: Default::default(),
             id,
             permissions: RefCell::new(permissions),
             changed_s: Cell::new(now_s()),

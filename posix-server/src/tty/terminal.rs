@@ -97,6 +97,7 @@ pub struct Terminal {
     changed: WaitQueue,
     /// Woken when the device may go on: output, room for input.
     for_device: WaitQueue,
+    _alive: crate::census::counted::Terminal,
 }
 
 impl core::fmt::Debug for Terminal {
@@ -117,6 +118,7 @@ impl Terminal {
             Kind::Pty => (WindowSize::default(), Settings::of_pty()),
         };
         Rc::new(Self {
+            _alive: Default::default(),
             kind,
             device,
             line: RefCell::new(LineDiscipline::with(settings)),

@@ -102,6 +102,7 @@ pub struct Vm {
     future_lock: Cell<Lock>,
     /// Contexts of asynchronous I/O, by the addresses that name them.
     pub(crate) contexts: RefCell<BTreeMap<u64, Rc<crate::event::aio::Context>>>,
+    _alive: crate::census::counted::Vm,
 }
 
 impl Vm {
@@ -115,6 +116,7 @@ impl Vm {
         pool: &Rc<BlockPool>,
     ) -> Self {
         Self {
+            _alive: Default::default(),
             space,
             account: account.clone(),
             areas: RefCell::new(areas),
@@ -164,6 +166,7 @@ impl Vm {
         areas.unlock_all();
         let areas = if self.has_segments.get() { segments::inherited(areas)? } else { areas };
         let vm = Self {
+            _alive: Default::default(),
             space,
             account: account.clone(),
             areas: RefCell::new(areas),

@@ -399,3 +399,38 @@ TEST(the_process_name_is_set_by_prctl) {
     CALL(prctl(PR_GET_NAME, name, 0, 0, 0));
     show_bytes("name", name, sizeof name - 1);
 }
+
+TEST(a_child_needs_a_place_for_its_thread_local_storage) {
+    const long settls = 0x80000, thread = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000;
+    static char stack[PAGE];
+    CALL(RAW(SYS_clone, SIGCHLD | settls, 0, 0, 0, 1UL << 47));
+    CALL(RAW(SYS_clone, SIGCHLD | settls, 0, 0, 0, -1L));
+    CALL(RAW(SYS_clone, thread | settls, stack + sizeof stack, 0, 0, 1UL << 63));
+    CALL(wait(NULL));
+}
+
+/* ---- the limit on processor time ---- */
+
+static void on_cpu_limit(int number) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_CPU, &limit);
+    say("%s, the limits are %d and %d now", signal_name(number), (int)limit.rlim_cur, (int)limit.rlim_max);
+}
+
+static void use_time(rlim_t soft, rlim_t hard, bool is_handled) {
+    pid_t child = fork_child();
+    if (child == 0) {
+        struct rlimit limit = {soft, hard};
+        if (is_handled)
+            handle(SIGXCPU, on_cpu_limit, 0);
+        SET_UP(setrlimit(RLIMIT_CPU, &limit) == 0);
+        for (;;)
+            ;
+    }
+    int status;
+    SET_UP(waitpid(child, &status, 0) == child);
+    say("it ends by %s", WIFSIGNALED(status) ? signal_name(WTERMSIG(status)) : "itself");
+}
+
+TEST(who_uses_too_much_time_is_warned_and_killed) { use_time(1, 2, true); }
+TEST(the_warning_kills_who_does_not_handle_it) { use_time(1, 5, false); }

@@ -61,6 +61,7 @@ pub(super) struct Item {
     is_attached: Cell<bool>,
     /// Pays for it.
     _charge: Charge,
+    _alive: crate::census::counted::EpollItem,
 }
 
 impl Item {
@@ -70,6 +71,7 @@ impl Item {
         let inner = file.ops().event_file().and_then(EventFile::epoll);
         let inner = inner.map(|inner| (inner.id, Rc::downgrade(inner)));
         Ok(Rc::new_cyclic(|this| Self {
+            _alive: Default::default(),
             this: this.clone(),
             epoll: Rc::downgrade(epoll),
             key,

@@ -71,6 +71,7 @@ pub struct Watch {
     _count: Counted,
     /// Pays for it.
     _charge: Charge,
+    _alive: crate::census::counted::Watch,
 }
 
 impl Watch {
@@ -175,6 +176,7 @@ impl Inotify {
             return Ok(watch.number);
         }
         let watch = Rc::new(Watch {
+            _alive: Default::default(),
             instance: self.this.clone(),
             instance_id: self.id,
             number: self.free_number(),

@@ -3,9 +3,9 @@
 use super::load::{FRACTION_BITS, running_threads};
 use super::{add, processors};
 use crate::fs::{Storage, TYPES};
-use crate::platform;
 use crate::process::Server;
 use crate::process::usage::Usage;
+use crate::{budget, census, platform};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -131,9 +131,30 @@ pub(super) fn nothing(_server: &Server) -> Vec<u8> {
 /// What the server's own account, from which all processes are paid, has used and may use.
 pub(super) fn account(_server: &Server) -> Vec<u8> {
     let usage = platform::server_usage();
-    format!(
-        "pages_used {}\npages_limit {}\nkernel_bytes_used {}\n",
-        usage.frames_used, usage.frames_limit, usage.kernel_bytes_used
-    )
-    .into_bytes()
+    let rows = [
+        ("pages_used", usage.frames_used),
+        ("pages_limit", usage.frames_limit),
+        ("kernel_bytes_used", usage.kernel_bytes_used),
+        ("process_pages", usage.process_frames),
+        ("process_kernel_bytes", usage.process_kernel_bytes),
+        ("file_pages", usage.file_frames),
+        ("file_kernel_bytes", usage.file_kernel_bytes),
+        ("heap_mapped_bytes", usage.heap_mapped_bytes),
+        ("heap_used_bytes", usage.heap_used_bytes),
+        ("budget_names_bytes", budget::used_bytes(budget::Kind::Names)),
+        ("budget_open_bytes", budget::used_bytes(budget::Kind::Open)),
+        ("budget_contents_bytes", budget::used_bytes(budget::Kind::Contents)),
+    ];
+    table(&rows)
+}
+
+/// How many things of each kind the server has.
+pub(super) fn objects(server: &Server) -> Vec<u8> {
+    let mut rows = census::numbers();
+    rows.extend([("numbers_of_processes", server.pids().len() as u64), ("graves", server.graves() as u64)]);
+    table(&rows)
+}
+
+fn table(rows: &[(&str, u64)]) -> Vec<u8> {
+    rows.iter().map(|(label, number)| format!("{label} {number}\n")).collect::<String>().into_bytes()
 }

@@ -47,7 +47,7 @@ fn own_thread(context: &FsContext) -> Vec<u8> {
     format!("{0}/task/{0}", context.pid).into_bytes()
 }
 
-static QUIRE: [StaticEntry; 1] = [text("account", system::account)];
+static QUIRE: [StaticEntry; 2] = [text("account", system::account), text("objects", system::objects)];
 
 static SYSVIPC: [StaticEntry; 3] =
     [text("msg", ipc::message_queues), text("sem", ipc::semaphore_sets), text("shm", ipc::segments)];

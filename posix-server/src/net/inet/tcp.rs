@@ -75,6 +75,7 @@ pub struct TcpSocket {
     is_unreported: Cell<bool>,
     is_closed: Cell<bool>,
     _charge: Charge,
+    _alive: crate::census::counted::Socket,
 }
 
 impl core::fmt::Debug for TcpSocket {
@@ -91,6 +92,7 @@ impl TcpSocket {
         common.send_buffer.set(SEND_BUFFER);
         common.receive_buffer.set(RECEIVE_BUFFER);
         Ok(Rc::new(Self {
+            _alive: Default::default(),
             common,
             version,
             numbers: Numbers::default(),

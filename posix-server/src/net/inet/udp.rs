@@ -94,6 +94,7 @@ pub struct UdpSocket {
     /// Datagrams that came back, with whom they were for.
     returned: RefCell<VecDeque<Datagram>>,
     _charge: Charge,
+    _alive: crate::census::counted::Socket,
 }
 
 impl core::fmt::Debug for UdpSocket {
@@ -107,6 +108,7 @@ impl UdpSocket {
     pub fn new(domain: &Rc<Domain>, version: Version, protocol: Protocol) -> Result<Rc<Self>> {
         let charge = Charge::new(Budget::Open, SOCKET_BYTES).map_err(|_| Errno::ENFILE)?;
         Ok(Rc::new(Self {
+            _alive: Default::default(),
             common: Common::new(Style::Datagram),
             version,
             protocol,

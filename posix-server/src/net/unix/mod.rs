@@ -85,6 +85,7 @@ pub struct UnixSocket {
     peer_credentials: Cell<Option<PeerCredentials>>,
     peer_groups: RefCell<Option<Rc<[u32]>>>,
     _charge: Charge,
+    _alive: crate::census::counted::Socket,
 }
 
 impl core::fmt::Debug for UnixSocket {
@@ -107,6 +108,7 @@ impl UnixSocket {
         let sender = Sender::new(&common.changed);
         sender.set_limit(common.send_buffer.get());
         let socket = Rc::new(Self {
+            _alive: Default::default(),
             common,
             domain: domain.clone(),
             state: Cell::new(State::Unconnected),

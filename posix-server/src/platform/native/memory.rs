@@ -20,12 +20,13 @@ struct MemoryState {
     object: quire_api::Memory,
     id: u64,
     len_bytes: Cell<u64>,
+    _alive: crate::census::counted::Memory,
 }
 
 impl Memory {
     pub(super) fn new(object: quire_api::Memory, len_bytes: u64) -> Result<Self> {
         let id = object.as_handle().info().map_err(errno)?.object_number;
-        Ok(Self(Rc::new(MemoryState { object, id, len_bytes: Cell::new(len_bytes) })))
+        Ok(Self(Rc::new(MemoryState { _alive: Default::default(), object, id, len_bytes: Cell::new(len_bytes) })))
     }
 
     /// Makes a memory of `len_bytes`, which reads as zero; the server's budget for files pays. `ENOMEM`.
@@ -153,6 +154,7 @@ pub struct Space(pub(super) Rc<SpaceState>);
 pub(super) struct SpaceState {
     pub(super) object: AddressSpace,
     id: u64,
+    _alive: crate::census::counted::Space,
 }
 
 impl Space {
@@ -160,7 +162,7 @@ impl Space {
     pub fn create(account: &Account) -> Result<Self> {
         let object = AddressSpace::create(&account.0).map_err(errno)?;
         let id = object.as_handle().info().map_err(errno)?.object_number;
-        Ok(Self(Rc::new(SpaceState { object, id })))
+        Ok(Self(Rc::new(SpaceState { _alive: Default::default(), object, id })))
     }
 
     /// A number that is the same for all clones and for nothing else.

@@ -149,11 +149,28 @@ pub fn total_frames() -> u64 {
 /// What the server and all its processes use.
 pub fn server_usage() -> super::Usage {
     let info = quire_api::rt::account().and_then(quire_api::Account::info).unwrap_or_default();
+    let used = |account: &quire_api::Account| account.info().unwrap_or_default().used;
+    let (processes, files) = machine().map_or_else(
+        |_| Default::default(),
+        |machine| (used(&machine.processes), [&machine.files, &machine.stored].map(used)),
+    );
+    let heap = quire_api::rt::heap_usage();
     super::Usage {
         frames_used: info.used.frames,
         frames_limit: info.limit.frames,
         kernel_bytes_used: info.used.kernel_bytes,
+        process_frames: processes.frames,
+        file_frames: files.iter().map(|used| used.frames).sum(),
+        process_kernel_bytes: processes.kernel_bytes,
+        file_kernel_bytes: files.iter().map(|used| used.kernel_bytes).sum(),
+        heap_mapped_bytes: heap.mapped_bytes,
+        heap_used_bytes: heap.used_bytes,
     }
+}
+
+/// Gives memory back that the server had in use for a while and has no more.
+pub fn tidy() {
+    quire_api::rt::trim_heap();
 }
 
 /// The clock's parameters for the shim: counter base, multiplier, shift, Unix time of the start in ns.

@@ -45,6 +45,7 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
     debug_assert_eq!(pid, INIT);
     server.tree.borrow_mut().insert_first(pid);
     let process = Rc::new(Process {
+        _alive: Default::default(),
         server: server.clone(),
         pid,
         account,

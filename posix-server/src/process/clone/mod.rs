@@ -9,6 +9,7 @@ mod request;
 pub use first::{FirstProcess, start_first};
 pub use request::{CloneRequest, check_name_spaces};
 
+use super::limits::UNLIMITED;
 use super::schedule::Schedule;
 use super::tree::Birth;
 use super::usage::Usage;
@@ -20,6 +21,7 @@ use crate::file::FdTable;
 use crate::fs::FsContext;
 use crate::platform::{self, Account, Registers, Table, ThreadEvents, UserThread};
 use crate::signal::state::ThreadSignals;
+use crate::user::USER_END;
 use crate::vm::{Block, Vm};
 use crate::wait::WaitQueue;
 use alloc::rc::Rc;
@@ -60,6 +62,9 @@ fn try_clone(parent: &Rc<Thread>, request: &CloneRequest) -> Result<Rc<Thread>> 
     request.check(&parent.process.credentials())?;
     if request.has(linux::CLONE_PARENT) && parent.process.pid == super::tree::INIT {
         return Err(Errno::EINVAL);
+    }
+    if request.has(linux::CLONE_SETTLS) && request.tls >= USER_END {
+        return Err(Errno::EPERM);
     }
     let context = parent.context();
     let stack = if request.stack == 0 { context.rsp } else { request.stack };
@@ -141,8 +146,8 @@ fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Resul
         let server = parent.server();
         server.tree.borrow_mut().remove_unborn(pid);
         server.forget_process(pid);
-        server.forget_thread(pid);
-        process.remove_thread(&thread);
+        take_back(&thread);
+        process.unshare_directories();
         home.give_up();
         return Err(error);
     }
@@ -171,6 +176,9 @@ fn make_process(
     server.tree.borrow_mut().insert_child(birth)?;
     let resources = Resources { account, table, files, directories };
     let process = child_process(parent, request, pid, resources, home.vm.clone());
+    if process.limit(linux::RLIMIT_CPU) != UNLIMITED {
+        process.timers.follow_cpu_limit(&process);
+    }
     process.is_borrowing.set(home.is_borrowed);
     if !home.is_borrowed && home.vm.has_segments() {
         home.vm.set_owner(pid);
@@ -218,12 +226,19 @@ fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) 
     thread.set_schedule(parent.schedule.get().for_child());
     if let Err(error) = start(parent, &thread, request, context, events) {
         server.tree.borrow_mut().release_thread_id(tid);
-        server.forget_thread(tid);
-        process.remove_thread(&thread);
+        take_back(&thread);
         vm.free_block(&block);
         return Err(error);
     }
     Ok(thread)
+}
+
+/// Takes back a thread that was not started. Who serves it holds it until it ends.
+fn take_back(thread: &Rc<Thread>) {
+    thread.whereabouts.set(Whereabouts::Gone);
+    thread.machine.kill();
+    thread.server().forget_thread(thread.tid);
+    thread.process.remove_thread(thread);
 }
 
 /// The root, directory and umask of a child. `EPERM`, `ENOSPC`.
@@ -261,6 +276,7 @@ fn child_process(
     };
     let directories = if request.has(linux::CLONE_FS) { old.share_directories(pid) } else { None };
     Rc::new(Process {
+        _alive: Default::default(),
         server: old.server.clone(),
         pid,
         account,
@@ -302,6 +318,7 @@ pub(super) fn new_thread(
     signals: ThreadSignals,
 ) -> Rc<Thread> {
     let thread = Rc::new(Thread {
+        _alive: Default::default(),
         process: process.clone(),
         tid,
         machine,

@@ -72,6 +72,7 @@ pub struct Waiter {
     /// `FUTEX_WAIT_REQUEUE_PI`: it is to be made to wait for a lock.
     claim: Option<pi::Claim>,
     told: Told,
+    _alive: crate::census::counted::FutexWaiter,
 }
 
 /// Who hears of a wake-up.
@@ -125,7 +126,8 @@ impl Futexes {
 
     fn enter_with(&self, word: Word, bits: u32, told: Told, claim: Option<pi::Claim>) -> Rc<Waiter> {
         let place = Cell::new((word, 0));
-        let waiter = Rc::new(Waiter { bits, place, is_woken: Cell::new(false), claim, told });
+        let waiter =
+            Rc::new(Waiter { _alive: Default::default(), bits, place, is_woken: Cell::new(false), claim, told });
         self.line_up(&waiter, word);
         waiter
     }

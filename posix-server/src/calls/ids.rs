@@ -3,6 +3,7 @@
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::cred::{Credentials, Gid, Uid};
 use crate::errno::{Errno, Result};
+use crate::process::tree::Tree;
 use crate::process::{Pid, Thread};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -58,11 +59,11 @@ fn or_self(thread: &Thread, pid: Pid) -> Pid {
 }
 
 fn getpgid(thread: &Thread, pid: Pid) -> Result<u64> {
-    thread.server().tree.borrow().group(or_self(thread, pid)).map(|group| group as u64)
+    thread.server().tree.look(Tree::group, or_self(thread, pid)).map(|group| group as u64)
 }
 
 fn getsid(thread: &Thread, pid: Pid) -> Result<u64> {
-    thread.server().tree.borrow().session(or_self(thread, pid)).map(|session| session as u64)
+    thread.server().tree.look(Tree::session, or_self(thread, pid)).map(|session| session as u64)
 }
 
 fn setpgid(thread: &Thread, pid: Pid, group: Pid) -> Result<()> {
@@ -71,11 +72,14 @@ fn setpgid(thread: &Thread, pid: Pid, group: Pid) -> Result<()> {
     if group < 0 {
         return Err(Errno::EINVAL);
     }
-    thread.server().tree.borrow_mut().set_group(thread.process.pid, pid, group)
+    thread
+        .server()
+        .tree
+        .change(|tree, (caller, pid, group)| tree.set_group(caller, pid, group), (thread.process.pid, pid, group))
 }
 
 fn setsid(thread: &Thread) -> Result<u64> {
-    thread.server().tree.borrow_mut().set_session(thread.process.pid).map(|session| session as u64)
+    thread.server().tree.change(Tree::set_session, thread.process.pid).map(|session| session as u64)
 }
 
 /// Replaces the credentials by what a function makes of them.

@@ -108,7 +108,7 @@ fn set_name(thread: &Rc<Thread>, arguments: &Arguments, field: &RefCell<Vec<u8>>
 
 fn sysinfo(thread: &Rc<Thread>, address: u64) -> Result<()> {
     let (total, free) = platform::frames();
-    let processes = thread.server().tree.borrow().len() as u64;
+    let processes = thread.server().tree.look(|tree, ()| tree.len(), ()) as u64;
     // uptime, three loads, total, free, shared, buffers, swap, free swap, processes, high memory, free high memory, unit.
     let record: [u64; 14] = [
         now_ns() / 1_000_000_000,

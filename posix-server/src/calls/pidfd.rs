@@ -10,6 +10,7 @@ use crate::event::EventFile;
 use crate::event::process_file::ProcessFile;
 use crate::file::OpenFile;
 use crate::fs::inode::Directory;
+use crate::process::tree::Tree;
 use crate::process::{Pid, Process, Thread};
 use crate::signal::deliver::send;
 use crate::signal::{SI_TKILL, SI_USER, SignalInfo};
@@ -65,7 +66,7 @@ fn pidfd_open(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     let server = thread.server();
     let ops = match server.process(pid) {
         Some(process) => ProcessFile::new(&process),
-        None if server.tree.borrow().is_zombie(pid) => ProcessFile::ended(pid),
+        None if server.tree.look(Tree::is_zombie, pid) => ProcessFile::ended(pid),
         // A thread that is not the first of its process.
         None if server.thread(pid).is_some() => return Err(Errno::EINVAL),
         None => return Err(Errno::ESRCH),
@@ -120,7 +121,7 @@ fn pidfd_send_signal(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
 
 /// Whether a process that has ended still has its number.
 fn is_zombie(thread: &Thread, pid: Pid) -> bool {
-    thread.server().process(pid).is_none() && thread.server().tree.borrow().is_zombie(pid)
+    thread.server().process(pid).is_none() && thread.server().tree.look(Tree::is_zombie, pid)
 }
 
 fn pidfd_getfd(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {

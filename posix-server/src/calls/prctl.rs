@@ -3,6 +3,7 @@
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::process::schedule::Schedule;
+use crate::process::tree::Tree;
 use crate::process::{Attributes, MAX_NAME, Thread};
 use crate::signal::Signal;
 use alloc::rc::Rc;
@@ -74,10 +75,13 @@ fn control(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
             thread.process.is_dumpable.set(switch(argument)?);
         }
         prctl::PR_SET_CHILD_SUBREAPER => {
-            thread.server().tree.borrow_mut().set_subreaper(thread.process.pid, argument != 0);
+            thread
+                .server()
+                .tree
+                .change(|tree, (pid, inherits)| tree.set_subreaper(pid, inherits), (thread.process.pid, argument != 0));
         }
         prctl::PR_GET_CHILD_SUBREAPER => {
-            let is_one = thread.server().tree.borrow().is_subreaper(thread.process.pid);
+            let is_one = thread.server().tree.look(Tree::is_subreaper, thread.process.pid);
             pointer(thread, argument).write(&u32::from(is_one))?;
         }
         prctl::PR_SET_NO_NEW_PRIVS => {

@@ -5,6 +5,7 @@ use crate::cred::Credentials;
 use crate::errno::{Errno, Result};
 use crate::platform::PAGE_SIZE;
 use crate::process::schedule::{NICE, PROCESSORS, Policy, Schedule};
+use crate::process::tree::Tree;
 use crate::process::{Pid, Process, Thread};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -302,7 +303,7 @@ fn named_threads(thread: &Rc<Thread>, which: u32, who: u64) -> Result<Vec<Rc<Thr
         }
         linux::PRIO_PGRP => {
             let group = if id == 0 { own.group() } else { id as Pid };
-            let members = server.tree.borrow().group_members(group);
+            let members = server.tree.look(Tree::group_members, group);
             members.into_iter().filter_map(|pid| server.process(pid)).collect()
         }
         linux::PRIO_USER => {

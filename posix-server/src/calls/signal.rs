@@ -4,6 +4,7 @@ use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::event::posix_timers;
 use crate::platform::{now_ns, vector_state_bytes};
+use crate::process::tree::Tree;
 use crate::process::{Pid, Process, Thread};
 use crate::signal::deliver::{recheck, send, send_to_thread};
 use crate::signal::frame::{self, RawStack};
@@ -277,7 +278,7 @@ fn kill(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
             let server = thread.server();
             let Some(target) = addressee(thread, pid) else {
                 // A zombie can be sent signals, to no effect.
-                return if server.tree.borrow().is_zombie(pid) {
+                return if server.tree.look(Tree::is_zombie, pid) {
                     optional_signal(signal).map(drop)
                 } else {
                     Err(Errno::ESRCH)
@@ -287,7 +288,7 @@ fn kill(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
         }
         0 => {
             // Taken first: whom the signal ends leaves the tree at once.
-            let members = thread.server().tree.borrow().group_members(own.group());
+            let members = thread.server().tree.look(Tree::group_members, own.group());
             send_to_many(thread, &members, signal)
         }
         -1 => {
@@ -301,7 +302,7 @@ fn kill(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
         }
         Pid::MIN => Err(Errno::ESRCH),
         pid => {
-            let members = thread.server().tree.borrow().group_members(-pid);
+            let members = thread.server().tree.look(Tree::group_members, -pid);
             send_to_many(thread, &members, signal)
         }
     }
@@ -348,7 +349,7 @@ fn tkill(thread: &Rc<Thread>, group: Pid, tid: Pid, signal: u64) -> Result<()> {
     let server = thread.server();
     let Some(target) = server.thread(tid) else {
         // The first thread of a process may have ended before the others.
-        let is_first = server.process(tid).is_some() || server.tree.borrow().is_zombie(tid);
+        let is_first = server.process(tid).is_some() || server.tree.look(Tree::is_zombie, tid);
         return if is_first && (group == 0 || group == tid) { Ok(()) } else { Err(Errno::ESRCH) };
     };
     if group != 0 && target.process.pid != group {

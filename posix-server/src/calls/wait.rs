@@ -80,7 +80,7 @@ fn wait(
 fn attempt(thread: &Rc<Thread>, wait: &Wait) -> Result<Option<News>> {
     let process = &thread.process;
     let server = thread.server();
-    let found = server.tree.borrow_mut().wait(process.pid, &wait.request)?;
+    let found = server.tree.change(|tree, (pid, request)| tree.wait(pid, &request), (process.pid, wait.request))?;
     let Some(found) = found else { return Ok(None) };
     let (uid, usage) = found.remains.unwrap_or_else(|| match server.process(found.pid) {
         Some(child) => (child.credentials().uid, child.usage().with(&child.children_usage.get())),

@@ -16,6 +16,7 @@ use crate::fs::walk::{Actor, LastLink, Walk};
 use crate::fs::{FsContext, Location, MountFlags};
 use crate::platform::{self, Account, Change, MAX_CHANGES, Memory, PAGE_SIZE, Protection, Registers, Sharing, Space};
 use crate::process::end::retire;
+use crate::process::tree::Tree;
 use crate::process::{Attributes, MAX_NAME, Process, Thread, successor};
 use crate::signal::state::AltStack;
 use crate::user::USER_END;
@@ -437,7 +438,7 @@ fn change_process(process: &Rc<Process>, prepared: &Prepared, old_block: &Block)
     let closed = process.files.borrow_mut().remove_on_exec();
     closed.iter().for_each(|file| file.release_record_locks(process.pid));
     drop(closed);
-    process.server.tree.borrow_mut().set_executed(process.pid);
+    process.server.tree.change(Tree::set_executed, process.pid);
 }
 
 /// And for the thread that goes on.

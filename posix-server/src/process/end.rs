@@ -1,7 +1,7 @@
 //! How processes and threads end, and what that means for others.
 
 use super::futex::{Scope, Word, parking, robust};
-use super::tree::{ExitStatus, INIT, Orphan, Remains};
+use super::tree::{ExitStatus, INIT, Orphan, Remains, Tree};
 use super::usage::Usage;
 use super::{Phase, Pid, Process, Server, Thread, Whereabouts};
 use crate::exec::stack::TICKS_PER_SECOND;
@@ -83,7 +83,7 @@ fn remove(thread: &Rc<Thread>) {
     process.ended_usage.set(process.ended_usage.get().with(&used));
     thread.server().forget_thread(thread.tid);
     if thread.tid != process.pid {
-        thread.server().tree.borrow_mut().release_thread_id(thread.tid);
+        thread.server().tree.change(Tree::release_thread_id, thread.tid);
     }
     thread.signal_arrived.wake();
 }
@@ -119,8 +119,8 @@ pub fn end_thread(thread: &Rc<Thread>, status: u8) {
 fn pass_on_children(thread: &Rc<Thread>) {
     let process = &thread.process;
     let Some(heir) = process.threads().first().map(|heir| heir.tid) else { return };
-    let children = process.server.tree.borrow().children_of_thread(process.pid, thread.tid);
-    process.server.tree.borrow_mut().pass_on(&children, heir);
+    let pass_on = |tree: &mut Tree, (pid, tid, heir)| tree.pass_on(pid, tid, heir);
+    let children = process.server.tree.change(pass_on, (process.pid, thread.tid, heir));
     for child in children.into_iter().filter_map(|child| process.server.process(child)) {
         send_parent_death_signal(&child, process.pid);
     }
@@ -163,7 +163,7 @@ fn tell(process: &Rc<Process>, status: ExitStatus) {
     let own = process.usage();
     let uid = process.credentials().uid;
     let remains = Remains { status, uid, usage: own.with(&process.children_usage.get()) };
-    let effects = server.tree.borrow_mut().exit(process.pid, remains);
+    let effects = server.tree.change(|tree, (pid, remains)| tree.exit(pid, remains), (process.pid, remains));
     for orphan in effects.adopted {
         adopt(process, orphan);
     }
@@ -186,14 +186,14 @@ fn child_details(pid: Pid, remains: Remains, used: &Usage) -> (i32, Details) {
 /// Tells a parent that a child has ended; a child that nobody wants to wait for is gone at once.
 fn tell_parent(server: &Rc<Server>, (pid, parent): (Pid, Pid), signal: Option<Signal>, told: (i32, Details)) {
     let Some(parent) = server.process(parent) else {
-        server.tree.borrow_mut().reap(pid);
+        server.tree.change(Tree::reap, pid);
         return;
     };
     let action = parent.signals.borrow().action(Signal::CHLD);
     let is_ignored = action.disposition() == Disposition::Ignore;
     let is_ordinary = signal == Some(Signal::CHLD);
     if is_ordinary && (is_ignored || action.has(linux::SA_NOCLDWAIT)) {
-        server.tree.borrow_mut().reap(pid);
+        server.tree.change(Tree::reap, pid);
     }
     if let Some(signal) = signal
         && !(is_ordinary && is_ignored)
@@ -214,7 +214,7 @@ fn adopt(dead: &Rc<Process>, orphan: Orphan) {
             send_parent_death_signal(&child, dead.pid);
         }
         None => {
-            let Some(remains) = server.tree.borrow().remains(orphan.pid) else { return };
+            let Some(remains) = server.tree.look(Tree::remains, orphan.pid) else { return };
             let told = child_details(orphan.pid, remains, &remains.usage);
             tell_parent(server, (orphan.pid, orphan.parent), Some(Signal::CHLD), told);
         }

@@ -26,6 +26,7 @@ use crate::event::interval_timers::ProcessTimers;
 use crate::file::FdTable;
 use crate::fs::{FsContext, Inode, Location};
 use crate::platform::{self, Account, Space, Table};
+use crate::process::tree::Tree;
 use crate::signal::state::ProcessSignals;
 use crate::vm::Vm;
 use crate::wait::WaitQueue;
@@ -191,17 +192,17 @@ impl Process {
 
     /// The parent's number.
     pub fn parent(&self) -> Pid {
-        self.server.tree.borrow().parent(self.pid)
+        self.server.tree.look(Tree::parent, self.pid)
     }
 
     /// Its group; 0 if it is gone.
     pub fn group(&self) -> Pid {
-        self.server.tree.borrow().group(self.pid).unwrap_or_default()
+        self.server.tree.look(Tree::group, self.pid).unwrap_or_default()
     }
 
     /// Its session; 0 if it is gone.
     pub fn session(&self) -> Pid {
-        self.server.tree.borrow().session(self.pid).unwrap_or_default()
+        self.server.tree.look(Tree::session, self.pid).unwrap_or_default()
     }
 
     /// What holds for a resource (`RLIMIT_*`).

@@ -1,6 +1,6 @@
 //! The server: everything that all processes share.
 
-use super::tree::Tree;
+use super::tree::{SharedTree, Tree};
 use super::usage::Usage;
 use super::{Pid, Process, Thread};
 use crate::cred::{Gid, Uid};
@@ -34,7 +34,7 @@ pub struct Server {
     /// The in-process half.
     pub shim: ShimImage,
     /// Who descends from whom.
-    pub tree: RefCell<Tree>,
+    pub tree: SharedTree,
     /// What each process may use, in frames.
     pub process_frames: u64,
     /// How many processes there may be.
@@ -110,7 +110,7 @@ impl Server {
             executor: parts.executor,
             namespace: parts.namespace,
             shim: parts.shim,
-            tree: RefCell::new(Tree::new()),
+            tree: SharedTree::default(),
             process_frames: parts.process_frames,
             max_processes: parts.max_processes,
             futexes: crate::process::futex::Futexes::default(),
@@ -195,12 +195,12 @@ impl Server {
 
     /// Whether nobody could look after the stopped members of a group.
     pub fn is_orphaned_group(&self, group: Pid) -> bool {
-        self.tree.borrow().is_orphaned_group(group)
+        self.tree.look(Tree::is_orphaned_group, group)
     }
 
     /// Sends a signal of the system's own to every process of a group.
     pub fn signal_group(&self, group: Pid, signal: Signal) {
-        let members = self.tree.borrow().group_members(group);
+        let members = self.tree.look(Tree::group_members, group);
         for process in members.into_iter().filter_map(|pid| self.process(pid)) {
             // Nobody to tell if the queue of a process is full.
             let _ = crate::signal::deliver::send(&process, SignalInfo::from_kernel(signal));
@@ -214,7 +214,7 @@ impl Server {
 
     /// The numbers of all processes, zombies included, ascending.
     pub fn pids(&self) -> Vec<Pid> {
-        self.tree.borrow().pids()
+        self.tree.look(|tree, ()| tree.pids(), ())
     }
 
     /// What is left of a process that has ended.
@@ -230,18 +230,17 @@ impl Server {
     /// Notes what `/proc` tells of a process that ends. Graves whose zombies are gone are cleared when there are many.
     fn bury(&self, process: &Process) {
         /// How many graves there may be besides those of zombies.
-        const OLD: usize = 64;
+        const OLD: usize = 8;
         let credentials = process.credentials();
         // Its threads have ended.
         let usage = process.ended_usage.get();
         self.ended.set(self.ended.get().with(&usage));
         let name = process.program.borrow().name.clone();
         let grave = Grave { name, uid: credentials.uid, gid: credentials.gid, start_ns: process.start_ns, usage };
-        let tree = self.tree.borrow();
         let mut graves = self.graves.borrow_mut();
         graves.insert(process.pid, grave);
-        if graves.len() > 2 * tree.len() + OLD {
-            graves.retain(|pid, _| tree.is_zombie(*pid));
+        if graves.len() > 2 * self.tree.look(|tree, ()| tree.len(), ()) + OLD {
+            graves.retain(|pid, _| self.tree.look(Tree::is_zombie, *pid));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::exec::shim_image::Place;
 use crate::platform::{Registers, vector_state_bytes};
 use crate::process::end;
 use crate::process::futex::parking;
-use crate::process::tree::ExitStatus;
+use crate::process::tree::{ExitStatus, Tree};
 use crate::process::{Attention, Phase, Pid, Process, Thread, Whereabouts};
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
@@ -489,7 +489,7 @@ fn stop(process: &Rc<Process>, signal: Signal) {
             thread.signal_arrived.wake();
         }
     }
-    let parent = process.server.tree.borrow_mut().stop(process.pid, signal);
+    let parent = process.server.tree.change(|tree, (pid, signal)| tree.stop(pid, signal), (process.pid, signal));
     if let Some(parent) = parent {
         tell_parent(process, parent, linux::CLD_STOPPED, i32::from(signal.number()));
     }
@@ -501,7 +501,7 @@ fn resume(process: &Rc<Process>) {
         return;
     }
     process.phase.set(Phase::Running);
-    let parent = process.server.tree.borrow_mut().resume(process.pid);
+    let parent = process.server.tree.change(Tree::resume, process.pid);
     for thread in process.threads() {
         if thread.is_suspended.replace(false) {
             redirect(&thread);

@@ -1,10 +1,12 @@
 //! The areas of an address space, as the server keeps them: what `/proc/PID/maps` shows and what the rules are checked against.
 //! Pure; the kernel's regions are changed by [`Vm`](super::Vm) in step.
 
+use super::gaps::Gaps;
 use crate::fs::content::WritableMapping;
 use crate::fs::{Inode, Location};
 use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
 use crate::sysv::segments::Attachment;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -193,10 +195,16 @@ impl Removed {
     }
 }
 
+/// From so many areas on, what is free between them is kept, too: before that, a look at all of them is cheaper than keeping it. (Few in
+/// tests, so that they see both.)
+const MANY: usize = if cfg!(test) { 6 } else { 64 };
+
 /// The areas, which don't overlap, by their first address.
 #[derive(Clone, Default)]
 pub struct Areas {
     areas: BTreeMap<u64, Area>,
+    /// What is free, where there are many areas.
+    gaps: Option<Box<Gaps>>,
     /// Bytes in all of them.
     total_bytes: u64,
     /// Bytes in those that are locked.
@@ -232,14 +240,28 @@ impl Areas {
     fn add(&mut self, area: Area) {
         self.total_bytes += area.length();
         self.locked_bytes += area.locked_bytes();
-        let before = self.areas.insert(area.start, area);
+        let (start, end) = (area.start, area.end);
+        let before = self.areas.insert(start, area);
         debug_assert!(before.is_none(), "two areas at one address");
+        match &mut self.gaps {
+            Some(gaps) => gaps.occupy(start, end),
+            None if self.areas.len() > MANY => {
+                let used = self.areas.values().map(|area| (area.start, area.end));
+                self.gaps = Some(Box::new(Gaps::between(used)));
+            }
+            None => {}
+        }
     }
 
     fn take(&mut self, start: u64) -> Option<Area> {
         let area = self.areas.remove(&start)?;
         self.total_bytes -= area.length();
         self.locked_bytes -= area.locked_bytes();
+        if self.areas.len() < MANY / 2 {
+            self.gaps = None;
+        } else if let Some(gaps) = &mut self.gaps {
+            gaps.release(start, area.end);
+        }
         Some(area)
     }
 
@@ -300,6 +322,9 @@ impl Areas {
             } else if last <= end {
                 let part = area.cut(start, end);
                 area.end = start;
+                if let Some(gaps) = &mut self.gaps {
+                    gaps.release(start, last);
+                }
                 self.total_bytes -= last - start;
                 self.locked_bytes -= part.as_ref().map_or(0, Area::locked_bytes);
                 removed.push(part);
@@ -335,6 +360,9 @@ impl Areas {
         match self.areas.range_mut(..area.start).next_back() {
             Some((_, before)) if before.joins(&area) => {
                 before.end = area.end;
+                if let Some(gaps) = &mut self.gaps {
+                    gaps.occupy(area.start, area.end);
+                }
                 self.total_bytes += area.length();
                 self.locked_bytes += area.locked_bytes();
             }
@@ -373,16 +401,26 @@ impl Areas {
 
     /// The highest free range of `length` bytes between `low` and `high`.
     pub fn find_free(&self, length: u64, low: u64, high: u64) -> Option<u64> {
-        let mut end = high / PAGE_SIZE * PAGE_SIZE;
-        for area in self.areas.range(..end).rev().map(|(_, area)| area) {
+        let high = high / PAGE_SIZE * PAGE_SIZE;
+        let end = match &self.gaps {
+            Some(gaps) => gaps.highest_end(length, high)?,
+            None => self.highest_end(length, high),
+        };
+        // Areas are whole pages, so what is rounded down stays above the last that was looked at.
+        let start = end.checked_sub(length)? / PAGE_SIZE * PAGE_SIZE;
+        (start >= low).then_some(start)
+    }
+
+    /// The end of the highest free range below `high` that is long enough, if any is but that before the first area: then the end of that.
+    fn highest_end(&self, length: u64, high: u64) -> u64 {
+        let mut end = high;
+        for area in self.areas.range(..high).rev().map(|(_, area)| area) {
             if area.end < end && end - area.end >= length {
                 break;
             }
             end = end.min(area.start);
         }
-        // Areas are whole pages, so what is rounded down stays above the last that was looked at.
-        let start = end.checked_sub(length)? / PAGE_SIZE * PAGE_SIZE;
-        (start >= low).then_some(start)
+        end
     }
 }
 
@@ -466,7 +504,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let range = (0u64..40, 1u64..12);
+        let range = (0u64..40, 1u64..7);
         prop_oneof![
             (range.clone(), 0u32..8).prop_map(|((start, length), p)| Step::Map(start, length, p)),
             range.clone().prop_map(|(start, length)| Step::Unmap(start, length)),

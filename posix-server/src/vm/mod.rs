@@ -3,6 +3,7 @@
 pub mod areas;
 pub mod blocks;
 mod carried;
+mod gaps;
 mod locks;
 mod map;
 mod remap;

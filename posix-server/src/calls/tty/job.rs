@@ -4,6 +4,7 @@ use super::Request;
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::fs::DeviceNumber;
+use crate::process::tree::Tree;
 use crate::process::{Pid, Thread};
 use crate::signal::Signal;
 use crate::tty::{Terminal, sessions};
@@ -113,7 +114,7 @@ pub(super) fn set_foreground(request: &Request<'_>) -> Result<u64> {
     if group < 0 {
         return Err(Errno::EINVAL);
     }
-    let session = thread.server().tree.borrow().session_of_group(group).ok_or(Errno::ESRCH)?;
+    let session = thread.server().tree.look(Tree::session_of_group, group).ok_or(Errno::ESRCH)?;
     if session != thread.process.session() {
         return Err(Errno::EPERM);
     }

@@ -67,7 +67,7 @@ pub(super) fn load(server: &Server) -> Vec<u8> {
         add!(text, "{}.{fraction:02} ", average >> FRACTION_BITS);
     }
     let threads: usize = server.processes().iter().map(|process| process.threads().len()).sum();
-    let last = server.tree.borrow().last_pid();
+    let last = server.tree.look(|tree, ()| tree.last_pid(), ());
     add!(text, "{}/{threads} {last}\n", running_threads(server).max(1));
     text.into_bytes()
 }

@@ -9,7 +9,7 @@ use crate::file::FdTable;
 use crate::fs::FsContext;
 use crate::platform::{self, Account, Table, UserThread};
 use crate::process::limits::Limits;
-use crate::process::tree::INIT;
+use crate::process::tree::{INIT, Tree};
 use crate::process::usage::Usage;
 use crate::process::{Attributes, Phase, Process, Program, Server};
 use crate::signal::state::{ProcessSignals, ThreadSignals};
@@ -41,9 +41,9 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
     let FirstProcess { files, fs, credentials, account, prepared } = first;
     let table = Table::create(&account)?;
     let (machine, events) = UserThread::create(&server.executor, &account, prepared.vm.space(), &table)?;
-    let pid = server.tree.borrow_mut().allocate_pid()?;
+    let pid = server.tree.change(|tree, ()| tree.allocate_pid(), ())?;
     debug_assert_eq!(pid, INIT);
-    server.tree.borrow_mut().insert_first(pid);
+    server.tree.change(Tree::insert_first, pid);
     let process = Rc::new(Process {
         _alive: Default::default(),
         server: server.clone(),

@@ -11,7 +11,7 @@ pub use request::{CloneRequest, check_name_spaces};
 
 use super::limits::UNLIMITED;
 use super::schedule::Schedule;
-use super::tree::Birth;
+use super::tree::{Birth, Tree};
 use super::usage::Usage;
 use super::{Attention, Phase, Pid, Process, Thread, Whereabouts};
 use crate::calls::{Outcome, pidfd, serve};
@@ -80,7 +80,7 @@ fn try_clone(parent: &Rc<Thread>, request: &CloneRequest) -> Result<Rc<Thread>> 
 fn check_room(parent: &Process) -> Result<()> {
     let server = &parent.server;
     let credentials = parent.credentials();
-    let total = server.tree.borrow().len() as u64;
+    let total = server.tree.look(|tree, ()| tree.len(), ()) as u64;
     let is_limited =
         !credentials.is_privileged() && server.processes_of(credentials.uid) >= parent.limit(linux::RLIMIT_NPROC);
     if total >= server.max_processes || is_limited { Err(Errno::EAGAIN) } else { Ok(()) }
@@ -120,7 +120,7 @@ fn give_file(parent: &Rc<Thread>, process: &Rc<Process>, request: &CloneRequest)
 fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Result<Rc<Thread>> {
     check_room(&parent.process)?;
     if let Some(pid) = request.chosen_id {
-        parent.server().tree.borrow().check_chosen_pid(pid)?;
+        parent.server().tree.look(Tree::check_chosen_pid, pid)?;
     }
     let account = Account::for_process(parent.server().process_frames)?;
     let home = Home::new(parent, request, &account)?;
@@ -144,7 +144,7 @@ fn fork(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Resul
     });
     if let Err(error) = started {
         let server = parent.server();
-        server.tree.borrow_mut().remove_unborn(pid);
+        server.tree.change(Tree::remove_unborn, pid);
         server.forget_process(pid);
         take_back(&thread);
         process.unshare_directories();
@@ -169,11 +169,11 @@ fn make_process(
     };
     let pid = match request.chosen_id {
         Some(pid) => pid,
-        None => server.tree.borrow_mut().allocate_pid()?,
+        None => server.tree.change(|tree, ()| tree.allocate_pid(), ())?,
     };
     let directories = directories(parent, request, pid)?;
     let birth = birth(parent, request, pid);
-    server.tree.borrow_mut().insert_child(birth)?;
+    server.tree.change(Tree::insert_child, birth)?;
     let resources = Resources { account, table, files, directories };
     let process = child_process(parent, request, pid, resources, home.vm.clone());
     if process.limit(linux::RLIMIT_CPU) != UNLIMITED {
@@ -191,7 +191,7 @@ fn birth(parent: &Rc<Thread>, request: &CloneRequest, pid: Pid) -> Birth {
     let own = &parent.process;
     let grandparent = own.parent();
     if request.has(linux::CLONE_PARENT) && grandparent != 0 {
-        let exit_signal = own.server.tree.borrow().exit_signal(own.pid);
+        let exit_signal = own.server.tree.look(Tree::exit_signal, own.pid);
         return Birth { parent: grandparent, creator: grandparent, pid, exit_signal };
     }
     Birth { parent: own.pid, creator: parent.tid, pid, exit_signal: request.exit_signal }
@@ -201,7 +201,7 @@ fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) 
     let process = &parent.process;
     let server = parent.server();
     if let Some(tid) = request.chosen_id {
-        server.tree.borrow().check_chosen_pid(tid)?;
+        server.tree.look(Tree::check_chosen_pid, tid)?;
     }
     let vm = process.vm();
     let block = vm.allocate_block().map_err(|_| Errno::EAGAIN)?;
@@ -209,10 +209,10 @@ fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) 
         let (machine, events) = UserThread::create(&server.executor, &process.account, vm.space(), &process.table)?;
         let tid = match request.chosen_id {
             Some(tid) => {
-                server.tree.borrow_mut().take_thread_id(tid);
+                server.tree.change(Tree::take_thread_id, tid);
                 tid
             }
-            None => server.tree.borrow_mut().allocate_thread_id()?,
+            None => server.tree.change(|tree, ()| tree.allocate_thread_id(), ())?,
         };
         Ok::<_, Errno>((tid, machine, events))
     })();
@@ -225,7 +225,7 @@ fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) 
     let thread = new_thread(process, tid, machine, block.clone(), signals);
     thread.set_schedule(parent.schedule.get().for_child());
     if let Err(error) = start(parent, &thread, request, context, events) {
-        server.tree.borrow_mut().release_thread_id(tid);
+        server.tree.change(Tree::release_thread_id, tid);
         take_back(&thread);
         vm.free_block(&block);
         return Err(error);

@@ -72,13 +72,15 @@ impl Tree {
         }
     }
 
-    /// Notes that the thread that made some children has ended, while its process goes on.
-    pub fn pass_on(&mut self, children: &[Pid], creator: Pid) {
-        for child in children {
+    /// Notes that a thread has ended while its process goes on: the children that it made are another's. Returns them.
+    pub fn pass_on(&mut self, pid: Pid, creator: Pid, heir: Pid) -> Vec<Pid> {
+        let children = self.children_of_thread(pid, creator);
+        for child in &children {
             if let Some(node) = self.nodes.get_mut(child) {
-                node.creator = creator;
+                node.creator = heir;
             }
         }
+        children
     }
 
     /// Notes the end of a process: it is a zombie until a `wait` takes it.

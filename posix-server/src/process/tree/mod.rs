@@ -5,16 +5,19 @@
 //! * [`status`]: how processes end, and what parents learn.
 //! * [`groups`]: groups and sessions.
 //! * [`life`]: stops, continuations, ends, orphans.
+//! * [`shared`]: how the server has it.
 //! * [`waiting`]: what a `wait` finds.
 
 mod groups;
 mod life;
+mod shared;
 mod status;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub use life::{ExitEffects, Orphan};
+pub use shared::SharedTree;
 pub use status::{ChildEvent, ExitStatus};
 pub use waiting::{Found, Kin, Take, WaitEvents, WaitFor, WaitRequest, Want};
 

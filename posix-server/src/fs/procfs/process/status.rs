@@ -8,7 +8,7 @@ use crate::errno::Result;
 use crate::fs::procfs::add;
 use crate::fs::procfs::system::NS_PER_TICK;
 use crate::platform::PAGE_SIZE;
-use crate::process::tree::ExitStatus;
+use crate::process::tree::{ExitStatus, Tree};
 use crate::process::{Pid, Process, Thread};
 use crate::signal::{Disposition, SIGNAL_MAX, Signal};
 use alloc::format;
@@ -18,8 +18,8 @@ use alloc::vec::Vec;
 
 /// Parent, group and session of a process.
 fn kin(subject: &Subject) -> (Pid, Pid, Pid) {
-    let tree = subject.server.tree.borrow();
-    (tree.parent(subject.pid), tree.group(subject.pid).unwrap_or(0), tree.session(subject.pid).unwrap_or(0))
+    let kin = |tree: &Tree, pid| (tree.parent(pid), tree.group(pid).unwrap_or(0), tree.session(pid).unwrap_or(0));
+    subject.server.tree.look(kin, subject.pid)
 }
 
 /// Signals of a process as sets: pending for the thread, for the process, blocked, ignored, caught.
@@ -69,7 +69,7 @@ fn priority(thread: Option<&Rc<Thread>>) -> (i32, i32, u8, u32) {
 }
 
 fn exit_code(subject: &Subject) -> i32 {
-    subject.server.tree.borrow().remains(subject.pid).map_or(0, |remains| ExitStatus::to_wait_status(remains.status))
+    subject.server.tree.look(Tree::remains, subject.pid).map_or(0, |remains| ExitStatus::to_wait_status(remains.status))
 }
 
 /// `stat`: the numbers in the order of `proc(5)`.

@@ -3,6 +3,7 @@
 use super::{Level, Whose};
 use crate::errno::{Errno, Result};
 use crate::process::server::Grave;
+use crate::process::tree::Tree;
 use crate::process::usage::Usage;
 use crate::process::{Phase, Pid, Process, Server, Thread};
 use alloc::rc::Rc;
@@ -34,7 +35,7 @@ impl Subject {
         let grave = match &process {
             Some(_) => Grave::default(),
             None => {
-                server.tree.borrow().group(pid)?;
+                server.tree.look(Tree::group, pid)?;
                 server.grave(pid)
             }
         };
@@ -126,7 +127,7 @@ pub(super) fn check_inspection(whose: &Whose, caller: Pid, denied: Errno) -> Res
     let server = whose.shared.server()?;
     let Some(target) = server.process(whose.pid) else {
         // Nothing is left to be seen of a process that has ended.
-        return server.tree.borrow().group(whose.pid).map(|_| ());
+        return server.tree.look(Tree::group, whose.pid).map(|_| ());
     };
     if caller == whose.pid {
         return Ok(());

@@ -58,7 +58,8 @@ impl Directory for Tasks {
 /// `children`: the processes that a thread has made.
 pub(super) fn children(subject: &Subject) -> Result<Vec<u8>> {
     let mut text = String::new();
-    let children = subject.server.tree.borrow().children_of_thread(subject.pid, subject.tid);
+    let children =
+        subject.server.tree.look(|tree, (pid, tid)| tree.children_of_thread(pid, tid), (subject.pid, subject.tid));
     for child in children {
         add!(text, "{child} ");
     }

@@ -19,10 +19,12 @@ const END_MARGIN: u64 = 4096;
 
 const STAT_BYTES: usize = size_of::<linux::stat>();
 const STATX_BYTES: usize = size_of::<linux::statx>();
-const TIMER_BYTES: usize = 32;
-const TIME_BYTES: usize = 16;
-const LIMIT_BYTES: usize = 16;
+/// `itimerval` and `itimerspec`.
+const TIMER_BYTES: usize = size_of::<linux::itimerspec>();
+const TIME_BYTES: usize = size_of::<linux::timespec>();
+const LIMIT_BYTES: usize = size_of::<linux::rlimit64>();
 const MASK_BYTES: usize = 8;
+const ACTION_BYTES: usize = size_of::<linux::kernel_sigaction>();
 const EVENT_BYTES: usize = 12;
 const TWO_DESCRIPTORS_BYTES: usize = 8;
 
@@ -217,8 +219,8 @@ fn carry_structures(cargo: &mut Cargo<'_>, number: u32) {
             cargo.result(2, MASK_BYTES);
         }
         linux::__NR_rt_sigaction => {
-            cargo.input(1, TIMER_BYTES);
-            cargo.result(2, TIMER_BYTES);
+            cargo.input(1, ACTION_BYTES);
+            cargo.result(2, ACTION_BYTES);
         }
         linux::__NR_setitimer => {
             cargo.input(1, TIMER_BYTES);

@@ -222,6 +222,8 @@ pub struct UserBuffer {
     index: usize,
     within: u64,
     remaining: u64,
+    /// Bytes after those, which are not part of this step.
+    held_back: u64,
 }
 
 impl UserBuffer {
@@ -239,7 +241,7 @@ impl UserBuffer {
         check_range(address, length)?;
         let length = length.min(MAX_RW_COUNT);
         let (first, others) = (IoVec { address, length }, Vec::new());
-        Ok(Self { view, first, others, index: 0, within: 0, remaining: length })
+        Ok(Self { view, first, others, index: 0, within: 0, remaining: length, held_back: 0 })
     }
 
     /// The ranges of an `iovec` array. `EINVAL` if there are too many or their lengths overflow; `EFAULT`. Linux looks at the
@@ -261,7 +263,7 @@ impl UserBuffer {
         }
         let others = ranges.split_off(ranges.len().min(1));
         let first = ranges.pop().unwrap_or_default();
-        Ok(Self { view: View::of_space(space), first, others, index: 0, within: 0, remaining })
+        Ok(Self { view: View::of_space(space), first, others, index: 0, within: 0, remaining, held_back: 0 })
     }
 
     /// The same ranges in another space.
@@ -283,6 +285,14 @@ impl UserBuffer {
     /// Forgets all but the next `length` bytes.
     pub fn truncate(&mut self, length: u64) {
         self.remaining = self.remaining.min(length);
+    }
+
+    /// Leaves no more than the next `length` bytes of all that there are for now; returns how many. The next step has the others.
+    pub fn limit_step(&mut self, length: u64) -> u64 {
+        let all = self.remaining + self.held_back;
+        self.remaining = all.min(length);
+        self.held_back = all - self.remaining;
+        self.remaining
     }
 
     /// Moves on by `length` bytes without copying.

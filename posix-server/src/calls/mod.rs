@@ -9,6 +9,7 @@ mod aio;
 mod allocate;
 mod attributes;
 pub mod blocking;
+mod copies;
 #[cfg(test)]
 mod documentation;
 mod epoll;
@@ -55,6 +56,7 @@ mod timerfd;
 mod timers;
 mod transfer;
 mod tty;
+mod turns;
 mod usage;
 mod wait;
 
@@ -76,6 +78,8 @@ pub use futex::FutexWait;
 use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
 pub use table::{Handler, State, SystemCall};
+#[cfg(test)]
+pub(crate) use turns::give_way;
 pub use wait_arguments::Until;
 
 /// What becomes of a system call.
@@ -132,6 +136,7 @@ const ALL: &[&[SystemCall]] = &[
     aio::CALLS,
     allocate::CALLS,
     attributes::CALLS,
+    copies::CALLS,
     epoll::CALLS,
     events::CALLS,
     exec::CALLS,

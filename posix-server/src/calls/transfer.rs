@@ -1,24 +1,26 @@
-//! Calls that move bytes: `read` and `write` with their kin, `sendfile`, `copy_file_range`.
+//! Calls that move bytes between a file and memory: `read` and `write` with their kin.
 //!
 //! A [`Transfer`] is one such call under way. It is tried at once; if the file has nothing (or no room) and may wait, it becomes a
 //! future that tries again after each change. A write goes on until all is written; a read ends with whatever it got.
+//!
+//! What a file that never has to wait moves is moved in [steps](super::turns) if it is much. As on Linux, no signal ends that but one that
+//! kills; unlike there, another write to the file can come between two steps.
 
 use super::blocking::{self, Woken, file, usable_file};
 use super::sleeper::{Attempt, InVain, sleep};
+use super::turns::{STEP_BYTES, give_way};
 use super::{Outcome, SystemCall, socket, tty};
 use crate::errno::{Errno, Result};
 use crate::event::EventFile;
-use crate::file::io::{MAX_TRANSFER_BYTES, SliceDestination, SliceSource};
-use crate::file::{Destination, OpenFile, PollEvents, Positioning, Source};
+use crate::file::{OpenFile, PollEvents, Positioning};
 use crate::fs::notify;
 use crate::process::Thread;
 use crate::shared;
 use crate::signal::{Signal, SignalInfo, deliver};
-use crate::user::{UserBuffer, UserPtr};
+use crate::user::UserBuffer;
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
@@ -33,8 +35,6 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_pwritev, pwritev),
     SystemCall::new(linux::__NR_preadv2, preadv2),
     SystemCall::new(linux::__NR_pwritev2, pwritev2),
-    SystemCall::new(linux::__NR_sendfile, sendfile),
-    SystemCall::new(linux::__NR_copy_file_range, copy_file_range),
 ];
 
 /// What a transfer does.
@@ -150,9 +150,7 @@ impl Transfer {
                 if self.place == Place::Current {
                     self.file.advance(position, count);
                 }
-                if let Place::At(position) = &mut self.place {
-                    *position = position.saturating_add(count as u64);
-                }
+                self.move_on(count as u64);
                 if count > 0 {
                     notify::file(&self.file, notify::MODIFY);
                 }
@@ -170,6 +168,13 @@ impl Transfer {
         }
     }
 
+    /// The next bytes are `count` further on, if the place is not the file's own.
+    fn move_on(&mut self, count: u64) {
+        if let Place::At(position) = &mut self.place {
+            *position = position.saturating_add(count);
+        }
+    }
+
     /// `RLIMIT_FSIZE`: nothing is written beyond.
     fn respect_size_limit(&mut self, thread: &Rc<Thread>, position: u64) -> Result<()> {
         if self.file.inode().content().is_none() || self.buffer.is_empty() {
@@ -177,7 +182,9 @@ impl Transfer {
         }
         let limit = thread.process.limit(linux::RLIMIT_FSIZE);
         if position >= limit {
-            signal(thread, Signal::XFSZ);
+            if self.done == 0 {
+                signal(thread, Signal::XFSZ);
+            }
             return Err(Errno::EFBIG);
         }
         self.buffer.truncate(limit - position);
@@ -199,6 +206,9 @@ impl Transfer {
         if let Err(errno) = self.check_range() {
             return Outcome::Return(Err(errno));
         }
+        if self.buffer.remaining() > STEP_BYTES && self.file.ops().wait_queue().is_none() {
+            return Outcome::block(self.in_steps(thread.clone()));
+        }
         match self.attempt(thread) {
             Err(Errno::EAGAIN) if self.patience == Patience::Wait => {
                 // Only terminals have deadlines, which come and go.
@@ -209,6 +219,26 @@ impl Transfer {
                 Outcome::Block(Box::pin(self.wait(thread.clone())))
             }
             result => Outcome::Return(result),
+        }
+    }
+
+    /// Moves all of it, a step at a time.
+    async fn in_steps(mut self, thread: Rc<Thread>) -> Result<u64> {
+        loop {
+            let before = self.done;
+            let wanted = self.buffer.limit_step(STEP_BYTES);
+            let result = self.attempt(&thread);
+            if self.direction == Direction::Read
+                && let Ok(count) = result
+            {
+                self.done += count;
+                self.move_on(count);
+            }
+            match result {
+                Ok(_) if self.done - before == wanted && wanted == STEP_BYTES => give_way().await,
+                Err(errno) if before == 0 => return Err(errno),
+                Ok(_) | Err(_) => return Ok(self.done),
+            }
         }
     }
 
@@ -427,181 +457,4 @@ fn preadv2(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
 
 fn pwritev2(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     with_flags(thread, args, Direction::Write)
-}
-
-/// How many bytes go from file to file at once.
-const COPY_CHUNK_BYTES: usize = 64 << 10;
-
-/// A position that a program keeps in its memory, or the file's own.
-struct Cursor {
-    file: Rc<OpenFile>,
-    pointer: Option<UserPtr>,
-    position: u64,
-}
-
-impl Cursor {
-    fn new(thread: &Rc<Thread>, file: Rc<OpenFile>, pointer: u64) -> Result<Self> {
-        if pointer == 0 {
-            let position = file.position();
-            return Ok(Self { file, pointer: None, position });
-        }
-        let pointer = UserPtr::new(&thread.space(), pointer);
-        let position: i64 = pointer.read()?;
-        let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-        Ok(Self { file, pointer: Some(pointer), position })
-    }
-
-    /// Stores where it ended.
-    fn finish(&self) -> Result<()> {
-        match &self.pointer {
-            Some(pointer) => pointer.write(&(self.position as i64)),
-            None => {
-                self.file.set_position(self.position);
-                Ok(())
-            }
-        }
-    }
-
-    fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        let mut to = SliceDestination::new(buffer);
-        self.file.ops().read(self.position, &mut to as &mut dyn Destination)
-    }
-}
-
-/// Copies from one file to another: one chunk after the other, so that the bytes that a slow receiver has not taken yet stay
-/// unread.
-struct Copy {
-    from: Cursor,
-    to: Rc<OpenFile>,
-    to_position: Option<u64>,
-    left: u64,
-    done: u64,
-}
-
-impl Copy {
-    /// Copies until all is done, or the receiver has no room (`EAGAIN`).
-    fn attempt(&mut self, thread: &Rc<Thread>) -> Result<u64> {
-        let mut buffer = vec![0; COPY_CHUNK_BYTES];
-        while self.left > 0 {
-            let wanted = self.left.min(COPY_CHUNK_BYTES as u64) as usize;
-            let read = self.from.read(buffer.get_mut(..wanted).unwrap_or_default());
-            let count = match read {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(errno) => return self.stopped(errno),
-            };
-            let mut source = SliceSource::new(buffer.get(..count).unwrap_or_default());
-            let written = match self.to_position {
-                Some(position) => self.to.ops().write(position, &mut source as &mut dyn Source),
-                None => self.to.write(&mut source),
-            };
-            match written {
-                Ok(written) => self.advance(written as u64),
-                Err(Errno::EPIPE) => {
-                    signal(thread, Signal::PIPE);
-                    return self.stopped(Errno::EPIPE);
-                }
-                Err(Errno::EAGAIN) if !self.to.is_nonblocking() => return Err(Errno::EAGAIN),
-                Err(errno) => return self.stopped(errno),
-            }
-        }
-        Ok(self.done)
-    }
-
-    fn stopped(&self, errno: Errno) -> Result<u64> {
-        if self.done > 0 { Ok(self.done) } else { Err(errno) }
-    }
-
-    fn advance(&mut self, count: u64) {
-        self.from.position = self.from.position.saturating_add(count);
-        self.to_position = self.to_position.map(|position| position.saturating_add(count));
-        self.left = self.left.saturating_sub(count);
-        self.done += count;
-        notify::file(&self.from.file, notify::ACCESS);
-        notify::file(&self.to, notify::MODIFY);
-    }
-
-    async fn wait(mut self, thread: Rc<Thread>) -> Result<u64> {
-        loop {
-            let listener = blocking::listen_for(&thread, &self.to);
-            match self.attempt(&thread) {
-                Err(Errno::EAGAIN) => {}
-                result => return self.finish(result),
-            }
-            match blocking::wait(&thread, listener, None).await {
-                Woken::Changed => {}
-                Woken::Interrupted | Woken::TimedOut => {
-                    let result = blocking::interrupted(self.done);
-                    return self.finish(result);
-                }
-            }
-        }
-    }
-
-    fn finish(&self, result: Result<u64>) -> Result<u64> {
-        self.from.finish()?;
-        result
-    }
-}
-
-/// `sendfile(out, in, offset, count)`.
-fn sendfile(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    let prepared = (|| {
-        if args[2] != 0 {
-            // The position goes back also if nothing is sent.
-            let pointer = UserPtr::new(&thread.space(), args[2]);
-            pointer.write(&pointer.read::<i64>()?)?;
-        }
-        let from = usable_file(thread, args[1])?;
-        from.check_readable()?;
-        if from.ops().positioning().is_stream() {
-            return Err(if args[2] != 0 { Errno::ESPIPE } else { Errno::EINVAL });
-        }
-        let to = usable_file(thread, args[0])?;
-        to.check_writable()?;
-        if from.inode().is_directory() || to.status().contains(crate::file::StatusFlags::APPEND) {
-            return Err(Errno::EINVAL);
-        }
-        let from = Cursor::new(thread, from, args[2])?;
-        Ok(Copy { from, to, to_position: None, left: args[3].min(MAX_TRANSFER_BYTES as u64), done: 0 })
-    })();
-    match prepared {
-        Ok(mut copy) => match copy.attempt(thread) {
-            Err(Errno::EAGAIN) if !copy.to.is_nonblocking() => Outcome::Block(Box::pin(copy.wait(thread.clone()))),
-            result => Outcome::Return(copy.finish(result)),
-        },
-        Err(errno) => Outcome::Return(Err(errno)),
-    }
-}
-
-/// `copy_file_range(in, offset_in, out, offset_out, length, flags)`.
-fn copy_file_range(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
-    Outcome::Return((|| {
-        let (from, to) = (usable_file(thread, args[0])?, usable_file(thread, args[2])?);
-        let (source, target) = (Cursor::new(thread, from.clone(), args[1])?, Cursor::new(thread, to.clone(), args[3])?);
-        if args[5] as u32 != 0 {
-            return Err(Errno::EINVAL);
-        }
-        if from.inode().is_directory() || to.inode().is_directory() {
-            return Err(Errno::EISDIR);
-        }
-        if from.inode().content().is_none() || to.inode().content().is_none() {
-            return Err(Errno::EINVAL);
-        }
-        from.check_readable()?;
-        to.check_writable()?;
-        if to.status().contains(crate::file::StatusFlags::APPEND) {
-            return Err(Errno::EBADF);
-        }
-        let left = args[4].min(MAX_TRANSFER_BYTES as u64);
-        let overlaps = source.position.abs_diff(target.position) < left;
-        if from.inode().is_same(to.inode()) && overlaps {
-            return Err(Errno::EINVAL);
-        }
-        let mut copy = Copy { from: source, to, to_position: Some(target.position), left, done: 0 };
-        let result = copy.attempt(thread);
-        let target = Cursor { position: copy.to_position.unwrap_or_default(), ..target };
-        target.finish()?;
-        copy.finish(result)
-    })())
 }

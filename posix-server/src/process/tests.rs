@@ -1,6 +1,7 @@
 //! Processes on the model of the machine: what calls do to them, without a processor.
 
 mod sleepers;
+mod turns;
 
 use super::futex::Word;
 use super::server::{Parts, Server};

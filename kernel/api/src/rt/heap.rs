@@ -63,30 +63,28 @@ const fn shelf_room(shelf: usize) -> u32 {
 }
 
 /// Fewer bytes than this are not worth the effort of giving them back.
-const TRIM_BYTES: u64 = 128 << 10;
-/// Into how many pieces of free memory a trim looks at most.
-const TRIM_PIECES: usize = 128;
-/// The largest piece, as a power of two of pages; the smallest has two.
+const TRIM_BYTES: u64 = 64 << 10;
+/// How many pieces of free memory a trim gives back at most.
+const TRIM_PIECES: usize = 256;
+/// The largest piece, as a power of two of pages.
 const LARGEST_PIECE_SHIFT: u32 = 8;
-/// What the allocator puts behind each block, in bytes: a block of whole pages less this ends with a page.
-const TAIL_BYTES: usize = size_of::<usize>();
 
-/// The size and alignment of a block that fills so many pages.
-fn piece_layout(pages: usize) -> Option<Layout> {
+/// The sizes of pieces, the largest first. A piece is a block of whole pages.
+fn piece_layouts() -> impl Iterator<Item = Layout> {
     let page = PAGE_SIZE as usize;
-    Layout::from_size_align((pages * page).checked_sub(TAIL_BYTES)?, page).ok()
+    (0..=LARGEST_PIECE_SHIFT).rev().filter_map(move |shift| Layout::from_size_align(page << shift, page).ok())
 }
 
 #[cfg(target_os = "none")]
 mod machine {
     use super::{
-        GRAIN, HEAP_MAX, HEAP_START, HeapUsage, LARGEST_PIECE_SHIFT, SHELVES, TRIM_BYTES, TRIM_PIECES, growth,
-        piece_layout, shelf_block, shelf_of, shelf_room,
+        GRAIN, HEAP_MAX, HEAP_START, HeapUsage, SHELVES, TRIM_BYTES, TRIM_PIECES, growth, piece_layouts, shelf_block,
+        shelf_of, shelf_room,
     };
     use crate::{MapFlags, Protection, rt};
     use core::alloc::{GlobalAlloc, Layout};
     use core::ptr::{NonNull, null_mut};
-    use quire_abi::space::{PAGE_SIZE, SpaceOp, SpaceOpKind};
+    use quire_abi::space::{SpaceOp, SpaceOpKind};
     use spin::Mutex;
     use talc::DefaultBinning;
     use talc::base::{Talc, binning::Binning};
@@ -271,7 +269,7 @@ mod machine {
             self.clear_shelves();
             let mut pieces = [None; TRIM_PIECES];
             let mut rooms = pieces.iter_mut();
-            for layout in (1..=LARGEST_PIECE_SHIFT).rev().filter_map(|shift| piece_layout(1 << shift)) {
+            for layout in piece_layouts() {
                 // SAFETY: the layout's size is not 0.
                 while rooms.len() > 0
                     && let Some(block) = unsafe { self.allocator.try_allocate(layout) }
@@ -282,8 +280,7 @@ mod machine {
                 }
             }
             for (block, layout) in pieces.into_iter().flatten() {
-                // The last page also has the allocator's word.
-                discard(block.as_ptr() as u64, layout.size() as u64 / PAGE_SIZE * PAGE_SIZE);
+                discard(block.as_ptr() as u64, layout.size() as u64);
                 // SAFETY: the block was allocated above with this layout.
                 unsafe { self.allocator.deallocate(block.as_ptr(), layout) };
             }
@@ -411,19 +408,15 @@ pub use machine::{heap_usage, trim_heap};
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        GRAIN, HEAP_STEP, LARGEST_PIECE_SHIFT, PAGE_SIZE, SHELVES, TAIL_BYTES, growth, piece_layout, shelf_block,
-        shelf_of, shelf_room,
-    };
+    use super::{GRAIN, HEAP_STEP, PAGE_SIZE, SHELVES, growth, piece_layouts, shelf_block, shelf_of, shelf_room};
 
     #[test]
-    fn pieces_end_with_a_page() {
-        for shift in 0..=LARGEST_PIECE_SHIFT {
-            let layout = piece_layout(1 << shift).unwrap();
-            assert_eq!((layout.size() + TAIL_BYTES) as u64, PAGE_SIZE << shift);
-            assert_eq!(layout.align() as u64, PAGE_SIZE);
-        }
-        assert_eq!(piece_layout(0), None);
+    fn pieces_are_whole_pages_from_large_to_small() {
+        let sizes: alloc::vec::Vec<_> =
+            piece_layouts().map(|layout| (layout.size() as u64, layout.align() as u64)).collect();
+        assert_eq!(sizes.first(), Some(&(1 << 20, PAGE_SIZE)));
+        assert_eq!(sizes.last(), Some(&(PAGE_SIZE, PAGE_SIZE)));
+        assert!(sizes.windows(2).all(|pair| pair[0].0 == 2 * pair[1].0));
     }
 
     #[test]

@@ -270,10 +270,9 @@ mod machine {
             let mut pieces = [None; TRIM_PIECES];
             let mut rooms = pieces.iter_mut();
             for layout in piece_layouts() {
-                // SAFETY: the layout's size is not 0.
-                while rooms.len() > 0
-                    && let Some(block) = unsafe { self.allocator.try_allocate(layout) }
-                {
+                while rooms.len() > 0 {
+                    // SAFETY: the layout's size is not 0.
+                    let Some(block) = (unsafe { self.allocator.try_allocate(layout) }) else { break };
                     if let Some(room) = rooms.next() {
                         *room = Some((block, layout));
                     }

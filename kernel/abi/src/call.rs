@@ -225,6 +225,11 @@ calls! {
     61 PagerInvalidate = pager_invalidate(pager: [Pager WRITE], offset: [value], length: [value])
         -> ("bytes dealt with") ! [Misaligned, OutOfRange, PeerClosed];
 
+    /// Lets private pages of address spaces that `account` or one below it pays for go to the managed `memory` when frames run short: its
+    /// pager writes them back and fills them again as it would a file's. There is one swap memory, for good.
+    62 SwapSet = swap_set(hardware: [Hardware MANAGE], memory: [Memory READ WRITE MANAGE], account: [Account MANAGE])
+        -> () ! [BadState, NoMemory];
+
     // ---- threads -------------------------------------------------------------------------------------------------
     /// Makes a thread, not yet started. `flags`: `ThreadFlags`.
     64 ThreadCreate = thread_create(account: [Account USE], space: [AddressSpace USE], table: [HandleTable USE], flags: [value])

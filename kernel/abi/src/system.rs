@@ -48,6 +48,10 @@ pub struct SystemInfo {
     pub unwritten_frames: u64,
     /// Of those, the ones that pagers are writing back.
     pub writing_frames: u64,
+    /// Pages that fit the swap memory; 0 if there is none.
+    pub swap_total_pages: u64,
+    /// Pages that are there.
+    pub swap_used_pages: u64,
 }
 
 /// How `system_shutdown` ends the machine.

@@ -108,6 +108,12 @@ impl Memory {
         numbers(Call::MemoryDiscard, [argument(self), offset, len_bytes]).unit()
     }
 
+    /// Makes this managed memory the place to which private pages of the address spaces below `account` go when frames run short. Needs
+    /// `MANAGE` on the hardware and the account, and `READ`, `WRITE` and `MANAGE`.
+    pub fn use_for_swap(&self, hardware: &Hardware, account: &Account) -> Result<(), Error> {
+        numbers(Call::SwapSet, [argument(hardware), argument(self), argument(account)]).unit()
+    }
+
     /// Size and usage. Needs `READ`.
     pub fn info(&self) -> Result<MemoryInfo, Error> {
         let mut info = MemoryInfo::default();

@@ -44,10 +44,17 @@ impl Kernel {
             Err(FaultError::NotMapped) => Err(ExceptionKind::NotMapped),
             Err(FaultError::AccessDenied) => Err(ExceptionKind::AccessDenied),
             Err(FaultError::BeyondEnd | FaultError::Revoked | FaultError::NoPager) => Err(ExceptionKind::NoData),
-            Err(FaultError::NoMemory | FaultError::AccountLimit) => Err(ExceptionKind::NoMemory),
+            Err(FaultError::NoMemory) => self.wait_for_memory(m, thread),
+            Err(FaultError::AccountLimit) => Err(ExceptionKind::NoMemory),
         };
         self.balance(m);
         result
+    }
+
+    /// There is no frame for a running thread; but there may be one soon, when a pager has written something back.
+    fn wait_for_memory(&mut self, m: &mut impl Hardware, thread: Id<Thread>) -> Result<(), ExceptionKind> {
+        let under_way = self.memory.page_under_way().ok_or(ExceptionKind::NoMemory)?;
+        self.wait_for_page(m, thread, under_way).map_err(|_| ExceptionKind::NoMemory)
     }
 
     /// Sees to it that there are free frames, and that what is dirty does not stay so.

@@ -11,6 +11,7 @@ mod memory;
 mod pager;
 mod queue;
 mod space;
+mod swap;
 mod thread;
 mod timer;
 
@@ -31,6 +32,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         timer::TESTS,
         io_ports::TESTS,
         interrupt::TESTS,
+        swap::TESTS,
         fuzz::TESTS,
     ]
     .into_iter()

@@ -181,6 +181,7 @@ impl<M: Hardware> Caller<'_, M> {
             Call::PagerFail => self.pager_fail(),
             Call::PagerWritten => self.pager_written(),
             Call::PagerInvalidate => self.pager_invalidate(),
+            Call::SwapSet => self.swap_set(),
             Call::ThreadCreate => self.thread_create(),
             Call::ThreadStart => self.thread_start(),
             Call::ThreadSuspend => self.thread_suspend(),

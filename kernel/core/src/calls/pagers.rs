@@ -87,6 +87,14 @@ impl<M: Hardware> Caller<'_, M> {
         Ok(Outcome::Value((until - start) * PAGE_SIZE))
     }
 
+    pub(super) fn swap_set(&mut self) -> CallResult {
+        self.authority(0, ObjectRef::Hardware, Rights::MANAGE)?;
+        let memory = self.object(1, Rights::READ | Rights::WRITE | Rights::MANAGE)?;
+        let account = self.object(2, Rights::MANAGE)?;
+        self.kernel.memory.set_swap(memory, account)?;
+        Ok(Outcome::Done)
+    }
+
     /// The pages of a range of bytes in arguments `index` and `index + 1`.
     fn page_range(&self, index: usize) -> Result<(u64, u64), Error> {
         let (offset, length) = (self.value(index), self.value(index + 1));

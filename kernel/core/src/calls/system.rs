@@ -26,6 +26,8 @@ impl<M: Hardware> Caller<'_, M> {
             cached_frames: self.kernel.memory.cached_pages(),
             unwritten_frames: self.kernel.memory.unwritten_pages(),
             writing_frames: self.kernel.memory.writing_pages(),
+            swap_total_pages: self.kernel.memory.swap_info().total_pages,
+            swap_used_pages: self.kernel.memory.swap_info().used_pages,
         };
         self.write(0, &info)
     }

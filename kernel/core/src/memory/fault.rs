@@ -17,6 +17,7 @@
 //!      below, read-only (the memory's frame, or *the* frame of zeros, so that only reading costs no memory), and a write
 //!      puts a copy of it into the overlay.
 //!    - A region may be longer than its memory: `BeyondEnd`. The memory may be a revoked window: `Revoked`.
+//!      A page that was swapped out is got back from the swap memory, or waited for ([`swap`](super::swap)).
 //! 5. Whatever was needed (page tables, nodes of the overlay, a frame) was charged to the account of the memory or of the
 //!    space before it was taken. `NoMemory` and `AccountLimit` leave everything as it was, but for empty page tables.
 //! 6. The page is *shown*: an entry is written that allows what the region allows, except that writing also needs the
@@ -148,6 +149,10 @@ impl MemorySystem {
         let below = match private.page(&self.nodes, &self.frames, page) {
             Page::Owned(frame) => return Ok(own(frame, Writing::InPlace).into()),
             Page::Shared(frame) => Some(frame),
+            Page::Swapped { slot, alone } => {
+                let (frame, replaced) = self.swap_in(m, space, page, (slot, alone))?;
+                return Ok(Resolved { view: own(frame, Writing::InPlace), replaced });
+            }
             Page::Absent => match region.backing_page(page) {
                 None => None,
                 Some((id, page)) => self.page_to_read(id, page)?.map(|view| view.frame),
@@ -174,6 +179,10 @@ impl MemorySystem {
         let view = match self.spaces[space].private.page(&self.nodes, &self.frames, page) {
             Page::Owned(frame) => own(frame, Writing::InPlace),
             Page::Shared(frame) => own(frame, Writing::AfterCopy),
+            Page::Swapped { slot, alone } => {
+                let (frame, replaced) = self.swap_in(m, space, page, (slot, alone))?;
+                return Ok(Resolved { view: own(frame, Writing::InPlace), replaced });
+            }
             Page::Absent => match region.backing_page(page) {
                 None => own(self.zero, Writing::AfterCopy),
                 Some((id, page)) => PageView { writing: Writing::AfterCopy, ..self.page_to_show(m, id, page)? },

@@ -10,6 +10,7 @@
 use alloc::vec::Vec;
 
 use super::Exhausted;
+use super::swap_slots::{SwapSlot, SwapSlots};
 use crate::account::{Account, Accounts, Resource};
 use crate::machine::{Frame, Machine};
 use crate::pool::Id;
@@ -52,6 +53,18 @@ pub struct FrameTable {
     free_list: u32,
     free: u64,
     total: u64,
+    /// Pages that have no frame at present.
+    pub(super) swap: SwapSlots,
+    /// The last free frames, which some may not have.
+    reserve: Option<Reserve>,
+}
+
+/// Frames that are kept for those on whose work others' memory depends.
+#[derive(Clone, Copy, Debug)]
+struct Reserve {
+    frames: u64,
+    /// Whoever this account or one below it pays for does without them.
+    not_for: Id<Account>,
 }
 
 impl FrameTable {
@@ -64,7 +77,7 @@ impl FrameTable {
         let mut states = Vec::new();
         states.try_reserve_exact(count)?;
         states.resize(count, State::Reserved);
-        Ok(Self { states, free_list: NONE, free: 0, total: 0 })
+        Ok(Self { states, free_list: NONE, free: 0, total: 0, swap: SwapSlots::new(), reserve: None })
     }
 
     /// Gives the table `count` frames from `first` on to hand out. Those that it has been given before, those beyond
@@ -111,12 +124,23 @@ impl FrameTable {
     /// [`Exhausted::AccountLimit`] if `owner` can't pay, [`Exhausted::NoMemory`] if no frame is free.
     pub fn allocate_unfilled(&mut self, accounts: &mut Accounts, owner: Id<Account>) -> Result<Frame, Exhausted> {
         let number = self.free_list;
-        if number == NONE {
+        if number == NONE || self.is_reserved_from(accounts, owner) {
             return Err(Exhausted::NoMemory);
         }
         accounts.charge(owner, Resource::Frames, 1)?;
         self.take(number, owner);
         Ok(Frame(number))
+    }
+
+    /// Keeps the last `frames` free frames from those whom `not_for` or an account below it pays for.
+    pub(super) fn keep_reserve(&mut self, frames: u64, not_for: Id<Account>) {
+        self.reserve = Some(Reserve { frames, not_for });
+    }
+
+    #[inline]
+    fn is_reserved_from(&self, accounts: &Accounts, owner: Id<Account>) -> bool {
+        self.reserve
+            .is_some_and(|Reserve { frames, not_for }| self.free <= frames && accounts.is_within(owner, not_for))
     }
 
     /// Takes a frame full of zeros, with one reference.
@@ -160,6 +184,8 @@ impl FrameTable {
     pub fn retain(&mut self, frame: Frame) {
         if let Some(State::Used { references, .. }) = self.states.get_mut(frame.0 as usize) {
             *references = references.saturating_add(1);
+        } else if let Some(slot) = SwapSlot::of(frame) {
+            self.swap.retain(slot);
         }
     }
 
@@ -172,8 +198,11 @@ impl FrameTable {
     pub(super) fn release_all(&mut self, accounts: &mut Accounts, frames: impl Iterator<Item = Frame>) {
         let mut run: Option<(Id<Account>, u64)> = None;
         for frame in frames {
-            let Some(owner) = self.drop_reference(frame) else { continue };
-            self.push_free(frame.0);
+            let owner = match SwapSlot::of(frame) {
+                Some(slot) => self.swap.release(slot),
+                None => self.drop_reference(frame).inspect(|_| self.push_free(frame.0)),
+            };
+            let Some(owner) = owner else { continue };
             run = match run {
                 Some((payer, count)) if payer == owner => Some((payer, count + 1)),
                 Some((payer, count)) => {
@@ -186,6 +215,29 @@ impl FrameTable {
         if let Some((payer, count)) = run {
             credit(accounts, payer, count);
         }
+    }
+
+    /// Lets another account pay for a frame, too: whoever paid until now goes on paying for something in its place.
+    ///
+    /// # Errors
+    /// [`Exhausted::AccountLimit`] if it can't; nothing has changed then.
+    pub(super) fn pass_on(
+        &mut self,
+        accounts: &mut Accounts,
+        frame: Frame,
+        payer: Id<Account>,
+    ) -> Result<(), Exhausted> {
+        let Some(State::Used { owner, .. }) = self.states.get_mut(frame.0 as usize) else { return Ok(()) };
+        accounts.charge(payer, Resource::Frames, 1)?;
+        *owner = payer;
+        Ok(())
+    }
+
+    /// The reverse: `payer`, who has paid for something in its place, pays for the frame again.
+    pub(super) fn take_over(&mut self, accounts: &mut Accounts, frame: Frame, payer: Id<Account>) {
+        let Some(State::Used { owner, .. }) = self.states.get_mut(frame.0 as usize) else { return };
+        let previous = core::mem::replace(owner, payer);
+        credit(accounts, previous, 1);
     }
 
     /// Lets another account pay for a frame that is in use.
@@ -212,7 +264,8 @@ impl FrameTable {
     pub fn references(&self, frame: Frame) -> u32 {
         match self.states.get(frame.0 as usize) {
             Some(State::Used { references, .. }) => *references,
-            Some(State::Reserved | State::Free { .. } | State::Retired { .. }) | None => 0,
+            Some(State::Reserved | State::Free { .. } | State::Retired { .. }) => 0,
+            None => SwapSlot::of(frame).map_or(0, |slot| self.swap.references(slot)),
         }
     }
 

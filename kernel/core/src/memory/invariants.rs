@@ -84,6 +84,7 @@ impl MemorySystem {
             Sharing::Private => match space.private.page(&self.nodes, &self.frames, page) {
                 Page::Owned(frame) => Some((frame, Writing::InPlace)),
                 Page::Shared(frame) => Some((frame, Writing::AfterCopy)),
+                Page::Swapped { .. } => None,
                 Page::Absent => below().map(|(frame, _)| (frame, Writing::AfterCopy)),
             },
         };
@@ -281,6 +282,9 @@ impl MemorySystem {
                 None => assert!(references == 1 && owner == self.root_account, "{frame:?} is nobody's"),
             }
         }
+        for (slot, references, _) in self.frames.swap.iter() {
+            assert_eq!(census.frames.get(&slot.number()), Some(&references), "references of {slot:?}");
+        }
         let used = self.frames.used().count() as u64;
         assert_eq!(self.frames.total(), used + self.frames.free(), "frames are missing");
         assert!(census.frames.keys().all(|frame| self.frames.references(*frame) > 0), "a free frame is in use");
@@ -299,6 +303,7 @@ impl MemorySystem {
             }
         };
         self.frames.used().for_each(|(_, _, owner)| add(owner, 1, 0));
+        self.frames.swap.iter().for_each(|(_, _, owner)| add(owner, 1, 0));
         census.bytes.iter().for_each(|(owner, bytes)| add(*owner, 0, *bytes));
         for (id, account) in self.accounts.iter() {
             let expected = expected.get(&id).copied().unwrap_or_default();

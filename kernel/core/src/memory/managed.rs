@@ -124,6 +124,11 @@ impl ReadAhead {
 }
 
 impl Managed {
+    /// Whether there is a pager.
+    pub(super) fn presence(&self) -> Presence {
+        self.presence
+    }
+
     /// Whether there is something for the pager to take.
     fn has_request(&self, nodes: &super::nodes::Nodes) -> bool {
         let wanted = self.cache.next_marked(nodes, Mark::Wanted, 0, MAX_PAGES).is_some();
@@ -638,7 +643,7 @@ impl MemorySystem {
     }
 
     /// Changes the state of a page that may have no slot yet.
-    fn set_page(&mut self, id: Id<Memory>, page: u64, state: CachedPage) -> Result<CachedPage, Exhausted> {
+    pub(super) fn set_page(&mut self, id: Id<Memory>, page: u64, state: CachedPage) -> Result<CachedPage, Exhausted> {
         let memory = &mut self.memories[id];
         let account = memory.account;
         let Content::Managed(managed) = &mut memory.content else { return Ok(CachedPage::Missing) };
@@ -679,7 +684,7 @@ impl MemorySystem {
     }
 
     /// Changes the state of a page that has a slot, which needs no memory.
-    fn change_state(&mut self, id: Id<Memory>, page: u64, state: CachedPage) {
+    pub(super) fn change_state(&mut self, id: Id<Memory>, page: u64, state: CachedPage) {
         let changed = self.set_page(id, page, state);
         debug_assert!(changed.is_ok(), "changing the state of a cached page needed memory");
     }

@@ -10,6 +10,7 @@
 //! | `tables` | page tables as a cache |
 //! | `object`, `pages`, `window` | the [`Memory`] object, its pages, slices of it |
 //! | `cache`, `managed`, `reclaim` | pages that a pager supplies: **the life of a cached page**; taking them back |
+//! | `swap`, `swap_slots` | private pages that go to a managed memory and come back |
 //! | `mapping` | which regions show a memory, and breaking what they show |
 //! | `space`, `commit`, `undo`, `plain` | the [`Space`] object, and changing it all or nothing; the hot changes |
 //! | `fault`, `around` | **the life of a page fault**; showing neighbours with a page |
@@ -41,6 +42,8 @@ mod reclaim;
 mod region;
 mod regions;
 mod space;
+mod swap;
+mod swap_slots;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -57,6 +60,7 @@ pub use object::{Memory, MemoryInfo, MemoryKind};
 pub use reclaim::Reclaimed;
 pub use region::{Inherit, Sharing};
 pub use space::{RegionInfo, Space};
+pub use swap::SwapInfo;
 pub use transfer::{Place, Side, Stop, Transfer};
 
 use crate::account::{Account, Accounts, Usage};
@@ -66,6 +70,7 @@ use cache::Counts;
 use nodes::Nodes;
 use overlay::Stores;
 use reclaim::Hand;
+use swap::Swap;
 use tables::TableStore;
 
 /// All memory of the machine, and all objects made of it.
@@ -85,6 +90,10 @@ pub struct MemorySystem {
     cached: Counts,
     /// Where reclaim goes on.
     hand: Hand,
+    /// Where private pages go, if they do.
+    swap: Option<Swap>,
+    /// Where swapping out goes on.
+    space_hand: Hand,
     /// A frame of zeros that is shown, read-only, for every page of zeros that was only read. Never in an overlay.
     zero: Frame,
 }
@@ -107,6 +116,8 @@ impl MemorySystem {
             root_account,
             cached: Counts::default(),
             hand: Hand::default(),
+            swap: None,
+            space_hand: Hand::default(),
             zero,
         })
     }

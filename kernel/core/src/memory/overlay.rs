@@ -14,6 +14,7 @@
 use super::Exhausted;
 use super::frames::FrameTable;
 use super::nodes::{NodeId, Nodes, SLOT_BITS, SLOTS};
+use super::swap_slots::SwapSlot;
 use crate::account::{Account, Accounts};
 use crate::machine::Frame;
 use crate::pool::Id;
@@ -85,6 +86,13 @@ pub(super) enum Page {
     Owned(Frame),
     /// Another overlay may have it too: it must be copied before it is written.
     Shared(Frame),
+    /// It was swapped out.
+    Swapped {
+        /// Where it is.
+        slot: SwapSlot,
+        /// No other overlay has it.
+        alone: bool,
+    },
 }
 
 /// A persistent map from page index to frame. Holds a reference on its root; must be given back with
@@ -129,7 +137,7 @@ impl Overlay {
         self.root.is_none()
     }
 
-    /// The frame of a page.
+    /// The frame of a page. That of a page that was swapped out is none that could be shown.
     pub(super) fn lookup(&self, nodes: &Nodes, index: u64) -> Option<Frame> {
         let mut node = self.root?;
         if !covers(self.height, index) {
@@ -399,10 +407,12 @@ impl Overlay {
 /// A page in a node of height 1, to which the path is shared or not.
 #[inline]
 fn page_in(nodes: &Nodes, frames: &FrameTable, node: NodeId, index: u64, shared_path: bool) -> Page {
-    match nodes[node].frame(slot_of(index, 1)) {
-        None => Page::Absent,
-        Some(frame) if shared_path || frames.references(frame) > 1 => Page::Shared(frame),
-        Some(frame) => Page::Owned(frame),
+    let Some(frame) = nodes[node].frame(slot_of(index, 1)) else { return Page::Absent };
+    let shared = shared_path || frames.references(frame) > 1;
+    match SwapSlot::of(frame) {
+        Some(slot) => Page::Swapped { slot, alone: !shared },
+        None if shared => Page::Shared(frame),
+        None => Page::Owned(frame),
     }
 }
 

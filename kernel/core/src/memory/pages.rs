@@ -42,6 +42,8 @@ impl MemorySystem {
                 Page::Owned(frame) => Some(PageView::new(frame, Writing::InPlace)),
                 Page::Shared(frame) => Some(PageView::new(frame, Writing::AfterCopy)),
                 Page::Absent => source.frame(page).map(|frame| PageView::new(frame, Writing::AfterCopy)),
+                // Only private pages of spaces go there.
+                Page::Swapped { .. } => return Err(FaultError::Revoked),
             },
             Content::Managed(managed) => {
                 self.managed_page_to_read(origin, managed, page)?.and_then(|state| {
@@ -90,6 +92,7 @@ impl MemorySystem {
                     Page::Owned(frame) => return Ok(PageView::new(frame, Writing::InPlace)),
                     Page::Shared(frame) => Some(frame),
                     Page::Absent => source.frame(page),
+                    Page::Swapped { .. } => return Err(FaultError::Revoked),
                 };
                 (below, index)
             }

@@ -10,7 +10,8 @@
 //! round does. Nothing here allocates.
 
 use super::MemorySystem;
-use super::managed::PRESSED_SHARE;
+use super::error::Absent;
+use super::managed::{Managed, PRESSED_SHARE, Presence};
 use super::nodes::Mark;
 use super::object::Memory;
 use super::overlay::MAX_PAGES;
@@ -25,8 +26,16 @@ const MAX_STEPS: u32 = 512;
 /// Where the hand is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hand {
-    memory: u32,
-    page: u64,
+    /// The place of the memory (or space) in its pool.
+    pub(super) memory: u32,
+    pub(super) page: u64,
+}
+
+impl Hand {
+    /// Goes to the first page of another.
+    pub(super) fn turn_to(&mut self, memory: u32) {
+        *self = Self { memory, page: 0 };
+    }
 }
 
 /// What a turn of the hand did.
@@ -36,6 +45,11 @@ pub struct Reclaimed {
     pub frames: u64,
     /// Writeback has been asked for: pagers have to be told.
     pub asked: bool,
+}
+
+impl Reclaimed {
+    /// Nothing was done.
+    pub(super) const NOTHING: Self = Self { frames: 0, asked: false };
 }
 
 impl MemorySystem {
@@ -48,28 +62,56 @@ impl MemorySystem {
     /// Whether there is anything that could be dropped or written back.
     #[inline]
     pub fn has_cache(&self) -> bool {
-        self.cached.resident != 0
+        self.cached.resident != 0 || self.swap.is_some()
     }
 
-    /// Frees up to `target` frames, without waiting for anybody.
+    /// A page whose writeback will make a frame free, if there is one: something to wait for when there is none.
+    pub fn page_under_way(&self) -> Option<Absent> {
+        if self.cached.unwritten == 0 {
+            return None;
+        }
+        let of = |id| Some(Absent { memory: id, page: self.next_unwritten(id, 0, MAX_PAGES)? });
+        self.swap_memory().and_then(of).or_else(|| {
+            let present = |managed: &Managed| managed.presence() == Presence::Present;
+            self.memories.iter().filter(|(id, _)| self.managed(*id).is_some_and(present)).find_map(|(id, _)| of(id))
+        })
+    }
+
+    /// Frees up to `target` frames, without waiting for anybody: first what nobody used since the last round, of cached and of
+    /// private pages alike; then of what is left.
     pub fn reclaim(&mut self, m: &mut impl Machine, target: u64) -> Reclaimed {
-        let mut done = Reclaimed { frames: 0, asked: false };
-        let mut rounds = 0;
+        let mut done = Reclaimed::NOTHING;
+        for _ in 0..2 {
+            let cached = self.drop_cached(m, target - done.frames);
+            done.frames += cached.frames;
+            done.asked |= cached.asked;
+            if done.frames >= target {
+                break;
+            }
+            let sent = self.swap_some(m, target - done.frames, MAX_STEPS);
+            done.asked |= sent.asked;
+        }
+        done
+    }
+
+    /// One round of the hand over the cached pages at most.
+    fn drop_cached(&mut self, m: &mut impl Machine, target: u64) -> Reclaimed {
+        let mut done = Reclaimed::NOTHING;
+        let mut passed_the_end = false;
         for _ in 0..MAX_STEPS {
             if done.frames >= target {
                 break;
             }
             let Some((id, _)) = self.memories.next_from(self.hand.memory) else {
-                // Twice round: the first may have found everything in use.
                 self.hand = Hand::default();
-                rounds += 1;
-                if rounds > 2 {
+                if passed_the_end {
                     break;
                 }
+                passed_the_end = true;
                 continue;
             };
             if id.index() != self.hand.memory {
-                self.hand = Hand { memory: id.index(), page: 0 };
+                self.hand.turn_to(id.index());
             }
             match self.next_clean(id, self.hand.page) {
                 Some(page) => {
@@ -81,7 +123,7 @@ impl MemorySystem {
                 }
                 None => {
                     done.asked |= self.ask_for_clean(id);
-                    self.hand = Hand { memory: id.index().saturating_add(1), page: 0 };
+                    self.hand.turn_to(id.index().saturating_add(1));
                 }
             }
         }

@@ -351,6 +351,7 @@ impl Story {
         self.w.kernel.reap(&mut self.w.m);
         self.w.kernel.check_invariants(&[]);
         assert!(self.w.kernel.threads.is_empty() && self.w.kernel.tables.is_empty());
+        self.w.kernel.memory.end_swap();
         let after = self.w.kernel.memory.accounts.get(root).unwrap().used();
         assert_eq!(after, before, "everything was given back");
         self.succeeded

@@ -46,7 +46,7 @@ impl Paged {
 
     /// Supplies a page full of `value` out of a memory of the pager's own.
     fn supply(&mut self, page: u64, value: u8) {
-        let Rig { m, memory } = &mut self.rig;
+        let Rig { m, memory, .. } = &mut self.rig;
         let root = memory.root_account();
         let source = memory.create_memory(m, root, PAGE_SIZE, super::super::MemoryKind::Anonymous).unwrap();
         let frame = memory.page_to_write(m, source, 0).unwrap().frame;
@@ -97,7 +97,7 @@ fn a_page_is_asked_for_once_and_in_runs_and_then_stays() {
 #[test]
 fn supplying_moves_the_frame_and_the_charge() {
     let mut p = Paged::new(Sharing::Shared);
-    let Rig { m, memory } = &mut p.rig;
+    let Rig { m, memory, .. } = &mut p.rig;
     let root = memory.root_account();
     let limits = crate::account::Usage { frames: 2, kernel_bytes: u64::MAX };
     let pager = memory.accounts.create(Some(root), limits).unwrap();
@@ -118,7 +118,7 @@ fn supplying_moves_the_frame_and_the_charge() {
 #[test]
 fn a_frame_that_others_have_is_copied() {
     let mut p = Paged::new(Sharing::Shared);
-    let Rig { m, memory } = &mut p.rig;
+    let Rig { m, memory, .. } = &mut p.rig;
     let root = memory.root_account();
     let source = memory.create_memory(m, root, PAGE_SIZE, super::super::MemoryKind::Anonymous).unwrap();
     let frame = memory.page_to_write(m, source, 0).unwrap().frame;
@@ -285,7 +285,7 @@ fn a_transfer_says_which_page_it_needs() {
     p.supply(0, 1);
     let other = p.rig.space();
     p.rig.commit(other, &[anonymous(ADDR, LEN)]);
-    let Rig { m, memory } = &mut p.rig;
+    let Rig { m, memory, .. } = &mut p.rig;
     let moved = memory.transfer(m, Place::Space(other, ADDR), Place::Memory(p.id, 0), 2 * PAGE_SIZE);
     assert_eq!(moved.moved, PAGE_SIZE);
     let absent = Absent { memory: p.id, page: 1 };

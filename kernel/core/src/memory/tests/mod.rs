@@ -5,12 +5,17 @@ mod machine;
 mod managed;
 mod model;
 mod random;
+mod swap;
 
+use std::collections::BTreeMap;
 use std::vec::Vec;
 
 pub(super) use self::machine::MockMachine;
-use super::{FaultError, FaultKind, FrameTable, Inherit, MapSource, MemorySystem, Replace, Sharing, Space, SpaceOp};
-use crate::machine::{Frame, PAGE_SIZE};
+use super::{
+    Absent, FaultError, FaultKind, FrameTable, Inherit, MapSource, Memory, MemoryError, MemoryKind, MemorySystem,
+    PagerRequest, Presence, Replace, Sharing, Space, SpaceOp,
+};
+use crate::machine::{Frame, Machine, PAGE_SIZE};
 use crate::pool::Id;
 use quire_abi::space::Protection;
 
@@ -27,6 +32,13 @@ const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);
 struct Rig {
     m: MockMachine,
     memory: MemorySystem,
+    swapper: Option<Swapper>,
+}
+
+/// The pager of a swap memory.
+struct Swapper {
+    id: Id<Memory>,
+    store: BTreeMap<u64, [u8; PAGE_SIZE as usize]>,
 }
 
 impl Rig {
@@ -43,7 +55,63 @@ impl Rig {
         let mut frames = FrameTable::new(Frame(RAM_FRAMES)).unwrap();
         frames.add(Frame(0), available);
         let memory = MemorySystem::new(&mut m, frames).unwrap();
-        Self { m, memory }
+        Self { m, memory, swapper: None }
+    }
+
+    /// Gives the system a swap memory, whose pager this is.
+    fn add_swap(&mut self, pages: u64) {
+        let root = self.memory.root_account();
+        let id = self.memory.create_managed(root, pages * PAGE_SIZE, Presence::Present).unwrap();
+        self.memory.set_swap(id, root).unwrap();
+        self.swapper = Some(Swapper { id, store: BTreeMap::new() });
+    }
+
+    /// Does all that the swap memory's pager is asked for. Tells whether that was anything.
+    fn serve_swap(&mut self) -> bool {
+        let mut served = false;
+        let Some(Swapper { id, store }) = &mut self.swapper else { return false };
+        let Self { m, memory, .. } = self;
+        while let Some(request) = memory.take_request(m, *id) {
+            served = true;
+            match request {
+                PagerRequest::Fill { start, end, .. } => {
+                    for page in start..end {
+                        let root = memory.root_account();
+                        let source = memory.create_memory(m, root, PAGE_SIZE, MemoryKind::Anonymous);
+                        let Ok(source) = source else {
+                            memory.fail_pages(*id, page, end);
+                            break;
+                        };
+                        let supplied = memory.page_to_write(m, source, 0).map_err(MemoryError::from).and_then(|view| {
+                            m.write_frame(view.frame, 0, &store[&page]);
+                            memory.supply(m, *id, (page, 1), Some((source, 0)))
+                        });
+                        if supplied.is_err() {
+                            memory.fail_pages(*id, page, page + 1);
+                        }
+                        memory.release_memory(source);
+                    }
+                }
+                PagerRequest::Writeback { start, end } => {
+                    for page in start..end {
+                        let mut bytes = [0; PAGE_SIZE as usize];
+                        memory.read_memory(m, *id, page * PAGE_SIZE, &mut bytes).unwrap();
+                        store.insert(page, bytes);
+                    }
+                    memory.written(*id, start, end);
+                }
+            }
+        }
+        served
+    }
+
+    /// Whether an error is a page that the swapper brings, and it brought it.
+    fn brings(&mut self, error: FaultError) -> bool {
+        let FaultError::NotPresent(Absent { memory, page }) = error else { return false };
+        assert_eq!(Some(memory), self.swapper.as_ref().map(|swapper| swapper.id));
+        self.memory.want(memory, page).is_ok()
+            && self.serve_swap()
+            && self.memory.cached(memory, page).frame().is_some()
     }
 
     fn space(&mut self) -> Id<Space> {
@@ -58,11 +126,19 @@ impl Rig {
     /// Does what a processor does for a program: translates, asks the kernel on a fault, repeats.
     fn touch(&mut self, space: Id<Space>, addr: u64, kind: FaultKind) -> Result<(Frame, usize), FaultError> {
         let root = self.memory.space_root(space);
-        for _ in 0..3 {
+        for _ in 0..5 {
             if let Some(frame) = self.m.translate(root, addr / PAGE_SIZE, kind) {
                 return Ok((frame, (addr % PAGE_SIZE) as usize));
             }
-            self.memory.fault(&mut self.m, space, addr, kind)?;
+            match self.memory.fault(&mut self.m, space, addr, kind) {
+                Ok(()) => {}
+                Err(error @ FaultError::NotPresent(_)) if self.swapper.is_some() => {
+                    if !self.brings(error) {
+                        return Err(FaultError::NoMemory);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         panic!("the fault at {addr:#x} was resolved three times and still is one");
     }

@@ -113,6 +113,7 @@ impl Life {
             10 => self.release_space(),
             11 => self.limit(),
             12 => self.find_range(),
+            13..=15 if self.rig.swapper.is_some() => self.reclaim(),
             13..=19 => self.commit(),
             20..=26 => self.transfer(),
             _ => self.access(),
@@ -458,7 +459,7 @@ impl Life {
             return;
         }
         let len = self.random.below(3 * PAGE_SIZE);
-        let Transfer { moved, stopped } = self.rig.memory.transfer(&mut self.rig.m, to, from, len);
+        let Transfer { moved, stopped } = self.real_transfer(to, from, len);
         match stopped {
             Some(Stop { error, .. }) if is_exhaustion(error) => {
                 self.worked::<()>(Err(error), Ok(()));
@@ -466,6 +467,43 @@ impl Life {
                 assert_eq!(expected, (moved, None));
             }
             Some(_) | None => assert_eq!(self.world.transfer(to, from, len), (moved, stopped)),
+        }
+    }
+
+    /// A transfer that waits for pages that were swapped out.
+    fn real_transfer(&mut self, to: Place, from: Place, len: u64) -> Transfer {
+        let mut done = 0;
+        loop {
+            let advance = |place| match place {
+                Place::Space(id, at) => Place::Space(id, at + done),
+                Place::Memory(id, at) => Place::Memory(id, at + done),
+            };
+            let Transfer { moved, stopped } =
+                self.rig.memory.transfer(&mut self.rig.m, advance(to), advance(from), len - done);
+            done += moved;
+            match stopped {
+                Some(Stop { error: MemoryError::Fault(error @ FaultError::NotPresent(_)), side }) => {
+                    if !self.rig.brings(error) {
+                        let error = MemoryError::Fault(FaultError::NoMemory);
+                        return Transfer { moved: done, stopped: Some(Stop { side, error }) };
+                    }
+                }
+                Some(_) | None => return Transfer { moved: done, stopped },
+            }
+        }
+    }
+
+    /// Takes something back, and perhaps lets the swap memory's pager work.
+    fn reclaim(&mut self) {
+        let target = self.random.below(20);
+        self.rig.memory.reclaim(&mut self.rig.m, target);
+        if self.random.one_in(2) {
+            self.rig.serve_swap();
+        }
+        // Somewhere in particular, whether it was used or not.
+        if let Some(space) = self.random.pick(&self.spaces) {
+            let page = self.address(space) / PAGE_SIZE;
+            let _ = self.rig.memory.swap_out(&mut self.rig.m, space, page);
         }
     }
 
@@ -492,6 +530,7 @@ impl Life {
             self.rig.memory.release_space(&mut self.rig.m, space);
             self.rig.check(&self.spaces);
         }
+        self.end_swap();
         let memory = &self.rig.memory;
         assert_eq!(memory.nodes.len(), 0);
         assert!(memory.memories.is_empty() && memory.spaces.is_empty());
@@ -501,12 +540,26 @@ impl Life {
     }
 }
 
+impl Life {
+    /// Nobody holds a slot any more; what is cached of them goes, and then the swap memory itself.
+    fn end_swap(&mut self) {
+        let Some(swapper) = self.rig.swapper.take() else { return };
+        let memory = &mut self.rig.memory;
+        memory.end_swap();
+        assert_eq!(memory.cached_pages(), 0);
+        memory.release_memory(swapper.id);
+    }
+}
+
 fn is_exhaustion(error: MemoryError) -> bool {
     matches!(error, MemoryError::Fault(FaultError::NoMemory | FaultError::AccountLimit))
 }
 
-fn live(seed: u64, ram: u32) {
+fn live(seed: u64, ram: u32, swap: u64) {
     let mut life = Life::new(seed, ram);
+    if swap != 0 {
+        life.rig.add_swap(swap);
+    }
     for step in 0..STEPS {
         life.step();
         if step % 100 == 0 {
@@ -521,13 +574,22 @@ fn live(seed: u64, ram: u32) {
 #[test]
 fn random_lives_with_enough_memory_agree_with_the_reference() {
     for seed in 0..8 {
-        live(seed, RAM_FRAMES);
+        live(seed, RAM_FRAMES, 0);
     }
 }
 
 #[test]
 fn random_lives_short_of_memory_agree_with_the_reference() {
     for seed in 100..108 {
-        live(seed, 180);
+        live(seed, 180, 0);
+    }
+}
+
+#[test]
+fn random_lives_with_swap_agree_with_the_reference() {
+    for seed in 200..208 {
+        live(seed, RAM_FRAMES, 400);
+        live(seed, 180, 100);
+        live(seed, 250, 7);
     }
 }

@@ -72,7 +72,7 @@ fn a_page_that_is_being_written_is_copied() {
 #[test]
 fn a_fork_shares_what_is_swapped() {
     let (mut rig, space) = filled(3);
-    (0..3).for_each(|page| drop(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page).unwrap()));
+    (0..3).for_each(|page| assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(true)));
     rig.serve_swap();
     let child = rig.space();
     rig.commit(child, &[SpaceOp::Clone { source: space }]);
@@ -91,7 +91,7 @@ fn a_fork_shares_what_is_swapped() {
 fn a_swapped_page_stays_charged_to_who_made_it() {
     let (mut rig, space) = filled(4);
     let before = charged(&rig);
-    (0..4).for_each(|page| drop(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page).unwrap()));
+    (0..4).for_each(|page| assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(true)));
     assert_eq!(charged(&rig), before + 4, "the frames in the cache, too, are the root account's here");
     rig.serve_swap();
     rig.memory.reclaim(&mut rig.m, 100);

@@ -1,7 +1,7 @@
 //! Managed memories: pages that a pager supplies.
 //!
 //! What a page goes through is told at [`CachedPage`]. This file moves pages from state to state and keeps what shows them in
-//! step; who waits for a page, and how the pager is told, is the kernel's business ([`crate::pager`]).
+//! step ([`supply`](super::supply) fills them, [`requests`](super::requests) says what the pager is asked); who waits for a page, and how the pager is told, is the kernel's business ([`crate::pager`]).
 //!
 //! - A page that is not there is an error with its name, [`FaultError::NotPresent`]. Whoever gets it *wants* the page
 //!   ([`MemorySystem::want`]) and tries again later.
@@ -17,31 +17,20 @@ use super::MemorySystem;
 use super::cache::{CacheStore, CachedPage, PageCache};
 use super::error::{Absent, Exhausted, FaultError, MemoryError};
 use super::fault::FaultKind;
-use super::nodes::Mark;
 use super::object::{Content, Memory};
-use super::overlay::{MAX_PAGES, Page, Prepaid};
+use super::overlay::MAX_PAGES;
+use super::requests::ReadAhead;
 use super::tables::Change;
 use crate::account::Account;
-use crate::machine::{Access, Frame, Machine, PAGE_SIZE};
+use crate::machine::{Frame, Machine, PAGE_SIZE};
 use crate::pager::Pager;
 use crate::pool::Id;
-
-/// The longest run that a pager is asked for at once, and the most that one call supplies: 1 MiB.
-pub const MAX_RUN_PAGES: u64 = 256;
 
 /// How many pages one call that goes through a range visits; it tells how far it came.
 const MAX_VISITED: u64 = 1024;
 
 /// One page of RAM in so many may be dirty before stores have to wait for writeback; half of that, and writeback begins.
 pub(super) const PRESSED_SHARE: u64 = 5;
-
-/// Read-ahead starts with so many pages and doubles while the reading goes on in order.
-const FIRST_AHEAD: u64 = 4;
-/// The most that is read ahead.
-const MAX_AHEAD: u64 = 64;
-
-/// Shown, but not to be written without a fault.
-const READ_ONLY: Change = Change::Restrict(Access { write: false, execute: true });
 
 /// Whether somebody would answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,27 +41,6 @@ pub enum Presence {
     Awaited,
     /// There is none, and nobody waits for one: what is not there can't be had.
     Gone,
-}
-
-/// What a pager is asked to do with the pages from `start` to before `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PagerRequest {
-    /// Supply them, or fail. Another `ahead` pages after them are likely to be wanted next.
-    Fill {
-        /// The first page.
-        start: u64,
-        /// The page after the last.
-        end: u64,
-        /// How many more.
-        ahead: u64,
-    },
-    /// Write them back, and say when that is done. It has begun: stores from now on make the page dirty again.
-    Writeback {
-        /// The first page.
-        start: u64,
-        /// The page after the last.
-        end: u64,
-    },
 }
 
 /// How far a page is from having been written back.
@@ -94,46 +62,18 @@ pub(super) struct Managed {
     /// Whom the kernel tells. Here it is only kept.
     pager: Option<Id<Pager>>,
     /// The pager may have something for the pages below this one. From here on, what is not cached is zeros.
-    backed: u64,
+    pub(super) backed: u64,
     /// It was dirty when [`MemorySystem::age_dirty`] last looked.
     was_dirty: bool,
     /// Where dirty pages are to be written back, whether or not there is need for their frames.
-    flush: Option<(u64, u64)>,
-    ahead: ReadAhead,
-}
-
-/// Notices that pages are read in order.
-#[derive(Clone, Copy, Debug, Default)]
-struct ReadAhead {
-    /// The page after the last run that was asked for, with what was read ahead of it.
-    next: u64,
-    window: u64,
-}
-
-impl ReadAhead {
-    /// How many pages to read ahead of a run.
-    fn advance(&mut self, start: u64, end: u64) -> u64 {
-        let in_order = start <= self.next && end > self.next.saturating_sub(self.window);
-        self.window = match in_order && self.next != 0 {
-            true => (self.window * 2).clamp(FIRST_AHEAD, MAX_AHEAD),
-            false => 0,
-        };
-        self.next = end + self.window;
-        self.window
-    }
+    pub(super) flush: Option<(u64, u64)>,
+    pub(super) ahead: ReadAhead,
 }
 
 impl Managed {
     /// Whether there is a pager.
     pub(super) fn presence(&self) -> Presence {
         self.presence
-    }
-
-    /// Whether there is something for the pager to take.
-    fn has_request(&self, nodes: &super::nodes::Nodes) -> bool {
-        let wanted = self.cache.next_marked(nodes, Mark::Wanted, 0, MAX_PAGES).is_some();
-        let dirty = |(start, end)| self.cache.next_marked(nodes, Mark::Dirty, start, end).is_some();
-        wanted || self.flush.is_some_and(dirty)
     }
 }
 
@@ -176,219 +116,6 @@ impl MemorySystem {
         if let Some(managed) = self.managed_mut(id) {
             managed.presence = presence;
         }
-    }
-
-    /// Undoes what was asked of a pager that is gone: what it was to fill is wanted again, what it was writing back is dirty
-    /// again.
-    pub fn restart_requests(&mut self, id: Id<Memory>) {
-        let mut at = 0;
-        while let Some((page, state)) = self.next_cached(id, at, MAX_PAGES) {
-            at = page + 1;
-            match state {
-                CachedPage::Requested => self.change_state(id, page, CachedPage::Wanted),
-                CachedPage::WritingBack(frame) | CachedPage::WritingBackDirtied(frame) => {
-                    self.change_state(id, page, CachedPage::Dirty(frame));
-                    self.request_writeback(id, page, page + 1);
-                }
-                CachedPage::Missing | CachedPage::Wanted | CachedPage::Clean(_) | CachedPage::Dirty(_) => {}
-            }
-        }
-    }
-
-    /// Notes that somebody waits for a page. Nothing happens if it is on its way or there.
-    ///
-    /// # Errors
-    /// Exhaustion; then nobody may wait, because nobody would be asked.
-    pub fn want(&mut self, id: Id<Memory>, page: u64) -> Result<(), Exhausted> {
-        match self.cached(id, page) {
-            // What lies beyond all that the pager has is not waited for, but for room to make it.
-            CachedPage::Missing if self.managed(id).is_some_and(|managed| page >= managed.backed) => Ok(()),
-            CachedPage::Missing => self.set_page(id, page, CachedPage::Wanted).map(|_| ()),
-            CachedPage::Wanted
-            | CachedPage::Requested
-            | CachedPage::Clean(_)
-            | CachedPage::Dirty(_)
-            | CachedPage::WritingBack(_)
-            | CachedPage::WritingBackDirtied(_) => Ok(()),
-        }
-    }
-
-    /// Notes that the missing pages of a range will be needed; as many as there is memory to note, at most
-    /// [`MAX_RUN_PAGES`].
-    pub fn want_range(&mut self, id: Id<Memory>, start: u64, end: u64) {
-        let Ok((origin, first)) = self.origin(id, start) else { return };
-        let Some(managed) = self.managed(origin) else { return };
-        let last = (first + end.saturating_sub(start).min(MAX_RUN_PAGES)).min(managed.backed);
-        for page in first..last.min(self.memories[origin].pages()) {
-            if self.want(origin, page).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Asks for the dirty pages of a range to be written back.
-    pub fn request_writeback(&mut self, id: Id<Memory>, start: u64, end: u64) {
-        if let Some(managed) = self.managed_mut(id) {
-            let (first, last) = managed.flush.unwrap_or((start, end));
-            managed.flush = Some((first.min(start), last.max(end)));
-        }
-    }
-
-    /// Whether there is something for the pager to take.
-    pub fn has_request(&self, id: Id<Memory>) -> bool {
-        self.managed(id).is_some_and(|managed| managed.has_request(&self.nodes))
-    }
-
-    /// Takes the next thing to do for the pager: first what somebody waits for.
-    pub fn take_request(&mut self, m: &mut impl Machine, id: Id<Memory>) -> Option<PagerRequest> {
-        self.take_fill(id).or_else(|| self.take_writeback(m, id))
-    }
-
-    fn take_fill(&mut self, id: Id<Memory>) -> Option<PagerRequest> {
-        let (start, _) = self.managed(id)?.cache.next_marked(&self.nodes, Mark::Wanted, 0, MAX_PAGES)?;
-        let mut end = start;
-        while end - start < MAX_RUN_PAGES && self.cached(id, end) == CachedPage::Wanted {
-            self.change_state(id, end, CachedPage::Requested);
-            end += 1;
-        }
-        let size = self.memories[id].pages();
-        let managed = self.managed_mut(id)?;
-        let ahead = managed.ahead.advance(start, end).min(managed.backed.min(size).saturating_sub(end));
-        Some(PagerRequest::Fill { start, end, ahead })
-    }
-
-    fn take_writeback(&mut self, m: &mut impl Machine, id: Id<Memory>) -> Option<PagerRequest> {
-        let managed = self.managed_mut(id)?;
-        let (from, until) = managed.flush?;
-        let Some((start, _)) = self.managed(id)?.cache.next_marked(&self.nodes, Mark::Dirty, from, until) else {
-            self.managed_mut(id)?.flush = None;
-            return None;
-        };
-        let mut end = start;
-        while end < until && end - start < MAX_RUN_PAGES {
-            let CachedPage::Dirty(frame) = self.cached(id, end) else { break };
-            self.change_state(id, end, CachedPage::WritingBack(frame));
-            end += 1;
-        }
-        self.change_mappings(m, id, (start, end), READ_ONLY);
-        self.managed_mut(id)?.flush = (end < until).then_some((end, until));
-        Some(PagerRequest::Writeback { start, end })
-    }
-
-    /// Fills the missing pages from `start` on with `count` pages of `source` from `source_page` on, or with zeros. The frames
-    /// are moved where `source` is anonymous and they are its alone, and copied otherwise. A page that is there already keeps
-    /// what it has. Returns how many pages were dealt with, at most [`MAX_RUN_PAGES`].
-    ///
-    /// # Errors
-    /// [`MemoryError::BadState`] if the memory is not managed, or the source is; [`MemoryError::OutOfRange`]; exhaustion, if not
-    /// even the first page could be supplied.
-    pub fn supply(
-        &mut self,
-        m: &mut impl Machine,
-        id: Id<Memory>,
-        (start, count): (u64, u64),
-        source: Option<(Id<Memory>, u64)>,
-    ) -> Result<u64, MemoryError> {
-        self.managed(id).ok_or(MemoryError::BadState)?;
-        let end = start.checked_add(count).filter(|end| *end <= MAX_PAGES).ok_or(MemoryError::OutOfRange)?;
-        if let Some((source, page)) = source {
-            self.check_source(source, page, count)?;
-        }
-        // What was cut off meanwhile needs no data any more.
-        let end = end.min(self.memories[id].pages()).min(start.saturating_add(MAX_RUN_PAGES));
-        for page in start..end {
-            let from = source.map(|(source, first)| (source, first + (page - start)));
-            if let Err(error) = self.supply_page(m, id, page, from) {
-                return if page == start { Err(error) } else { Ok(page - start) };
-            }
-        }
-        Ok(end.saturating_sub(start).max(count.min(MAX_RUN_PAGES)))
-    }
-
-    fn check_source(&self, source: Id<Memory>, page: u64, count: u64) -> Result<(), MemoryError> {
-        let (origin, _) = self.origin(source, page)?;
-        match &self.memories[origin].content {
-            Content::Pages { .. } | Content::Direct { .. } => {}
-            Content::Managed(_) | Content::Window(_) => return Err(MemoryError::BadState),
-        }
-        let fits = page.checked_add(count).is_some_and(|end| end <= self.memories[source].pages());
-        if fits { Ok(()) } else { Err(MemoryError::OutOfRange) }
-    }
-
-    fn supply_page(
-        &mut self,
-        m: &mut impl Machine,
-        id: Id<Memory>,
-        page: u64,
-        from: Option<(Id<Memory>, u64)>,
-    ) -> Result<(), MemoryError> {
-        if self.cached(id, page).frame().is_some() {
-            return Ok(());
-        }
-        let account = self.memories[id].account;
-        // The slot first: once that is there, nothing is left to fail but the frame.
-        let before = self.set_page(id, page, CachedPage::Requested)?;
-        let frame = match from {
-            Some((source, at)) => self.take_or_copy_frame(m, source, at, account),
-            None => self.new_frame(m, account, None).map_err(MemoryError::from),
-        };
-        match frame {
-            Ok(frame) => self.change_state(id, page, CachedPage::Clean(frame)),
-            Err(error) => {
-                self.change_state(id, page, before);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// A frame with the bytes of a page of `source`, which `account` pays for: the page's own if nobody else has it.
-    fn take_or_copy_frame(
-        &mut self,
-        m: &mut impl Machine,
-        source: Id<Memory>,
-        page: u64,
-        account: Id<Account>,
-    ) -> Result<Frame, MemoryError> {
-        if let Some(frame) = self.take_frame(m, source, page, account)? {
-            return Ok(frame);
-        }
-        let content = self.page_to_read(source, page)?.map(|view| view.frame);
-        let frame = self.new_frame(m, account, content)?;
-        if CachedPage::can_hold(frame) { Ok(frame) } else { Err(self.give_up_frame(frame)) }
-    }
-
-    fn give_up_frame(&mut self, frame: Frame) -> MemoryError {
-        self.frames.release(&mut self.accounts, frame);
-        Exhausted::NoMemory.into()
-    }
-
-    /// Takes the frame of a page out of an anonymous memory, if it is that memory's alone.
-    fn take_frame(
-        &mut self,
-        m: &mut impl Machine,
-        source: Id<Memory>,
-        page: u64,
-        account: Id<Account>,
-    ) -> Result<Option<Frame>, MemoryError> {
-        let (origin, at) = self.origin(source, page)?;
-        let memory = &self.memories[origin];
-        let Content::Pages { overlay, base, .. } = &memory.content else { return Ok(None) };
-        let index = base + at;
-        let Page::Owned(frame) = overlay.page(&self.nodes, &self.frames, index) else { return Ok(None) };
-        if memory.pins != 0 || !CachedPage::can_hold(frame) {
-            return Ok(None);
-        }
-        self.frames.charge_to(&mut self.accounts, frame, account)?;
-        let payer = memory.account;
-        self.change_mappings(m, origin, (at, at + 1), Change::BREAK);
-        self.frames.retain(frame);
-        let (mut stores, memories, _) = self.parts();
-        if let Content::Pages { overlay, .. } = &mut memories[origin].content {
-            // The page is this overlay's alone, so that nothing on its path has to be copied.
-            overlay.remove(&mut stores, &mut Prepaid::new(payer), index, index + 1);
-        }
-        Ok(Some(frame))
     }
 
     /// The pager can't do what it was asked for: what it was to fill is missing again, what it was writing back is dirty.
@@ -627,7 +354,7 @@ impl MemorySystem {
         }
     }
 
-    fn managed_mut(&mut self, id: Id<Memory>) -> Option<&mut Managed> {
+    pub(super) fn managed_mut(&mut self, id: Id<Memory>) -> Option<&mut Managed> {
         match &mut self.memories.get_mut(id)?.content {
             Content::Managed(managed) => Some(managed),
             Content::Pages { .. } | Content::Direct { .. } | Content::Window(_) => None,
@@ -638,7 +365,7 @@ impl MemorySystem {
         self.managed(id).map_or(CachedPage::Missing, |managed| managed.cache.get(&self.nodes, page))
     }
 
-    fn next_cached(&self, id: Id<Memory>, start: u64, end: u64) -> Option<(u64, CachedPage)> {
+    pub(super) fn next_cached(&self, id: Id<Memory>, start: u64, end: u64) -> Option<(u64, CachedPage)> {
         self.managed(id)?.cache.next(&self.nodes, start, end)
     }
 

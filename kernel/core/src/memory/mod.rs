@@ -9,7 +9,8 @@
 //! | `region`, `regions` | what a region is; the ordered tree of a space's regions |
 //! | `tables` | page tables as a cache |
 //! | `object`, `pages`, `window` | the [`Memory`] object, its pages, slices of it |
-//! | `cache`, `managed`, `reclaim` | pages that a pager supplies: **the life of a cached page**; taking them back |
+//! | `cache`, `managed` | pages that a pager supplies: **the life of a cached page** |
+//! | `requests`, `supply`, `reclaim` | what the pager is asked; frames moving in; taking them back |
 //! | `swap`, `swap_slots` | private pages that go to a managed memory and come back |
 //! | `mapping` | which regions show a memory, and breaking what they show |
 //! | `space`, `commit`, `undo`, `plain` | the [`Space`] object, and changing it all or nothing; the hot changes |
@@ -41,7 +42,9 @@ mod plain;
 mod reclaim;
 mod region;
 mod regions;
+mod requests;
 mod space;
+mod supply;
 mod swap;
 mod swap_slots;
 mod tables;
@@ -55,10 +58,11 @@ pub use commit::{CommitError, MapSource, Replace, SpaceOp};
 pub use error::{Absent, Exhausted, FaultError, MemoryError};
 pub use fault::FaultKind;
 pub use frames::FrameTable;
-pub use managed::{MAX_RUN_PAGES, ManagedInfo, PagerRequest, Presence, Unwritten};
+pub use managed::{ManagedInfo, Presence, Unwritten};
 pub use object::{Memory, MemoryInfo, MemoryKind};
 pub use reclaim::Reclaimed;
 pub use region::{Inherit, Sharing};
+pub use requests::{MAX_RUN_PAGES, PagerRequest};
 pub use space::{RegionInfo, Space};
 pub use swap::SwapInfo;
 pub use transfer::{Place, Side, Stop, Transfer};

@@ -151,6 +151,25 @@ pub enum Change<'a> {
     Clone(&'a Space),
 }
 
+/// Memory of the machine, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineMemory {
+    /// All there is.
+    pub total: u64,
+    /// Nobody's.
+    pub free: u64,
+    /// Cached pages that a pager could supply again.
+    pub cached: u64,
+    /// Of them, those with stores that their pager does not have yet.
+    pub unwritten: u64,
+    /// Of those, the ones that are being written back.
+    pub writing: u64,
+    /// Pages that fit the swap memory.
+    pub swap_total: u64,
+    /// Pages that are there.
+    pub swap_used: u64,
+}
+
 /// What the server's own account, from which all processes are paid, has used and may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -1,6 +1,6 @@
 //! The model of the machine that host tests run on: same types and methods as `native`, no kernel.
 
-use super::{Backing, Change, Ending, PAGE_SIZE, Protection, Registers, Sharing};
+use super::{Backing, Change, Ending, MachineMemory, PAGE_SIZE, Protection, Registers, Sharing};
 use crate::errno::{Errno, Result};
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;
@@ -67,6 +67,12 @@ pub fn random(buffer: &mut [u8]) {
 /// Frames of the machine: total and free.
 pub fn frames() -> (u64, u64) {
     (65536, 32768)
+}
+
+/// What the machine's memory is used for.
+pub fn machine_memory() -> MachineMemory {
+    let (total, free) = frames();
+    MachineMemory { total, free, cached: 4096, unwritten: 256, writing: 64, swap_total: 8192, swap_used: 1024 }
 }
 
 /// Frames of the machine, free or not.

@@ -1,7 +1,7 @@
 //! Memory: `/proc/meminfo`, `vmstat`, `swaps`.
 
 use super::add;
-use crate::platform::{self, PAGE_SIZE};
+use crate::platform::{self, MachineMemory, PAGE_SIZE, Usage};
 use crate::process::Server;
 use alloc::format;
 use alloc::string::String;
@@ -16,32 +16,33 @@ fn process_pages(server: &Server) -> u64 {
 
 /// `/proc/meminfo`. What the kernel does not count apart is 0.
 pub(super) fn information(server: &Server) -> Vec<u8> {
-    let (total, free) = platform::frames();
+    let MachineMemory { total, free, cached, unwritten, writing, swap_total, swap_used } = platform::machine_memory();
     let anonymous = process_pages(server).min(total - free.min(total));
-    let kernel = platform::server_usage().kernel_bytes_used / PAGE_SIZE;
+    let Usage { kernel_bytes_used, file_frames, .. } = platform::server_usage();
+    let kernel = kernel_bytes_used / PAGE_SIZE;
     let committed: u64 = server.processes().iter().map(|process| process.vm().virtual_bytes() / PAGE_SIZE).sum();
     let lines = [
         ("MemTotal", total),
         ("MemFree", free),
-        ("MemAvailable", free),
+        ("MemAvailable", free + cached.saturating_sub(unwritten)),
         ("Buffers", 0),
-        ("Cached", 0),
+        ("Cached", cached + file_frames),
         ("SwapCached", 0),
         ("Active", anonymous),
         ("Inactive", 0),
         ("Active(anon)", anonymous),
         ("Inactive(anon)", 0),
-        ("Active(file)", 0),
+        ("Active(file)", cached),
         ("Inactive(file)", 0),
         ("Unevictable", 0),
         ("Mlocked", 0),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
-        ("Dirty", 0),
-        ("Writeback", 0),
+        ("SwapTotal", swap_total),
+        ("SwapFree", swap_total.saturating_sub(swap_used)),
+        ("Dirty", unwritten.saturating_sub(writing)),
+        ("Writeback", writing),
         ("AnonPages", anonymous),
         ("Mapped", 0),
-        ("Shmem", 0),
+        ("Shmem", file_frames),
         ("KReclaimable", 0),
         ("Slab", kernel),
         ("SReclaimable", 0),
@@ -66,7 +67,8 @@ pub(super) fn information(server: &Server) -> Vec<u8> {
 
 /// `/proc/vmstat`: what is known of it.
 pub(super) fn statistics(server: &Server) -> Vec<u8> {
-    let (_, free) = platform::frames();
+    let MachineMemory { free, cached, unwritten, writing, .. } = platform::machine_memory();
+    let files = platform::server_usage().file_frames;
     let anonymous = process_pages(server);
     let mut text = String::new();
     let lines = [
@@ -74,10 +76,10 @@ pub(super) fn statistics(server: &Server) -> Vec<u8> {
         ("nr_zone_active_anon", anonymous),
         ("nr_anon_pages", anonymous),
         ("nr_mapped", 0),
-        ("nr_file_pages", 0),
-        ("nr_dirty", 0),
-        ("nr_writeback", 0),
-        ("nr_shmem", 0),
+        ("nr_file_pages", cached + files),
+        ("nr_dirty", unwritten.saturating_sub(writing)),
+        ("nr_writeback", writing),
+        ("nr_shmem", files),
         ("pgpgin", 0),
         ("pgpgout", 0),
         ("pswpin", 0),
@@ -91,7 +93,13 @@ pub(super) fn statistics(server: &Server) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// `/proc/swaps`: a heading.
+/// `/proc/swaps`: a heading, and a line if there is a swap memory.
 pub(super) fn swaps(_server: &Server) -> Vec<u8> {
-    b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()
+    let mut text = String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+    let MachineMemory { swap_total, swap_used, .. } = platform::machine_memory();
+    if swap_total != 0 {
+        let (size, used) = (swap_total * KIB_PER_PAGE, swap_used * KIB_PER_PAGE);
+        add!(text, "{:<40}partition\t{size}\t\t{used}\t\t-2\n", "/dev/swap");
+    }
+    text.into_bytes()
 }

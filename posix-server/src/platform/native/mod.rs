@@ -10,6 +10,7 @@ pub use memory::{Account, Memory, Space};
 pub use shared::SharedPages;
 pub use thread::{Reply, Table, ThreadEvents, UserThread};
 
+use super::MachineMemory;
 use crate::errno::{Errno, Result};
 use core::future::Future;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -138,7 +139,24 @@ pub fn random(buffer: &mut [u8]) {
 
 /// Frames of the machine: total and free.
 pub fn frames() -> (u64, u64) {
-    system::system_info().map_or((0, 0), |info| (info.total_frames, info.free_frames))
+    let MachineMemory { total, free, .. } = machine_memory();
+    (total, free)
+}
+
+/// What the machine's memory is used for.
+pub fn machine_memory() -> MachineMemory {
+    system::system_info().map_or_else(
+        |_| MachineMemory::default(),
+        |info| MachineMemory {
+            total: info.total_frames,
+            free: info.free_frames,
+            cached: info.cached_frames,
+            unwritten: info.unwritten_frames,
+            writing: info.writing_frames,
+            swap_total: info.swap_total_pages,
+            swap_used: info.swap_used_pages,
+        },
+    )
 }
 
 /// Frames of the machine, free or not.

@@ -79,7 +79,7 @@ pub fn listen_for(thread: &Thread, file: &OpenFile) -> Listener {
 
 /// The file that a descriptor names, or `EBADF`.
 pub fn file(thread: &Rc<Thread>, fd: u64) -> Result<Rc<OpenFile>> {
-    thread.process.files.borrow().get(fd as i32)
+    thread.process.files.borrow().slots().get(fd as i32)
 }
 
 /// The same, not if it is only a path.

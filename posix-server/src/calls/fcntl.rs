@@ -65,17 +65,17 @@ fn descriptor_command(thread: &Rc<Thread>, file: &Rc<OpenFile>, args: &Arguments
         linux::F_DUPFD => duplicate_above(thread, file.clone(), argument, OnExec::Keep),
         linux::F_DUPFD_CLOEXEC => duplicate_above(thread, file.clone(), argument, OnExec::Close),
         linux::F_DUPFD_QUERY => {
-            let other = files.borrow().get(argument as i32);
+            let other = files.borrow().slots().get(argument as i32);
             other.map(|other| u64::from(Rc::ptr_eq(&other, file)))
         }
         linux::F_CREATED_QUERY => Ok(u64::from(file.was_created())),
         linux::F_GETFD => {
-            let on_exec = files.borrow().on_exec(fd);
+            let on_exec = files.borrow().slots().on_exec(fd);
             on_exec.map(|on_exec| if on_exec == OnExec::Close { close_on_exec } else { 0 })
         }
         linux::F_SETFD => {
             let on_exec = if argument & close_on_exec != 0 { OnExec::Close } else { OnExec::Keep };
-            files.borrow_mut().set_on_exec(fd, on_exec).map(|()| 0)
+            files.borrow().slots_mut().set_on_exec(fd, on_exec).map(|()| 0)
         }
         linux::F_GETFL => Ok(u64::from(file.flags())),
         _ => return None,
@@ -85,7 +85,7 @@ fn descriptor_command(thread: &Rc<Thread>, file: &Rc<OpenFile>, args: &Arguments
 fn duplicate_above(thread: &Rc<Thread>, file: Rc<OpenFile>, minimum: u64, on_exec: OnExec) -> Result<u64> {
     let limit = descriptor_limit(thread);
     let minimum = Some(minimum as u32).filter(|minimum| u64::from(*minimum) < limit).ok_or(Errno::EINVAL)?;
-    thread.process.files.borrow_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
+    thread.process.files.borrow().slots_mut().insert(file, minimum, on_exec, limit).map(|fd| fd as u64)
 }
 
 pub(super) fn set_status(thread: &Rc<Thread>, file: &Rc<OpenFile>, fd: i32, flags: u32) -> Result<u64> {

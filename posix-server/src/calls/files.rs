@@ -4,7 +4,7 @@ use super::blocking::{file, usable_file};
 use super::process::unshare_files;
 use super::{Outcome, SystemCall};
 use crate::errno::{Errno, Result};
-use crate::file::{AccessMode, FdTable, OnExec, OpenFile, Positioning, StatusFlags};
+use crate::file::{AccessMode, OnExec, OpenFile, Positioning, StatusFlags};
 use crate::fs::content::Sought;
 use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Listing};
 use crate::fs::{Inode, Location, notify};
@@ -50,7 +50,7 @@ fn on_exec(flags: u32) -> OnExec {
 /// Gives a file the lowest free descriptor.
 pub(super) fn install(thread: &Rc<Thread>, file: Rc<OpenFile>, flags: u32) -> Result<u64> {
     let limit = descriptor_limit(thread);
-    let fd = thread.process.files.borrow_mut().insert(file, 0, on_exec(flags), limit)?;
+    let fd = thread.process.files.borrow().slots_mut().insert(file, 0, on_exec(flags), limit)?;
     Ok(fd as u64)
 }
 
@@ -61,7 +61,7 @@ fn release(process: &crate::process::Process, file: Rc<OpenFile>) {
 }
 
 fn close(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
-    let file = thread.process.files.borrow_mut().remove(args[0] as i32)?;
+    let file = thread.process.files.borrow().slots_mut().remove(args[0] as i32)?;
     release(&thread.process, file);
     Ok(0)
 }
@@ -75,11 +75,12 @@ fn close_range(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
         unshare_files(&thread.process)?;
     }
     if flags & CLOSE_RANGE_CLOEXEC != 0 {
-        let mut files = thread.process.files.borrow_mut();
-        let open: Vec<i32> = files.range(first, last).collect();
-        return open.into_iter().try_for_each(|fd| files.set_on_exec(fd, OnExec::Close)).map(|()| 0);
+        let files = thread.process.files.borrow();
+        let mut slots = files.slots_mut();
+        let open: Vec<i32> = slots.range(first, last).collect();
+        return open.into_iter().try_for_each(|fd| slots.set_on_exec(fd, OnExec::Close)).map(|()| 0);
     }
-    let closed = thread.process.files.borrow_mut().remove_range(first, last);
+    let closed = thread.process.files.borrow().slots_mut().remove_range(first, last);
     closed.into_iter().for_each(|file| release(&thread.process, file));
     Ok(0)
 }
@@ -112,7 +113,7 @@ fn replace(thread: &Rc<Thread>, old: u64, new: u64, on_exec: OnExec) -> Result<u
         return Err(Errno::EBADF);
     }
     let file = file(thread, old)?;
-    let closed = thread.process.files.borrow_mut().replace(new, file, on_exec, limit)?;
+    let closed = thread.process.files.borrow().slots_mut().replace(new, file, on_exec, limit)?;
     if let Some(closed) = closed {
         release(&thread.process, closed);
     }
@@ -183,16 +184,16 @@ fn pipe(thread: &Rc<Thread>, pointer: u64, flags: u32) -> Result<u64> {
         OpenFile::new(Rc::new(PipeEnd::open(&pipe, access)), inode.clone(), None, flags)
     };
     let limit = descriptor_limit(thread);
-    let insert = |files: &mut FdTable, file| files.insert(file, 0, on_exec(flags), limit);
+    let insert = |file| thread.process.files.borrow().slots_mut().insert(file, 0, on_exec(flags), limit);
     let (read_end, write_end) = (end(AccessMode::Read)?, end(AccessMode::Write)?);
-    let reader = insert(&mut thread.process.files.borrow_mut(), read_end)?;
-    let writer = insert(&mut thread.process.files.borrow_mut(), write_end);
+    let reader = insert(read_end)?;
+    let writer = insert(write_end);
     let written = writer.and_then(|writer| UserPtr::of_call(thread, pointer).write(&[reader, writer]));
     if let Err(errno) = written {
         let failed = [Some(reader), writer.ok()];
         let closed: Vec<_> = {
-            let mut files = thread.process.files.borrow_mut();
-            failed.into_iter().flatten().filter_map(|fd| files.remove(fd).ok()).collect()
+            let files = thread.process.files.borrow();
+            failed.into_iter().flatten().filter_map(|fd| files.slots_mut().remove(fd).ok()).collect()
         };
         drop(closed);
         return Err(errno);

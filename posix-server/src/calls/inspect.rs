@@ -97,7 +97,7 @@ fn kcmp(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     let is_same_process = one.pid == other.pid;
     Ok(match kind {
         0 => {
-            let file = |process: &Process, fd: u64| process.files.borrow().get(fd as i32);
+            let file = |process: &Process, fd: u64| process.files.borrow().slots().get(fd as i32);
             let (one, other) = (file(&one, first_index)?, file(&other, second_index)?);
             order(Rc::as_ptr(&one).addr(), Rc::as_ptr(&other).addr())
         }

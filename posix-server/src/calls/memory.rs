@@ -58,7 +58,7 @@ fn mmap(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let is_anonymous = flags & linux::MAP_ANONYMOUS != 0;
-    let file = if is_anonymous { None } else { Some(thread.process.files.borrow().get(fd as i32)?) };
+    let file = if is_anonymous { None } else { Some(thread.process.files.borrow().slots().get(fd as i32)?) };
     if length == 0 {
         return Err(Errno::EINVAL);
     }

@@ -70,7 +70,7 @@ pub(super) fn start(thread: &Rc<Thread>, directory: u64, path: &[u8]) -> Result<
     if directory as i32 == linux::AT_FDCWD || path.first() == Some(&b'/') {
         return Ok(context.cwd.clone());
     }
-    let file = thread.process.files.borrow().get(directory as i32)?;
+    let file = thread.process.files.borrow().slots().get(directory as i32)?;
     let location = file.location().ok_or(Errno::ENOTDIR)?;
     if path.is_empty() || location.inode().is_directory() { Ok(location.clone()) } else { Err(Errno::ENOTDIR) }
 }
@@ -143,7 +143,7 @@ fn link_descriptor(thread: &Rc<Thread>, fd: u64, directory: u64, new_path: &[u8]
     if !thread.process.credentials().is_privileged() {
         return Err(Errno::ENOENT);
     }
-    let file: Rc<OpenFile> = thread.process.files.borrow().get(fd as i32)?;
+    let file: Rc<OpenFile> = thread.process.files.borrow().slots().get(fd as i32)?;
     let parent = parent(thread, directory, new_path)?;
     let old = file.location().ok_or(Errno::EXDEV)?;
     with_actor(thread, |actor| change::link(actor, old, &parent))?;
@@ -209,7 +209,7 @@ fn chdir(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
 }
 
 fn fchdir(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
-    let file = thread.process.files.borrow().get(args[0] as i32)?;
+    let file = thread.process.files.borrow().slots().get(args[0] as i32)?;
     let place = file.location().ok_or(Errno::ENOTDIR)?.clone();
     enter(thread, place)
 }

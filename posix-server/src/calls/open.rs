@@ -88,7 +88,7 @@ fn begin(thread: &Rc<Thread>, directory: u64, path: u64, how: How) -> Outcome {
 
 fn try_open(thread: &Rc<Thread>, directory: u64, path: u64, how: How) -> Result<Opened> {
     let path = names::path(thread, path)?;
-    thread.process.files.borrow().check_room(descriptor_limit(thread))?;
+    thread.process.files.borrow().slots().check_room(descriptor_limit(thread))?;
     // In a root of its own, an absolute path begins at the directory, too.
     let scoped = how.restrictions.intersects(Restrictions::IN_ROOT | Restrictions::BENEATH);
     let start = names::start(thread, directory, if scoped { b"." } else { &path })?;

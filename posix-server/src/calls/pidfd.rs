@@ -47,7 +47,7 @@ pub fn give(thread: &Rc<Thread>, process: &Rc<Process>, address: u64) -> Result<
 
 /// Takes that descriptor away again.
 pub fn take_back(thread: &Rc<Thread>, fd: u64) {
-    let removed = thread.process.files.borrow_mut().remove(fd as i32);
+    let removed = thread.process.files.borrow().slots_mut().remove(fd as i32);
     drop(removed);
 }
 
@@ -139,7 +139,7 @@ fn pidfd_getfd(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     if process.pid != thread.process.pid && !may_trace {
         return Err(Errno::EPERM);
     }
-    let target = process.files.borrow().get(fd as i32)?;
+    let target = process.files.borrow().slots().get(fd as i32)?;
     install(thread, target, linux::O_CLOEXEC)
 }
 

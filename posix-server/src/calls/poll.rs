@@ -93,10 +93,11 @@ impl<W: Fn(&mut [PollRecord], Slept) -> Result<u64> + 'static> Waiting<W> {
     /// any is.
     fn look(&mut self, thread: &Thread) -> bool {
         let files = thread.process.files.borrow();
+        let slots = files.slots();
         let mut is_any_ready = false;
         for record in self.records.iter_mut().filter(|record| record.fd >= 0) {
             let wanted = PollEvents::from_bits_retain(u32::from(record.events)) | self.unasked;
-            let events = files.get(record.fd).map_or(PollEvents::INVALID, |file| file.ops().readiness_for(thread));
+            let events = slots.get(record.fd).map_or(PollEvents::INVALID, |file| file.ops().readiness_for(thread));
             record.revents = (events & wanted).bits() as u16;
             is_any_ready |= record.revents != 0;
         }
@@ -106,7 +107,8 @@ impl<W: Fn(&mut [PollRecord], Slept) -> Result<u64> + 'static> Waiting<W> {
     /// The files as they are now.
     fn files(&self, thread: &Thread) -> Vec<Rc<OpenFile>> {
         let files = thread.process.files.borrow();
-        self.records.iter().filter_map(|record| files.get(record.fd).ok()).collect()
+        let slots = files.slots();
+        self.records.iter().filter_map(|record| slots.get(record.fd).ok()).collect()
     }
 
     fn finish(&mut self, thread: &Rc<Thread>, ended: Ended, slept: Slept) -> Result<u64> {
@@ -281,7 +283,7 @@ impl Sets {
         let mut records = Vec::new();
         for fd in 0..count {
             let Some(wanted) = self.wanted(fd) else { continue };
-            files.get(fd as i32)?;
+            files.slots().get(fd as i32)?;
             records.push(PollRecord { fd: fd as i32, events: wanted.bits() as u16, revents: 0 });
         }
         Ok(records)

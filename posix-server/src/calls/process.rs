@@ -207,7 +207,7 @@ pub(super) fn unshare_files(process: &Process) -> Result<()> {
 
 /// No descriptor is one of a name space. `EBADF`, `EINVAL`.
 fn setns(thread: &Rc<Thread>, fd: u64) -> Result<()> {
-    thread.process.files.borrow().get(fd as i32)?;
+    thread.process.files.borrow().slots().get(fd as i32)?;
     Err(Errno::EINVAL)
 }
 

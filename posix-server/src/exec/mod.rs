@@ -435,7 +435,7 @@ fn change_process(process: &Rc<Process>, prepared: &Prepared, old_block: &Block)
     }
     process.signals.borrow_mut().after_exec();
     process.unshare_directories();
-    let closed = process.files.borrow_mut().remove_on_exec();
+    let closed = process.files.borrow().slots_mut().remove_on_exec();
     closed.iter().for_each(|file| file.release_record_locks(process.pid));
     drop(closed);
     process.server.tree.change(Tree::set_executed, process.pid);

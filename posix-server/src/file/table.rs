@@ -253,6 +253,11 @@ impl Slots {
         self.range(0, u32::MAX)
     }
 
+    /// All open files that have a descriptor; once for each.
+    pub fn files(&self) -> impl Iterator<Item = &Rc<OpenFile>> {
+        self.slots.iter().flatten().map(|slot| &slot.file)
+    }
+
     /// Frees those in `first..=last` and returns their files.
     pub fn remove_range(&mut self, first: u32, last: u32) -> Vec<Rc<OpenFile>> {
         let open: Vec<i32> = self.range(first, last).collect();

@@ -180,9 +180,9 @@ pub fn first_context(namespace: &Rc<Namespace>, path: &[u8]) -> Result<FsContext
 const FIRST_DESCRIPTORS: u64 = 3;
 
 fn three(files: [Rc<OpenFile>; 3]) -> Result<FdTable> {
-    let mut table = FdTable::new();
+    let table = FdTable::new();
     for file in files {
-        table.insert(file, 0, OnExec::Keep, FIRST_DESCRIPTORS)?;
+        table.slots_mut().insert(file, 0, OnExec::Keep, FIRST_DESCRIPTORS)?;
     }
     Ok(table)
 }

@@ -33,7 +33,8 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
         }
     }
     let files = core::mem::take(&mut *process.files.borrow_mut());
-    for file in files.descriptors().filter_map(|fd| files.get(fd).ok()) {
+    let open: alloc::vec::Vec<_> = files.slots().files().cloned().collect();
+    for file in open {
         file.release_record_locks(process.pid);
     }
     drop(files);

@@ -232,7 +232,7 @@ impl Process {
             tsc_multiplier,
             tsc_shift,
             boot_unix_ns,
-            files: self.files.borrow().shared_table(&self.vm()),
+            files: self.files.borrow().slots().shared_table(&self.vm()),
             user_end: crate::user::USER_END,
         }
     }

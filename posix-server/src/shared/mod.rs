@@ -53,18 +53,19 @@ pub fn note_use(thread: &Rc<Thread>, fd: u64) {
     if process.is_borrowing.get() || process.is_restricted() {
         return;
     }
-    let Ok(file) = process.files.borrow().get(fd) else { return };
+    let Ok(file) = process.files.borrow().slots().get(fd) else { return };
     if !file.habit().is_due() {
         return;
     }
     let Some(kind) = sharing_of(&file) else { return };
     let vm = process.vm();
     let is_new = {
-        let mut files = process.files.borrow_mut();
-        let had = files.shared_table(&vm) != 0;
+        let files = process.files.borrow();
+        let mut slots = files.slots_mut();
+        let had = slots.shared_table(&vm) != 0;
         // What can't be shared stays with the server.
-        let _ = files.let_serve(fd, &file, kind, &vm, process.pid);
-        !had && files.shared_table(&vm) != 0
+        let _ = slots.let_serve(fd, &file, kind, &vm, process.pid);
+        !had && slots.shared_table(&vm) != 0
     };
     if is_new {
         process.update_local_answers();
@@ -79,7 +80,7 @@ pub fn watch_added(server: &Server, inode: &Inode) {
     }
     // A device has no list of its readers, nor has a directory one of those of its files: all tables are looked through.
     for process in server.processes() {
-        let shared = process.files.borrow().shared_files();
+        let shared = process.files.borrow().slots().shared_files();
         if let Some(shared) = shared {
             shared.end_those(notify::hears_transfers);
         }
@@ -88,7 +89,7 @@ pub fn watch_added(server: &Server, inode: &Inode) {
 
 /// The process may no longer serve any file itself, but ask for all that it reads.
 pub fn end_all(process: &Process) {
-    let shared = process.files.borrow().shared_files();
+    let shared = process.files.borrow().slots().shared_files();
     if let Some(shared) = shared {
         shared.end_those(|_| true);
     }

@@ -284,10 +284,10 @@ impl Writer {
 /// Gives a file a descriptor and writes its number. `EMFILE`, `EFAULT`, and then nothing has changed.
 fn install_at(thread: &Rc<Thread>, file: &Rc<OpenFile>, on_exec: OnExec, pointer: &UserPtr) -> Result<()> {
     let files = &thread.process.files;
-    let fd = files.borrow_mut().insert(file.clone(), 0, on_exec, descriptor_limit(thread))?;
+    let fd = files.borrow().slots_mut().insert(file.clone(), 0, on_exec, descriptor_limit(thread))?;
     let written = pointer.write(&fd);
     if written.is_err() {
-        let closed = files.borrow_mut().remove(fd);
+        let closed = files.borrow().slots_mut().remove(fd);
         drop(closed);
     }
     written

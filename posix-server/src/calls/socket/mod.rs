@@ -204,7 +204,7 @@ fn socketpair(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
     let written = second.and_then(|second| pointer.write(&[first as i32, second as i32]));
     if let Err(errno) = written {
         for fd in [Some(first), second.ok()].into_iter().flatten() {
-            let closed = thread.process.files.borrow_mut().remove(fd as i32);
+            let closed = thread.process.files.borrow().slots_mut().remove(fd as i32);
             drop(closed);
         }
         return Err(errno);
@@ -320,7 +320,7 @@ fn accept(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
             return Err(Errno::EINVAL);
         }
         socket_of(&file)?;
-        thread.process.files.borrow().check_room(super::files::descriptor_limit(thread))?;
+        thread.process.files.borrow().slots().check_room(super::files::descriptor_limit(thread))?;
         let patience = Patience::of(&file, socket_of(&file)?.common().receive_deadline_ns());
         Ok((Accept { file, pointers: [args[1], args[2]], flags }, patience))
     })();

@@ -66,7 +66,7 @@ fn ioctl(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
 const TFD_IOC_SET_TICKS: u32 = 0x4008_5400;
 
 fn set_on_exec(thread: &Rc<Thread>, fd: u64, on_exec: OnExec) -> Result<u64> {
-    thread.process.files.borrow_mut().set_on_exec(fd as i32, on_exec).map(|()| 0)
+    thread.process.files.borrow().slots_mut().set_on_exec(fd as i32, on_exec).map(|()| 0)
 }
 
 fn set_nonblocking(file: &OpenFile, pointer: &UserPtr) -> Result<u64> {

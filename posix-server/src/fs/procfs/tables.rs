@@ -247,7 +247,8 @@ static SYS_VM: [StaticEntry; 16] = [
 
 /// Open files, those that are free, and how many there may be.
 fn open_files(server: &Server) -> Vec<u8> {
-    let open: usize = server.processes().iter().map(|process| process.files.borrow().descriptors().count()).sum();
+    let open: usize =
+        server.processes().iter().map(|process| process.files.borrow().slots().descriptors().count()).sum();
     format!("{open}\t0\t{}", server.settings.number("fs/file-max", i64::MAX)).into_bytes()
 }
 

@@ -54,7 +54,7 @@ fn a_poll_ends_at_its_time_and_keeps_nothing() {
     let world = world();
     let [reader, _] = pipe(&world);
     world.thread(1).space().write(SCRATCH, &[reader as u8, 0, 0, 0, 1, 0, 9, 9]);
-    let file = world.init.files.borrow().get(reader as i32).unwrap();
+    let file = world.init.files.borrow().slots().get(reader as i32).unwrap();
     let reply = asleep(&world, linux::__NR_poll, [SCRATCH, 1, 5, 0, 0, 0]);
     assert_eq!(file.ops().wait_queue().unwrap().waiters(), 1);
     platform::advance_ns(4_999_999);

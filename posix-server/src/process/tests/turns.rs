@@ -19,7 +19,7 @@ fn a_long_copy_is_seen_growing() {
     world.thread(1).space().write(SCRATCH, &[0; 8]);
     world.thread(1).space().write(SCRATCH + 8, &LENGTH.to_le_bytes());
     let sizes = Rc::new(RefCell::new(Vec::new()));
-    let (seen, inode) = (sizes.clone(), world.init.files.borrow().get(file as i32).unwrap().inode().clone());
+    let (seen, inode) = (sizes.clone(), world.init.files.borrow().slots().get(file as i32).unwrap().inode().clone());
     world.server.executor.spawn(async move {
         for _ in 0..20 {
             seen.borrow_mut().push(inode.content().map_or(0, Content::size));

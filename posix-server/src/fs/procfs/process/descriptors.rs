@@ -18,7 +18,7 @@ use linux_raw_sys::general as linux;
 
 impl Whose {
     fn file(&self, fd: i32) -> Result<Rc<OpenFile>> {
-        let file = self.process()?.files.borrow().get(fd);
+        let file = self.process()?.files.borrow().slots().get(fd);
         file.map_err(|_| Errno::ENOENT)
     }
 
@@ -29,7 +29,7 @@ impl Whose {
         each: &mut dyn FnMut(Entry<'_>) -> Listing,
     ) -> Result<()> {
         let first = u32::try_from(from - FIRST_ENTRY.min(from)).unwrap_or(u32::MAX);
-        let open: Vec<i32> = self.process()?.files.borrow().range(first, u32::MAX).collect();
+        let open: Vec<i32> = self.process()?.files.borrow().slots().range(first, u32::MAX).collect();
         for fd in open {
             let name = format!("{fd}");
             let inode = self.first_inode() + first_inode + fd as u64;
@@ -191,7 +191,7 @@ struct DescriptorState {
 impl Generator for DescriptorState {
     fn generate(&self) -> Result<Vec<u8>> {
         let file = self.whose.file(self.fd)?;
-        let on_exec = self.whose.process()?.files.borrow().on_exec(self.fd)?;
+        let on_exec = self.whose.process()?.files.borrow().slots().on_exec(self.fd)?;
         let closes = if on_exec == OnExec::Close { linux::O_CLOEXEC } else { 0 };
         let mount = file.location().map_or(0, |location| location.mount.id());
         let (position, flags, inode) = (file.position(), file.flags() | closes, file.inode().number());

@@ -117,7 +117,8 @@ fn add_credentials(text: &mut String, subject: &Subject) {
     add!(*text, "Uid:\t{}\t{}\t", credentials.uid, credentials.euid);
     add!(*text, "{}\t{}\n", credentials.suid, credentials.fsuid);
     add!(*text, "Gid:\t{}\t{}\t", credentials.gid, credentials.egid);
-    let slots = subject.process().map_or(0, |process| process.files.borrow().descriptors().last().unwrap_or(0) + 1);
+    let slots =
+        subject.process().map_or(0, |process| process.files.borrow().slots().descriptors().last().unwrap_or(0) + 1);
     /// Linux makes tables of descriptors in such steps.
     const STEP: i32 = 64;
     let slots = if slots == 0 { 0 } else { (slots + STEP - 1) / STEP * STEP };

@@ -92,7 +92,8 @@ impl CachedPage {
             Self::Wanted => Some(Mark::Wanted),
             Self::Dirty(_) => Some(Mark::Dirty),
             Self::Clean(_) => Some(Mark::Clean),
-            Self::Missing | Self::Requested | Self::WritingBack(_) | Self::WritingBackDirtied(_) => None,
+            Self::Requested | Self::WritingBack(_) | Self::WritingBackDirtied(_) => Some(Mark::UnderWay),
+            Self::Missing => None,
         }
     }
 
@@ -360,6 +361,17 @@ impl PageCache {
     fn next_of(&self, nodes: &Nodes, mark: Option<Mark>, start: u64, end: u64) -> Option<(u64, CachedPage)> {
         let end = end.min(span(self.height));
         next_below(nodes, self.root.filter(|_| start < end)?, self.height, mark, (start, end))
+    }
+
+    /// The first page of a range with one of several marks.
+    pub(super) fn next_of_marks(
+        &self,
+        nodes: &Nodes,
+        marks: &[Mark],
+        start: u64,
+        end: u64,
+    ) -> Option<(u64, CachedPage)> {
+        marks.iter().filter_map(|mark| self.next_marked(nodes, *mark, start, end)).min_by_key(|(index, _)| *index)
     }
 
     /// The root and its height, for whoever checks the counts.

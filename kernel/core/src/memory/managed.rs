@@ -17,6 +17,7 @@ use super::MemorySystem;
 use super::cache::{CacheStore, CachedPage, PageCache};
 use super::error::{Absent, Exhausted, FaultError, MemoryError};
 use super::fault::FaultKind;
+use super::nodes::Mark;
 use super::object::{Content, Memory};
 use super::overlay::MAX_PAGES;
 use super::requests::ReadAhead;
@@ -121,7 +122,7 @@ impl MemorySystem {
     /// The pager can't do what it was asked for: what it was to fill is missing again, what it was writing back is dirty.
     /// Returns the page after the last that was looked at.
     pub fn fail_pages(&mut self, id: Id<Memory>, start: u64, end: u64) -> u64 {
-        self.visit(id, (start, end), |system, page, state| match state {
+        self.visit(id, &[Mark::Wanted, Mark::UnderWay], (start, end), |system, page, state| match state {
             CachedPage::Wanted | CachedPage::Requested => system.change_state(id, page, CachedPage::Missing),
             CachedPage::WritingBack(frame) | CachedPage::WritingBackDirtied(frame) => {
                 system.change_state(id, page, CachedPage::Dirty(frame));
@@ -132,7 +133,7 @@ impl MemorySystem {
 
     /// The pager has written back what it was asked to. Returns the page after the last that was looked at.
     pub fn written(&mut self, id: Id<Memory>, start: u64, end: u64) -> u64 {
-        let until = self.visit(id, (start, end), |system, page, state| match state {
+        let until = self.visit(id, &[Mark::UnderWay], (start, end), |system, page, state| match state {
             CachedPage::WritingBack(frame) => system.change_state(id, page, CachedPage::Clean(frame)),
             CachedPage::WritingBackDirtied(frame) => system.change_state(id, page, CachedPage::Dirty(frame)),
             CachedPage::Missing
@@ -151,7 +152,7 @@ impl MemorySystem {
     /// Forgets the clean pages of a range; the pager will be asked for them again. Returns the page after the last that was
     /// looked at.
     pub fn invalidate_pages(&mut self, m: &mut impl Machine, id: Id<Memory>, start: u64, end: u64) -> u64 {
-        self.visit(id, (start, end), |system, page, state| match state {
+        self.visit(id, &[Mark::Clean], (start, end), |system, page, state| match state {
             CachedPage::Clean(frame) => system.drop_page(m, id, page, frame),
             CachedPage::Missing
             | CachedPage::Wanted
@@ -180,7 +181,7 @@ impl MemorySystem {
             return None;
         }
         let mut at = start;
-        while let Some((page, state)) = managed.cache.next(&self.nodes, at, end) {
+        while let Some((page, state)) = self.next_marked(id, &[Mark::Dirty, Mark::UnderWay], at, end) {
             if state.is_unwritten() {
                 return Some(page);
             }
@@ -330,21 +331,33 @@ impl MemorySystem {
         self.frames.release(&mut self.accounts, frame);
     }
 
-    /// Goes through the pages of a range that are not missing, at most [`MAX_VISITED`]; returns the page after the last that
-    /// was looked at.
+    /// Goes through the pages of a range with one of these marks, at most [`MAX_VISITED`]; returns the page after the last that was
+    /// looked at.
     fn visit(
         &mut self,
         id: Id<Memory>,
+        marks: &[Mark],
         (start, end): (u64, u64),
         mut each: impl FnMut(&mut Self, u64, CachedPage),
     ) -> u64 {
         let mut at = start;
         for _ in 0..MAX_VISITED {
-            let Some((page, state)) = self.next_cached(id, at, end) else { return end };
+            let Some((page, state)) = self.next_marked(id, marks, at, end) else { return end };
             each(self, page, state);
             at = page + 1;
         }
         at
+    }
+
+    /// The first page of a range with one of these marks.
+    pub(super) fn next_marked(
+        &self,
+        id: Id<Memory>,
+        marks: &[Mark],
+        start: u64,
+        end: u64,
+    ) -> Option<(u64, CachedPage)> {
+        self.managed(id)?.cache.next_of_marks(&self.nodes, marks, start, end)
     }
 
     pub(super) fn managed(&self, id: Id<Memory>) -> Option<&Managed> {

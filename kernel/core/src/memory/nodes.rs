@@ -45,10 +45,12 @@ pub(super) enum Mark {
     Dirty,
     /// It could be dropped.
     Clean,
+    /// Its pager has been asked to fill it or to write it back, and has not answered.
+    UnderWay,
 }
 
 impl Mark {
-    pub(super) const ALL: [Self; 3] = [Self::Wanted, Self::Dirty, Self::Clean];
+    pub(super) const ALL: [Self; 4] = [Self::Wanted, Self::Dirty, Self::Clean, Self::UnderWay];
 }
 
 /// A node of a radix tree.

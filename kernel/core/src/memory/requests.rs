@@ -81,7 +81,7 @@ impl MemorySystem {
     /// again.
     pub fn restart_requests(&mut self, id: Id<Memory>) {
         let mut at = 0;
-        while let Some((page, state)) = self.next_cached(id, at, MAX_PAGES) {
+        while let Some((page, state)) = self.next_marked(id, &[Mark::UnderWay], at, MAX_PAGES) {
             at = page + 1;
             match state {
                 CachedPage::Requested => self.change_state(id, page, CachedPage::Wanted),

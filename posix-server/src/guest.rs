@@ -12,7 +12,7 @@ use posix_protocol::host_link::ExitStatus as LinkStatus;
 use posix_server::cred::Credentials;
 use posix_server::exec::shim_image::ShimImage;
 use posix_server::exec::stack::Strings;
-use posix_server::exec::{Executor as Caller, Program, prepare};
+use posix_server::exec::{Executor as Caller, Program, SetIds, prepare};
 use posix_server::fs::boot;
 use posix_server::host_link::HostLink;
 use posix_server::platform::{self, Account, Ending, Executor, Line, Memory};
@@ -142,7 +142,7 @@ fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Ini
         arguments: init.arguments().map(<[u8]>::to_vec).collect::<Vec<_>>(),
         environment: init.environment().map(<[u8]>::to_vec).collect(),
     };
-    let caller = Caller { context: &context, credentials: &credentials };
+    let caller = Caller { context: &context, credentials: &credentials, set_ids: SetIds::Honoured };
     let prepared = Program::open(caller, init.program(), strings, DEFAULT_STACK_BYTES)
         .and_then(|program| prepare(program, caller, &account, &server.shim, DEFAULT_STACK_BYTES))
         .map_err(failed(&name))?;

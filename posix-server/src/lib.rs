@@ -28,6 +28,7 @@ pub mod net;
 pub mod pipe;
 pub mod platform;
 pub mod process;
+pub mod ptrace;
 pub mod shared;
 pub mod signal;
 pub mod sysv;

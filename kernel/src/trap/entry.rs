@@ -12,6 +12,9 @@ use core::mem::offset_of;
 use quire_abi::space::USER_END;
 use quire_abi::thread::Registers;
 
+/// RFLAGS.TF (Intel SDM vol. 1, 3.4.3.3).
+const TRAP_FLAG: u32 = 1 << 8;
+
 /// Bytes between the entry stubs of two vectors.
 pub(crate) const STUB_BYTES: u64 = 16;
 
@@ -108,7 +111,8 @@ syscall_entry:
     iretq
 
     // Back to user mode. After a system call rcx and r11 hold what sysretq takes from them, unless somebody changed
-    // the registers; then, and after all else, iretq loads everything.
+    // the registers; then, and after all else, iretq loads everything. A trap flag that sysretq loads would trap before the
+    // next instruction has run, so that is iretq's, too.
     .balign 64
     .global resume_user
 resume_user:
@@ -122,6 +126,8 @@ resume_user:
     jne 2f
     cmp r11, [rsp + {r11}]
     jne 2f
+    test r11d, {trap_flag}
+    jnz 2f
     mov rax, [rsp + {rax}]
     mov rbx, [rsp + {rbx}]
     mov rdx, [rsp + {rdx}]
@@ -317,6 +323,7 @@ trap_stubs:
     rip = const offset_of!(Registers, rip),
     rflags = const offset_of!(Registers, rflags),
     user_end = const USER_END,
+    trap_flag = const TRAP_FLAG,
     user_code = const USER_CODE,
     user_data = const USER_DATA,
     system_call = sym crate::trap::handle::system_call,

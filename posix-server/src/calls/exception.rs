@@ -5,13 +5,17 @@ use crate::platform::{ExceptionKind, Registers, Sharing, vector_state_bytes};
 use crate::process::Thread;
 use crate::process::end::end_process;
 use crate::process::tree::ExitStatus;
-use crate::signal::deliver::{force, leave_fault};
+use crate::signal::deliver::force;
 use crate::signal::frame::Trap;
+use crate::signal::leave::{leave_fault, resume_shim, with_context};
 use crate::signal::{Details, SI_KERNEL, Signal, SignalInfo};
 use crate::vm::{Content, SHIM_BASE};
 use alloc::rc::Rc;
 use alloc::vec;
 use linux_raw_sys::general as linux;
+
+/// The trap flag of RFLAGS.
+const TRAP_FLAG: u64 = 1 << 8;
 
 /// Numbers of x86 exceptions (Intel SDM vol. 3, 6.3.1).
 mod vector {
@@ -107,6 +111,9 @@ pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) 
         return;
     }
     let shim = &thread.server().shim;
+    if kind == ExceptionKind::Debug && pass_over(thread, &registers) {
+        return;
+    }
     match shim.place(registers.rip) {
         Place::Program => {}
         Place::Store => {
@@ -137,6 +144,31 @@ pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) 
     leave_fault(thread, Trap { number, code, address: page_fault_address });
 }
 
+/// Sees to a single step that is not one of the program's instructions, or for which nobody waits any longer. False: it is one.
+///
+/// A program with the trap flag set enters the shim with it, where it is taken out: it is among the flags that the call saves. On the way
+/// out the flags come before the other registers, so the last steps of the shim are done for it.
+fn pass_over(thread: &Rc<Thread>, registers: &Registers) -> bool {
+    let untrapped = Registers { rflags: registers.rflags & !TRAP_FLAG, ..*registers };
+    match thread.server().shim.place(registers.rip) {
+        Place::Program if thread.is_stepping.get() && !thread.is_traced.get() => {
+            thread.is_stepping.set(false);
+            let _ = thread.machine.set_registers(&untrapped);
+            leave_fault(thread, Trap::default());
+        }
+        Place::Program => return false,
+        Place::Shim | Place::Store => {
+            let _ = thread.machine.set_registers(&untrapped);
+            resume_shim(thread);
+        }
+        Place::Exit => {
+            let _ = thread.machine.set_registers(&with_context(registers, &thread.context()));
+            leave_fault(thread, Trap::default());
+        }
+    }
+    true
+}
+
 /// Whether a page that could not be had is a file's: its file system is full then, which is the program's business
 /// (`SIGBUS`, as on Linux).
 fn is_shared_file(thread: &Thread, address: u64) -> bool {
@@ -149,7 +181,7 @@ fn is_shared_file(thread: &Thread, address: u64) -> bool {
 fn is_exit_to_nowhere(thread: &Rc<Thread>, registers: &Registers) -> bool {
     let context = thread.context();
     let is_own_target = context.rip.wrapping_sub(SHIM_BASE) > u64::from(u32::MAX);
-    is_own_target && thread.machine.set_registers(&crate::signal::deliver::with_context(registers, &context)).is_ok()
+    is_own_target && thread.machine.set_registers(&with_context(registers, &context)).is_ok()
 }
 
 fn log_exhaustion(thread: &Thread) {

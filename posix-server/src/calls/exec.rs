@@ -3,12 +3,13 @@
 use super::{Arguments, Outcome, SystemCall, blocking, names, pointer};
 use crate::errno::{Errno, Result};
 use crate::exec::stack::{MAX_STRING_BYTES, Strings, limit};
-use crate::exec::{Executor, Program, prepare, replace};
+use crate::exec::{Executor, Program, SetIds, prepare, replace};
 use crate::fs::Location;
 use crate::fs::walk::LastLink;
 use crate::process::end::{end_other_threads, end_process, leave_memory};
 use crate::process::tree::ExitStatus;
 use crate::process::{Thread, Whereabouts};
+use crate::ptrace::stops::{executed, is_watched_by_user};
 use crate::signal::Signal;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -57,7 +58,9 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
         let process = &thread.process;
         let context = process.fs.borrow().clone();
         let credentials = process.credentials();
-        let executor = Executor { context: &context, credentials: &credentials };
+        let is_fixed = process.attributes.get().no_new_privileges || is_watched_by_user(thread);
+        let set_ids = if is_fixed { SetIds::Ignored } else { SetIds::Honoured };
+        let executor = Executor { context: &context, credentials: &credentials, set_ids };
         let stack_limit = process.limit(linux::RLIMIT_STACK);
         let program = Program::open_place(executor, place, &path, strings, stack_limit)?;
         prepare(program, executor, &process.account, &thread.server().shim, stack_limit)
@@ -70,6 +73,7 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
         return Errno::ENOMEM.into();
     }
     leave_memory(thread);
+    let caller = thread.tid;
     end_other_threads(thread);
     // The call does not return; its reply is given up when the thread has been redirected.
     if replace(thread, prepared).is_err() {
@@ -82,7 +86,9 @@ fn execute(thread: &Rc<Thread>, find: impl FnOnce() -> Result<(Location, Vec<u8>
         thread.whereabouts.set(Whereabouts::Outside);
     }
     for heir in thread.process.threads() {
-        if heir.is_interrupted() {
+        if heir.is_traced.get() {
+            executed(&heir, caller);
+        } else if heir.is_interrupted() {
             crate::signal::deliver::attend(&heir);
         }
     }

@@ -5,7 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::platform::{self, PAGE_SIZE, Registers, now_ns};
 use crate::process::limits::Limit;
 use crate::process::{Pid, Process, Thread, Whereabouts};
-use crate::signal::deliver::with_context;
+use crate::signal::leave::with_context;
 use crate::user::UserBuffer;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -40,6 +40,11 @@ fn arch_prctl(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
         linux::ARCH_SET_FS => {
             if address >= crate::user::USER_END {
                 return Errno::EPERM.into();
+            }
+            if thread.is_traced.get() {
+                // It goes on with all registers set anew.
+                thread.new_fs_base.set(Some(address));
+                return Outcome::Return(Ok(0));
             }
             set_fs(thread, &registers, address)
         }

@@ -62,7 +62,6 @@ pub const ABSENT: &[Absence] = &[
     absent(linux::__NR_io_uring_setup, Errno::ENOSYS, RINGS),
     absent(linux::__NR_io_uring_enter, Errno::ENOSYS, RINGS),
     absent(linux::__NR_io_uring_register, Errno::ENOSYS, RINGS),
-    absent(linux::__NR_ptrace, Errno::ENOSYS, "no tracing of processes by processes; `xtask exec --strace` shows their calls"),
     absent(linux::__NR_rseq, Errno::ENOSYS, "no restartable sequences: C libraries do without"),
     absent(linux::__NR_modify_ldt, Errno::ENOSYS, "as in a Linux without `CONFIG_MODIFY_LDT_SYSCALL`"),
     absent(linux::__NR_userfaultfd, Errno::ENOSYS, "as in a Linux without `CONFIG_USERFAULTFD`"),

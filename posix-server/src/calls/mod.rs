@@ -39,6 +39,7 @@ pub mod pidfd;
 mod poll;
 mod prctl;
 mod process;
+mod ptrace;
 mod rare;
 mod residence;
 mod schedule;
@@ -67,7 +68,9 @@ use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, ticks};
 use crate::process::end::thread_vanished;
 use crate::process::seccomp::judge;
 use crate::process::{Thread, Whereabouts};
-use crate::signal::deliver::{Exit, leave, leave_wait, recheck};
+use crate::ptrace::stops::enter_call;
+use crate::signal::deliver::recheck;
+use crate::signal::leave::{Exit, Leaving, NO_CALL, leave, leave_wait};
 use crate::trace::Trace;
 use crate::user::UserPtr;
 use alloc::boxed::Box;
@@ -162,6 +165,7 @@ const ALL: &[&[SystemCall]] = &[
     poll::CALLS,
     prctl::CALLS,
     process::CALLS,
+    ptrace::CALLS,
     rare::CALLS,
     residence::CALLS,
     schedule::CALLS,
@@ -253,10 +257,45 @@ fn enter(thread: &Rc<Thread>, label: u64, arguments: &Arguments, reply: Reply) {
         // The shim asks also of itself, when it has let signals through.
         thread.is_pending_set.set(true);
         recheck(thread);
-        leave(thread, Exit::Block);
+        leave(thread, Exit::Check);
         return;
     }
     thread.call_number.set(label);
+    if thread.is_traced.get() && enter_call(thread) {
+        return;
+    }
+    begin_call(thread, label, arguments);
+}
+
+/// Whether a call of a thread is still to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// It is.
+    Due,
+    /// It may run.
+    Passed,
+}
+
+/// A traced thread goes on after its tracer was told of the call, and has perhaps changed it. With the number -1 it is none.
+pub(crate) fn begin_traced(thread: &Rc<Thread>, leaving: &Leaving, judgement: Judgement) {
+    let context = &leaving.context;
+    thread.set_context(context);
+    let number = leaving.call as u32;
+    if number == u32::MAX {
+        thread.call_number.set(NO_CALL);
+        leave(thread, Exit::Call(Ok(context.rax)));
+        return;
+    }
+    thread.call_number.set(u64::from(number));
+    let arguments = [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9];
+    thread.begin_call(0, &arguments);
+    match judgement {
+        Judgement::Due => begin_call(thread, u64::from(number), &arguments),
+        Judgement::Passed => settle(thread, call(thread, number, &arguments)),
+    }
+}
+
+fn begin_call(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
     if thread.server().trace.get().is_some() {
         traced(thread, label, *arguments);
         return;
@@ -314,6 +353,11 @@ fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
     // The shim cuts numbers to 32 bits; a label beyond that comes from a program that plays the shim.
     let outcome =
         u32::try_from(label).map_or(Outcome::Return(Err(Errno::ENOSYS)), |number| judged(thread, number, arguments));
+    settle(thread, outcome);
+}
+
+/// Does what the outcome of a call asks for.
+fn settle(thread: &Rc<Thread>, outcome: Outcome) {
     trace_outcome(thread, &outcome);
     match outcome {
         Outcome::Return(result) => leave(thread, Exit::Call(result)),

@@ -5,7 +5,9 @@ use crate::errno::{Errno, Result};
 use crate::platform::PAGE_SIZE;
 use crate::process::end::{end_process, end_thread};
 use crate::process::tree::ExitStatus;
-use crate::process::{CloneRequest, Pid, Process, Thread, check_name_spaces, clone};
+use crate::process::{CloneRequest, Pid, Process, Thread, Whereabouts, check_name_spaces, clone};
+use crate::ptrace::Event;
+use crate::ptrace::stops::{report, wants};
 use crate::signal::Signal;
 use crate::user::USER_END;
 use alloc::rc::Rc;
@@ -211,14 +213,31 @@ fn setns(thread: &Rc<Thread>, fd: u64) -> Result<()> {
     Err(Errno::EINVAL)
 }
 
+/// Ends something, after a tracer was told that wants to hear of it before.
+fn end(thread: &Rc<Thread>, status: u8, end: impl FnOnce(&Rc<Thread>) + 'static) -> Outcome {
+    if !wants(thread, Event::Exit) {
+        end(thread);
+        return Outcome::Gone;
+    }
+    let thread = thread.clone();
+    Outcome::block(async move {
+        report(&thread, Event::Exit, u64::from(status) << 8).await;
+        if thread.whereabouts.get() != Whereabouts::Gone {
+            end(&thread);
+        }
+        // Nobody is there to hear this.
+        Ok(0)
+    })
+}
+
 fn exit(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
-    end_thread(thread, arguments[0] as u8);
-    Outcome::Gone
+    let status = arguments[0] as u8;
+    end(thread, status, move |thread| end_thread(thread, status))
 }
 
 fn exit_group(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {
-    end_process(&thread.process, ExitStatus::Exited(arguments[0] as u8));
-    Outcome::Gone
+    let status = arguments[0] as u8;
+    end(thread, status, move |thread| end_process(&thread.process, ExitStatus::Exited(status)))
 }
 
 fn set_tid_address(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {

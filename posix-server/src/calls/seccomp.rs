@@ -7,7 +7,10 @@ use crate::process::end::{end_process, end_thread};
 use crate::process::seccomp::program::{Instruction, MAX_INSTRUCTIONS};
 use crate::process::seccomp::{ARCHITECTURE, Filter, Mode, Verdict, action};
 use crate::process::tree::ExitStatus;
+use crate::ptrace::stops::{Point, halt, set_message, wants};
+use crate::ptrace::{Event, Stop};
 use crate::signal::deliver::force;
+use crate::signal::leave::Leaving;
 use crate::signal::{Details, Signal, SignalInfo};
 use alloc::rc::Rc;
 use alloc::vec;
@@ -112,6 +115,12 @@ pub(super) fn forbidden(thread: &Rc<Thread>, verdict: Verdict, number: u32, inst
         Verdict::Run => return None,
         Verdict::Fail(0) => Outcome::Return(Ok(0)),
         Verdict::Fail(error) => Outcome::Return(Ok(i64::from(error).wrapping_neg() as u64)),
+        Verdict::Ask(data) if wants(thread, Event::Seccomp) => {
+            set_message(thread, data.into());
+            halt(thread, Leaving::in_call(thread), Stop::Event(Event::Seccomp), Point::Judged);
+            Outcome::Gone
+        }
+        Verdict::Ask(_) => Outcome::Return(Err(Errno::ENOSYS)),
         Verdict::Trap(data) => {
             let details =
                 Details::Call { address: instruction, number, architecture: ARCHITECTURE, errno: data.into() };

@@ -10,7 +10,7 @@ use crate::event::alarms::{Alarm, Ring};
 use crate::file::PollEvents;
 use crate::platform::now_ns;
 use crate::process::{Server, Thread, Whereabouts};
-use crate::signal::deliver::leave_wait;
+use crate::signal::leave::leave_wait;
 use crate::wait::{Attachment, Heard, Notify, WaitQueue};
 use alloc::collections::VecDeque;
 use alloc::rc::{Rc, Weak};

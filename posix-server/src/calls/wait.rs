@@ -2,9 +2,11 @@
 
 use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
-use crate::process::tree::{Found, Kin, Take, WaitEvents, WaitFor, WaitRequest, Want};
+use crate::process::end::reap_traced;
+use crate::process::tree::{ChildEvent, Found, Kin, Take, Tree, WaitEvents, WaitFor, WaitRequest, Want};
 use crate::process::usage::Usage;
 use crate::process::{Pid, Thread};
+use crate::ptrace::table::{self, Told};
 use crate::signal::{Details, Signal, SignalInfo};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -80,8 +82,16 @@ fn wait(
 fn attempt(thread: &Rc<Thread>, wait: &Wait) -> Result<Option<News>> {
     let process = &thread.process;
     let server = thread.server();
-    let found = server.tree.change(|tree, (pid, request)| tree.wait(pid, &request), (process.pid, wait.request))?;
-    let Some(found) = found else { return Ok(None) };
+    let found = server.tree.change(|tree, (pid, request)| tree.wait(pid, &request), (process.pid, wait.request));
+    let found = match found {
+        Ok(Some(found)) => found,
+        Ok(None) | Err(_) if server.tracees.borrow().is_empty() => return found.map(|_| None),
+        Ok(None) | Err(_) => match attempt_traced(thread, wait) {
+            Ok(Some(news)) => return Ok(Some(news)),
+            Ok(None) => return Ok(None),
+            Err(_) => return found.map(|_| None),
+        },
+    };
     let (uid, usage) = found.remains.unwrap_or_else(|| match server.process(found.pid) {
         Some(child) => (child.credentials().uid, child.usage().with(&child.children_usage.get())),
         None => Default::default(),
@@ -90,6 +100,32 @@ fn attempt(thread: &Rc<Thread>, wait: &Wait) -> Result<Option<News>> {
         process.children_usage.set(process.children_usage.get().with(&usage));
     }
     Ok(Some(News { found, uid, usage }))
+}
+
+/// Looks among the threads that the process traces.
+fn attempt_traced(thread: &Rc<Thread>, wait: &Wait) -> Result<Option<News>> {
+    let process = &thread.process;
+    let server = thread.server();
+    let group_of = |pid| server.tree.look(Tree::group, pid).ok();
+    let told = server.tracees.borrow_mut().wait(process.pid, &wait.request, group_of)?;
+    let Some(Told { tid, process: of, news }) = told else { return Ok(None) };
+    let remains = server.tree.look(Tree::remains, of).filter(|_| tid == of);
+    let (uid, usage) = match (remains, server.process(of)) {
+        (Some(remains), _) => (remains.uid, remains.usage),
+        (None, Some(process)) => (process.credentials().uid, process.usage()),
+        (None, None) => Default::default(),
+    };
+    let event = match news {
+        table::News::Stopped(code) => ChildEvent::Trapped(code),
+        table::News::Ended(status) => {
+            if wait.request.take == Take::Yes {
+                server.tracees.borrow_mut().remove(tid);
+                reap_traced(server, tid, of);
+            }
+            ChildEvent::Ended(status)
+        }
+    };
+    Ok(Some(News { found: Found { pid: tid, event, remains: None }, uid, usage }))
 }
 
 fn wait4(thread: &Rc<Thread>, arguments: &Arguments) -> Outcome {

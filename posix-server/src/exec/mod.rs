@@ -71,6 +71,17 @@ pub struct Executor<'a> {
     pub context: &'a FsContext,
     /// Who it is.
     pub credentials: &'a Credentials,
+    /// What set-id bits mean.
+    pub set_ids: SetIds,
+}
+
+/// What the set-id bits of a program mean to whoever executes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetIds {
+    /// It gets the ids of the file.
+    Honoured,
+    /// Nothing: it has given that up (`PR_SET_NO_NEW_PRIVS`), or who traces it may not have them.
+    Ignored,
 }
 
 impl Executor<'_> {
@@ -311,7 +322,9 @@ pub fn prepare(
 
     let metadata = executable.place.inode();
     let set_id = linux::S_ISUID | linux::S_ISGID;
-    let ignored = if executable.place.mount.flags().contains(MountFlags::NO_SET_ID) { set_id } else { 0 };
+    let is_ignored =
+        executor.set_ids == SetIds::Ignored || executable.place.mount.flags().contains(MountFlags::NO_SET_ID);
+    let ignored = if is_ignored { set_id } else { 0 };
     let mode = metadata.mode() & !ignored;
     let credentials = executor.credentials.after_exec(mode, metadata.uid(), metadata.gid());
     let first = first_stack(stack_end, &program, &main, loader.as_ref(), &credentials, shim.vdso());
@@ -412,6 +425,10 @@ pub fn replace(thread: &Rc<Thread>, prepared: Prepared) -> Result<()> {
     begin_anew(&heir, &prepared);
     heir.initial_block(&Context::default(), &heir.local_answers());
     process.release_parent();
+    if heir.is_traced.get() && !heir.is_trapped.replace(true) {
+        // It stops before its first instruction.
+        heir.machine.suspend();
+    }
     heir.machine.resume();
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::tree::{ExitStatus, INIT, Orphan, Remains, Tree};
 use super::usage::Usage;
 use super::{Phase, Pid, Process, Server, Thread, Whereabouts};
 use crate::exec::stack::TICKS_PER_SECOND;
+use crate::ptrace::stops::{self, End};
 use crate::signal::deliver::send;
 use crate::signal::{Details, Disposition, Signal, SignalInfo};
 use crate::vm::Vm;
@@ -27,7 +28,7 @@ pub fn end_process(process: &Rc<Process>, status: ExitStatus) {
     let vm = process.vm();
     let is_borrowing = process.is_borrowing.get();
     for thread in threads {
-        remove(&thread);
+        remove(&thread, End::With(status));
         if is_borrowing {
             vm.free_block(&thread.block());
         }
@@ -71,7 +72,7 @@ pub fn leave_memory(thread: &Rc<Thread>) {
 }
 
 /// Takes a thread out of everything. What it has used counts for the process.
-fn remove(thread: &Rc<Thread>) {
+fn remove(thread: &Rc<Thread>, end: End) {
     let process = &thread.process;
     let used = thread.usage();
     thread.whereabouts.set(Whereabouts::Gone);
@@ -83,9 +84,11 @@ fn remove(thread: &Rc<Thread>) {
     thread.machine.close_channel(&process.table);
     process.ended_usage.set(process.ended_usage.get().with(&used));
     thread.server().forget_thread(thread.tid);
-    if thread.tid != process.pid {
+    let is_waited_for = stops::ended(thread, end);
+    if thread.tid != process.pid && !is_waited_for {
         thread.server().tree.change(Tree::release_thread_id, thread.tid);
     }
+    stops::tracer_ended(thread.server(), thread.tid, process.pid);
     thread.signal_arrived.wake();
 }
 
@@ -111,7 +114,7 @@ pub fn end_thread(thread: &Rc<Thread>, status: u8) {
         return;
     }
     leave_memory(thread);
-    remove(thread);
+    remove(thread, End::With(ExitStatus::Exited(status)));
     process.vm().free_block(&thread.block());
     pass_on_children(thread);
 }
@@ -132,7 +135,8 @@ pub fn end_other_threads(thread: &Rc<Thread>) {
     for other in thread.process.threads() {
         if other.tid != thread.tid {
             leave_memory(&other);
-            remove(&other);
+            let is_first = other.tid == thread.process.pid;
+            remove(&other, if is_first { End::Unheard } else { End::With(ExitStatus::Exited(0)) });
             thread.process.vm().free_block(&other.block());
         }
     }
@@ -140,7 +144,7 @@ pub fn end_other_threads(thread: &Rc<Thread>) {
 
 /// Takes out the thread that called `execve`, when another goes on in its place.
 pub fn retire(thread: &Rc<Thread>) {
-    remove(thread);
+    remove(thread, End::Unheard);
 }
 
 /// A thread has ended without being told to: its program has made a native call to that end, or the kernel has killed it.
@@ -172,8 +176,47 @@ fn tell(process: &Rc<Process>, status: ExitStatus) {
         server.signal_group(group, Signal::HUP);
         server.signal_group(group, Signal::CONT);
     }
+    if tell_tracer(process, remains) {
+        return;
+    }
     let Some((parent, signal)) = effects.notify else { return };
     tell_parent(server, (process.pid, parent), signal, child_details(process.pid, remains, &own));
+}
+
+/// Tells whoever traces a process, and is not its parent. True: its parent hears of it later.
+fn tell_tracer(process: &Process, remains: Remains) -> bool {
+    let server = &process.server;
+    let stranger = server.tree.look(Tree::stranger, process.pid);
+    match stranger.filter(|tracer| stops::is_waited_for(server, *tracer)) {
+        Some(tracer) => {
+            if let Some(tracee) = server.tracees.borrow_mut().get_mut(process.pid) {
+                tracee.end(remains.status);
+            }
+            stops::tell_end(server, tracer, process.pid, remains.status, remains.uid);
+            true
+        }
+        None => {
+            server.tracees.borrow_mut().remove(process.pid);
+            server.tree.change(|tree, pid| tree.set_tracer(pid, None), process.pid);
+            false
+        }
+    }
+}
+
+/// A traced thread that has ended is no longer waited for by its tracer: its parent is told, if it was a process.
+pub fn reap_traced(server: &Rc<Server>, tid: Pid, process: Pid) {
+    if tid != process {
+        server.tree.change(Tree::release_thread_id, tid);
+        return;
+    }
+    let released = |tree: &mut Tree, tid: Pid| {
+        tree.set_tracer(tid, None);
+        (tree.remains(tid), tree.parent(tid), tree.exit_signal(tid))
+    };
+    let (remains, parent, signal) = server.tree.change(released, tid);
+    if let Some(remains) = remains {
+        tell_parent(server, (tid, parent), signal, child_details(tid, remains, &remains.usage));
+    }
 }
 
 /// `si_code` and the rest of the signal that tells of an end.

@@ -35,6 +35,8 @@ pub struct Server {
     pub shim: ShimImage,
     /// Who descends from whom.
     pub tree: SharedTree,
+    /// Who traces whom.
+    pub tracees: RefCell<crate::ptrace::Tracees>,
     /// What each process may use, in frames.
     pub process_frames: u64,
     /// How many processes there may be.
@@ -111,6 +113,7 @@ impl Server {
             namespace: parts.namespace,
             shim: parts.shim,
             tree: SharedTree::default(),
+            tracees: RefCell::default(),
             process_frames: parts.process_frames,
             max_processes: parts.max_processes,
             futexes: crate::process::futex::Futexes::default(),

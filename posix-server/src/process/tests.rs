@@ -1,6 +1,7 @@
 //! Processes on the model of the machine: what calls do to them, without a processor.
 
 mod sleepers;
+mod tracing;
 mod turns;
 
 use super::futex::Word;
@@ -13,7 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::exec::elf::test_image;
 use crate::exec::shim_image::ShimImage;
 use crate::exec::stack::Strings;
-use crate::exec::{Executor as Caller, Program, prepare};
+use crate::exec::{Executor as Caller, Program, SetIds, prepare};
 use crate::file::FdTable;
 use crate::file::io::SliceSource;
 use crate::fs::content::Content;
@@ -59,7 +60,7 @@ pub(crate) fn world() -> World {
         max_processes: 20,
     });
     let (fs, credentials) = (FsContext::new(&namespace), Credentials::root());
-    let caller = Caller { context: &fs, credentials: &credentials };
+    let caller = Caller { context: &fs, credentials: &credentials, set_ids: SetIds::Honoured };
     let strings = Strings { arguments: [b"program".to_vec()].to_vec(), environment: Vec::new() };
     let account = Account;
     let prepared = Program::open(caller, b"/program", strings, STACK)

@@ -6,9 +6,11 @@ use super::{Pid, Process, seccomp};
 use crate::calls::FutexWait;
 use crate::calls::Until;
 use crate::platform::{Reply, Space, UserThread};
+use crate::ptrace::stops::{Halted, is_trapping};
 use crate::signal::state::ThreadSignals;
 use crate::vm::Block;
 use crate::wait::WaitQueue;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -75,6 +77,16 @@ pub struct Thread {
     pub is_held_shown: Cell<bool>,
     /// Suspended because its process is stopped.
     pub is_suspended: Cell<bool>,
+    /// Whether somebody traces it.
+    pub is_traced: Cell<bool>,
+    /// Suspended because it stands still for its tracer, in the program.
+    pub is_trapped: Cell<bool>,
+    /// Whether its trap flag is set for its tracer, and not by its program.
+    pub is_stepping: Cell<bool>,
+    /// The base of `fs` that it goes on with, if that is another.
+    pub new_fs_base: Cell<Option<u64>>,
+    /// What it goes on with, while it stands still for its tracer.
+    pub halted: RefCell<Option<Box<Halted>>>,
     pub(super) _alive: crate::census::counted::Thread,
 }
 
@@ -123,9 +135,16 @@ impl Thread {
     }
 
     /// Whether a blocking call must end: a signal will have an effect, or the thread has ended.
+    ///
+    /// Whoever traces it is told of every signal, so all of them have an effect then.
     pub fn is_interrupted(&self) -> bool {
         self.whereabouts.get() == Whereabouts::Gone
+            || self.is_traced.get() && (is_trapping(self) || self.has_deliverable())
             || self.signals.borrow().is_interrupted(&self.process.signals.borrow())
+    }
+
+    fn has_deliverable(&self) -> bool {
+        !self.signals.borrow().deliverable(&self.process.signals.borrow()).is_empty()
     }
 
     /// Ready once the thread [is interrupted](Self::is_interrupted). Race it with whatever a call waits for.
@@ -207,10 +226,11 @@ impl Thread {
         }
     }
 
-    /// What the shim may tell without asking: nothing if the thread's calls are judged.
+    /// What the shim may tell without asking: nothing if the thread's calls are judged, or somebody traces it.
     pub fn local_answers(&self) -> LocalAnswers {
         let answers = self.process.local_answers(self.tid);
-        if self.seccomp.borrow().is_off() { answers } else { LocalAnswers { traced: 1, ..answers } }
+        let is_watched = self.is_traced.get() || !self.seccomp.borrow().is_off();
+        if is_watched { LocalAnswers { traced: 1, ..answers } } else { answers }
     }
 
     /// Allows the thread no more than this from now on. Its shim asks for everything, and its process serves no file itself.

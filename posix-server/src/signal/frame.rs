@@ -33,6 +33,8 @@ const VECTOR_HEADER: usize = 512;
 const VECTOR_MIN: usize = 576;
 /// x87, SSE and AVX state.
 const VECTOR_FEATURES: u64 = 7;
+/// The first two of them.
+const LEGACY_FEATURES: u8 = 3;
 /// Bits of MXCSR that exist; setting others faults.
 const MXCSR_MASK: u32 = 0xffff;
 const MXCSR_OFFSET: usize = 24;
@@ -322,8 +324,33 @@ fn read_vector(space: &Space, address: u64, bytes: usize) -> Result<Vec<u8>> {
     Ok(image)
 }
 
+/// Notes which features an XSAVE image has, in the bytes that are software's.
+pub fn mark_features(image: &mut [u8]) {
+    if let Some(field) = image.get_mut(VECTOR_SOFTWARE..VECTOR_HEADER) {
+        field.fill(0);
+        if let Some(features) = field.first_chunk_mut() {
+            *features = VECTOR_FEATURES.to_le_bytes();
+        }
+    }
+}
+
+/// Replaces the x87 and SSE state of an image. `EINVAL` for bits of MXCSR that do not exist.
+pub fn replace_legacy(image: &mut [u8], legacy: &[u8]) -> Result<()> {
+    let mxcsr = legacy.get(MXCSR_OFFSET..).and_then(|bytes| bytes.first_chunk()).copied().map_or(0, u32::from_le_bytes);
+    if mxcsr & !MXCSR_MASK != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(place) = image.get_mut(..legacy.len()) {
+        place.copy_from_slice(legacy);
+    }
+    if let Some(features) = image.get_mut(VECTOR_HEADER) {
+        *features |= LEGACY_FEATURES;
+    }
+    Ok(())
+}
+
 /// Makes an XSAVE image one that the processor loads without a fault (Intel SDM vol. 1, 13.8).
-fn sanitize(image: &mut [u8]) {
+pub fn sanitize(image: &mut [u8]) {
     if let Some(field) = image.get_mut(MXCSR_OFFSET..MXCSR_OFFSET + 4)
         && let Ok(bytes) = <[u8; 4]>::try_from(&*field)
     {

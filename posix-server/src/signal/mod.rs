@@ -4,9 +4,11 @@
 //! * [`mask`] is what a thread blocks, which its shim may change.
 //! * [`frame`] builds and reads the frames that handlers run on.
 //! * [`deliver`] joins them to threads.
+//! * [`leave`] is the way back to the program, on which they take effect.
 
 pub mod deliver;
 pub mod frame;
+pub mod leave;
 mod mask;
 pub mod state;
 

@@ -32,6 +32,11 @@ impl Pending {
         self.set
     }
 
+    /// All of them, the oldest first.
+    pub fn infos(&self) -> impl Iterator<Item = SignalInfo> {
+        self.queue.iter().copied()
+    }
+
     /// An empty queue that is counted together with this one.
     pub fn beside(&self) -> Self {
         let (set, queue, charge) = Default::default();
@@ -159,6 +164,28 @@ impl ProcessSignals {
         }
     }
 
+    /// What a signal means that was taken. A handler with `SA_RESETHAND` is reset here.
+    pub fn delivery(&mut self, info: SignalInfo) -> Delivery {
+        let signal = info.signal;
+        let action = self.action(signal);
+        match action.disposition() {
+            Disposition::Ignore => Delivery::Ignore(info),
+            Disposition::Handler(_) => {
+                if action.has(linux::SA_RESETHAND)
+                    && let Some(slot) = self.actions.borrow_mut().get_mut(signal.index())
+                {
+                    slot.handler = 0;
+                }
+                Delivery::Handle(info, action)
+            }
+            Disposition::Default => match signal.default_action() {
+                DefaultAction::Ignore | DefaultAction::Continue => Delivery::Ignore(info),
+                DefaultAction::Stop => Delivery::Stop(info),
+                how @ (DefaultAction::Terminate | DefaultAction::Dump) => Delivery::Terminate(info, how),
+            },
+        }
+    }
+
     /// What `execve` leaves: handlers are gone, what is ignored stays so.
     pub fn after_exec(&mut self) {
         let pending = core::mem::take(&mut self.pending);
@@ -245,26 +272,6 @@ pub enum Delivery {
     Handle(SignalInfo, SignalAction),
 }
 
-impl Delivery {
-    /// The same with what is known about the signal changed.
-    #[must_use]
-    pub fn map_info(self, change: impl FnOnce(SignalInfo) -> SignalInfo) -> Self {
-        match self {
-            Self::Ignore(info) => Self::Ignore(change(info)),
-            Self::Terminate(info, how) => Self::Terminate(change(info), how),
-            Self::Stop(info) => Self::Stop(change(info)),
-            Self::Handle(info, action) => Self::Handle(change(info), action),
-        }
-    }
-
-    /// The signal.
-    pub fn signal(&self) -> Signal {
-        match self {
-            Self::Ignore(info) | Self::Terminate(info, _) | Self::Stop(info) | Self::Handle(info, _) => info.signal,
-        }
-    }
-}
-
 impl ThreadSignals {
     /// What a new thread or process begins with: the same mask, nothing pending. A process keeps the alternate stack.
     pub fn for_child(&self) -> Self {
@@ -305,30 +312,9 @@ impl ThreadSignals {
         self.pending.take_next(wanted).or_else(|| process.pending.take_next(wanted))
     }
 
-    /// Takes signals until one has an effect, and says which. Those of the thread itself come first, and of them faults.
-    ///
-    /// A handler with `SA_RESETHAND` is reset here.
-    pub fn next_delivery(&mut self, process: &mut ProcessSignals) -> Option<Delivery> {
-        let unblocked = SignalSet(!self.mask.0);
-        let info = self.take_any(process, unblocked)?;
-        let signal = info.signal;
-        let action = process.action(signal);
-        Some(match action.disposition() {
-            Disposition::Ignore => Delivery::Ignore(info),
-            Disposition::Handler(_) => {
-                if action.has(linux::SA_RESETHAND)
-                    && let Some(slot) = process.actions.borrow_mut().get_mut(signal.index())
-                {
-                    slot.handler = 0;
-                }
-                Delivery::Handle(info, action)
-            }
-            Disposition::Default => match signal.default_action() {
-                DefaultAction::Ignore | DefaultAction::Continue => Delivery::Ignore(info),
-                DefaultAction::Stop => Delivery::Stop(info),
-                how @ (DefaultAction::Terminate | DefaultAction::Dump) => Delivery::Terminate(info, how),
-            },
-        })
+    /// Takes the next one that is not blocked. Those of the thread itself come first, and of them faults.
+    pub fn next_info(&mut self, process: &mut ProcessSignals) -> Option<SignalInfo> {
+        self.take_any(process, SignalSet(!self.mask.0))
     }
 
     /// The mask while a handler runs, set; returns the mask that its frame records.
@@ -343,6 +329,12 @@ impl ThreadSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl ThreadSignals {
+        fn next_delivery(&mut self, process: &mut ProcessSignals) -> Option<Delivery> {
+            self.next_info(process).map(|info| process.delivery(info))
+        }
+    }
 
     const LIMIT: u64 = 8;
 

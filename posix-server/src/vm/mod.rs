@@ -3,6 +3,7 @@
 pub mod areas;
 pub mod blocks;
 mod carried;
+mod force;
 mod gaps;
 mod locks;
 mod map;

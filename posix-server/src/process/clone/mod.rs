@@ -20,6 +20,9 @@ use crate::event::interval_timers::ProcessTimers;
 use crate::file::FdTable;
 use crate::fs::FsContext;
 use crate::platform::{self, Account, Registers, Table, ThreadEvents, UserThread};
+use crate::ptrace::{Event, stops};
+use crate::signal::Signal;
+use crate::signal::leave::{Leaving, proceed, with_context};
 use crate::signal::state::ThreadSignals;
 use crate::user::USER_END;
 use crate::vm::{Block, Vm};
@@ -34,9 +37,37 @@ use posix_protocol::shim::Context;
 /// Makes a process or thread.
 pub fn clone(parent: &Rc<Thread>, request: &CloneRequest) -> Outcome {
     match try_clone(parent, request) {
+        Ok(child) if parent.is_traced.get() => {
+            let (parent, event) = (parent.clone(), event_of(request));
+            let is_vfork = request.has(linux::CLONE_VFORK);
+            Outcome::block(async move {
+                let tid = child.tid;
+                if let Some(event) = event {
+                    stops::report(&parent, event, tid as u64).await;
+                }
+                if is_vfork {
+                    until_released(child).await?;
+                    stops::report(&parent, Event::VforkDone, tid as u64).await;
+                }
+                Ok(tid as u64)
+            })
+        }
         Ok(child) if request.has(linux::CLONE_VFORK) => Outcome::block(until_released(child)),
         Ok(child) => Outcome::Return(Ok(child.tid as u64)),
         Err(error) => Outcome::Return(Err(error)),
+    }
+}
+
+/// The event that a tracer can be told of.
+fn event_of(request: &CloneRequest) -> Option<Event> {
+    if request.has(linux::CLONE_UNTRACED) {
+        None
+    } else if request.has(linux::CLONE_VFORK) {
+        Some(Event::Vfork)
+    } else if request.exit_signal != Some(Signal::CHLD) || request.has(linux::CLONE_THREAD) {
+        Some(Event::Clone)
+    } else {
+        Some(Event::Fork)
     }
 }
 
@@ -343,6 +374,11 @@ pub(super) fn new_thread(
         shown_mask: Cell::new(0),
         is_held_shown: Cell::new(false),
         is_suspended: Cell::new(false),
+        is_traced: Cell::new(false),
+        is_trapped: Cell::new(false),
+        is_stepping: Cell::new(false),
+        new_fs_base: Cell::new(None),
+        halted: RefCell::new(None),
     });
     process.add_thread(&thread);
     thread
@@ -372,6 +408,7 @@ fn start(
         thread.clear_tid.set(request.child_tid);
     }
     let old = parent.machine.registers()?;
+    let is_traced = stops::inherit(parent, thread, event_of(request));
     let registers = Registers {
         rip: server.shim.restore(),
         rsp: thread.block().end(),
@@ -384,7 +421,16 @@ fn start(
     parent.machine.read_vector_state(&mut vector)?;
     thread.machine.write_vector_state(&vector)?;
     thread.name.replace(parent.name.borrow().clone());
-    launch(thread, &registers, events)
+    if !is_traced {
+        return launch(thread, &registers, events);
+    }
+    // It stops for its tracer before it has done anything.
+    thread.is_trapped.set(true);
+    thread.machine.suspend();
+    let registers = with_context(&registers, context);
+    launch(thread, &registers, events)?;
+    proceed(thread, Leaving::in_program(registers, parent.call_number.get()));
+    Ok(())
 }
 
 /// Routes a new thread's calls, starts it and serves it.
@@ -414,6 +460,7 @@ pub(crate) fn successor(old: &Rc<Thread>, vm: &Vm, block: &Rc<Block>, registers:
     let thread = new_thread(process, process.pid, machine, block.clone(), signals);
     thread.set_schedule(old.schedule.get());
     thread.seccomp.replace(old.seccomp.borrow().clone());
+    stops::rename(old, &thread);
     launch(&thread, registers, events)?;
     Ok(thread)
 }

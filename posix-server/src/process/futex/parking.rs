@@ -12,7 +12,7 @@
 use super::{Futexes, Told, Waiter, Word};
 use crate::errno::Errno;
 use crate::process::Thread;
-use crate::signal::deliver::leave_wait;
+use crate::signal::leave::leave_wait;
 use alloc::rc::Rc;
 
 impl Futexes {

@@ -140,7 +140,7 @@ pub mod action {
     pub const TRAP: u32 = 0x0003_0000;
     /// An error.
     pub const ERRNO: u32 = 0x0005_0000;
-    /// Who traces the process decides. There is nobody.
+    /// Who traces the process decides.
     pub const TRACE: u32 = 0x7ff0_0000;
     /// Another process decides. There is none.
     pub const USER_NOTIFICATION: u32 = 0x7fc0_0000;
@@ -161,6 +161,8 @@ pub enum Verdict {
     Fail(u16),
     /// `SIGSYS` tells of it, with this number.
     Trap(u16),
+    /// Whoever traces the thread decides, and gets this number.
+    Ask(u16),
     /// The thread ends.
     KillThread,
     /// The process ends.
@@ -182,7 +184,8 @@ impl Verdict {
             action::ALLOW | action::LOG => Self::Run,
             action::ERRNO => Self::Fail(data.min(MAX_ERRNO)),
             action::TRAP => Self::Trap(data),
-            action::TRACE | action::USER_NOTIFICATION => Self::Fail(NO_SUCH_CALL),
+            action::TRACE => Self::Ask(data),
+            action::USER_NOTIFICATION => Self::Fail(NO_SUCH_CALL),
             action::KILL_THREAD => Self::KillThread,
             // What is not known ends the process.
             _ => Self::KillProcess,

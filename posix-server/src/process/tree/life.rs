@@ -39,6 +39,14 @@ impl Tree {
         }
     }
 
+    /// The signal by which a process is stopped.
+    pub fn stop_signal(&self, pid: Pid) -> Option<Signal> {
+        match self.nodes.get(&pid)?.state {
+            State::Stopped(signal) => Some(signal),
+            State::Running | State::Zombie(_) => None,
+        }
+    }
+
     /// Whether a process is stopped.
     pub fn is_stopped(&self, pid: Pid) -> bool {
         self.nodes.get(&pid).is_some_and(|node| matches!(node.state, State::Stopped(_)))

@@ -70,6 +70,14 @@ struct Node {
     has_executed: bool,
     /// The signal that tells the parent of the end; `None` for none (`clone` with another one, or 0).
     exit_signal: Option<Signal>,
+    /// The process that traces its first thread: it hears of stops, and first of the end.
+    tracer: Option<Pid>,
+}
+
+impl Node {
+    fn stranger(&self) -> Option<Pid> {
+        self.tracer.filter(|tracer| *tracer != self.parent)
+    }
 }
 
 /// The tree of processes, zombies included.
@@ -191,6 +199,7 @@ impl Tree {
             news: None,
             has_executed: false,
             exit_signal: birth.exit_signal,
+            tracer: None,
         };
         self.nodes.insert(birth.pid, node);
         self.groups.entry(group).or_default().insert(birth.pid);
@@ -241,6 +250,23 @@ impl Tree {
     pub fn children_of_thread(&self, pid: Pid, creator: Pid) -> Vec<Pid> {
         let made_by = |child: &Pid| self.nodes.get(child).is_some_and(|node| node.creator == creator);
         self.children(pid).into_iter().filter(made_by).collect()
+    }
+
+    /// The thread of the parent that made it, or has inherited it; 0 for none.
+    pub fn creator(&self, pid: Pid) -> Pid {
+        self.nodes.get(&pid).map_or(0, |node| node.creator)
+    }
+
+    /// Notes who traces it.
+    pub fn set_tracer(&mut self, pid: Pid, tracer: Option<Pid>) {
+        if let Some(node) = self.nodes.get_mut(&pid) {
+            node.tracer = tracer;
+        }
+    }
+
+    /// Who hears of its end before its parent: another process that traces it.
+    pub fn stranger(&self, pid: Pid) -> Option<Pid> {
+        self.nodes.get(&pid).and_then(Node::stranger)
     }
 
     /// What tells the parent of its end.

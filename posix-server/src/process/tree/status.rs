@@ -44,6 +44,8 @@ pub enum ChildEvent {
     Stopped(Signal),
     /// It goes on.
     Continued,
+    /// It has stopped for its tracer: the upper half of the status.
+    Trapped(i32),
 }
 
 impl ChildEvent {
@@ -53,6 +55,7 @@ impl ChildEvent {
             Self::Ended(status) => status.to_wait_status(),
             Self::Stopped(signal) => i32::from(signal.number()) << 8 | 0x7f,
             Self::Continued => 0xffff,
+            Self::Trapped(code) => code << 8 | 0x7f,
         }
     }
 
@@ -62,6 +65,7 @@ impl ChildEvent {
             Self::Ended(status) => status.to_code_and_status(),
             Self::Stopped(signal) => (linux::CLD_STOPPED as i32, i32::from(signal.number())),
             Self::Continued => (linux::CLD_CONTINUED as i32, i32::from(Signal::CONT.number())),
+            Self::Trapped(code) => (linux::CLD_TRAPPED as i32, code),
         }
     }
 }

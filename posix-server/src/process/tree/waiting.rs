@@ -117,7 +117,7 @@ impl Tree {
     fn take(&mut self, child: Pid, event: ChildEvent) {
         match event {
             ChildEvent::Ended(_) => self.reap(child),
-            ChildEvent::Stopped(_) | ChildEvent::Continued => {
+            ChildEvent::Stopped(_) | ChildEvent::Continued | ChildEvent::Trapped(_) => {
                 if let Some(node) = self.nodes.get_mut(&child) {
                     node.news = None;
                 }
@@ -146,10 +146,16 @@ fn matches(node: &Node, pid: Pid, request: &WaitRequest) -> bool {
 
 fn news(node: &Node, events: WaitEvents) -> Option<ChildEvent> {
     if let State::Zombie(remains) = node.state {
+        if node.stranger().is_some() {
+            // Whoever traces it is told first.
+            return None;
+        }
         return (events.ended == Want::Yes).then_some(ChildEvent::Ended(remains.status));
     }
     let wanted = match node.news? {
-        ChildEvent::Stopped(_) => events.stopped,
+        // A parent that traces it hears of its stops as a tracer does.
+        ChildEvent::Stopped(_) | ChildEvent::Trapped(_) if node.tracer == Some(node.parent) => Want::No,
+        ChildEvent::Stopped(_) | ChildEvent::Trapped(_) => events.stopped,
         ChildEvent::Continued => events.continued,
         ChildEvent::Ended(_) => events.ended,
     };

@@ -11,6 +11,7 @@ use crate::fs::procfs::add;
 use crate::platform::{PAGE_SIZE, Protection, Sharing, Space};
 use crate::process::Process;
 use crate::sysv::segments::Attachment;
+use crate::vm::Vm;
 use crate::vm::areas::{Area, Content, Lock};
 use alloc::rc::{Rc, Weak};
 use alloc::string::String;
@@ -255,21 +256,21 @@ impl MemoryFile {
         Ok(Self { process: Rc::downgrade(&process), space_id: process.space().id() })
     }
 
-    fn space(&self) -> Option<Space> {
+    fn memory(&self) -> Option<Rc<Vm>> {
         let process = self.process.upgrade().filter(|process| process.phase.get() != crate::process::Phase::Ended)?;
-        Some(process.space()).filter(|space| space.id() == self.space_id)
+        Some(process.vm()).filter(|vm| vm.space().id() == self.space_id)
     }
 }
 
 impl FileOps for MemoryFile {
     fn read(&self, position: u64, to: &mut dyn Destination) -> Result<usize> {
-        let Some(space) = self.space() else { return Ok(0) };
+        let Some(memory) = self.memory() else { return Ok(0) };
         let mut chunk = [0; CHUNK_BYTES];
         let mut total = 0;
         while to.remaining() > 0 {
             let wanted = to.remaining().min(CHUNK_BYTES);
             let part = chunk.get_mut(..wanted).unwrap_or_default();
-            let read = space.read(position.saturating_add(total as u64), part);
+            let read = memory.read_by_force(position.saturating_add(total as u64), part);
             let taken = to.put(part.get(..read).unwrap_or_default());
             total += taken;
             if taken < wanted {
@@ -282,14 +283,15 @@ impl FileOps for MemoryFile {
     }
 
     fn write(&self, position: u64, from: &mut dyn Source) -> Result<usize> {
-        let Some(space) = self.space() else { return Ok(0) };
+        let Some(memory) = self.memory() else { return Ok(0) };
         let mut chunk = [0; CHUNK_BYTES];
         let mut total = 0;
         while from.remaining() > 0 {
             let wanted = from.remaining().min(CHUNK_BYTES);
             let part = chunk.get_mut(..wanted).unwrap_or_default();
             let got = from.get(part);
-            let written = space.write(position.saturating_add(total as u64), part.get(..got).unwrap_or_default());
+            let part = part.get(..got).unwrap_or_default();
+            let written = memory.write_by_force(position.saturating_add(total as u64), part);
             total += written;
             if written < wanted {
                 let errno = if got == 0 { Errno::EFAULT } else { Errno::EIO };

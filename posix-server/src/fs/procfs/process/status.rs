@@ -106,6 +106,7 @@ fn state_name(state: u8) -> &'static str {
     match state {
         b'R' => "R (running)",
         b'T' => "T (stopped)",
+        b't' => "t (tracing stop)",
         b'Z' => "Z (zombie)",
         _ => "S (sleeping)",
     }
@@ -201,7 +202,7 @@ pub(super) fn status(subject: &Subject) -> Result<Vec<u8>> {
         add!(text, "Umask:\t{umask:04o}\n");
     }
     add!(text, "State:\t{}\nTgid:\t{}\nNgid:\t0\n", state_name(subject.state()), subject.pid);
-    add!(text, "Pid:\t{}\nPPid:\t{parent}\nTracerPid:\t0\n", subject.tid);
+    add!(text, "Pid:\t{}\nPPid:\t{parent}\nTracerPid:\t{}\n", subject.tid, subject.tracer());
     add_credentials(&mut text, subject);
     add!(text, "NStgid:\t{}\nNSpid:\t{}\nNSpgid:\t{group}\nNSsid:\t{session}\n", subject.pid, subject.tid);
     if let Some(process) = subject.process() {

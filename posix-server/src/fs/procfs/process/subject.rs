@@ -75,10 +75,18 @@ impl Subject {
         self.process.as_ref().map_or(0, |process| process.threads().len())
     }
 
-    /// One of `R`, `S`, `T`, `Z`.
+    /// The thread that traces it; 0 for none.
+    pub(super) fn tracer(&self) -> Pid {
+        self.server.tracees.borrow().get(self.tid).map_or(0, |tracee| tracee.tracer.tid)
+    }
+
+    /// One of `R`, `S`, `T`, `t`, `Z`.
     pub(super) fn state(&self) -> u8 {
         let Some(process) = &self.process else { return b'Z' };
         let waits = |thread: &Rc<Thread>| thread.is_waiting.get();
+        if self.thread().is_some_and(|thread| thread.is_halted()) {
+            return b't';
+        }
         match process.phase.get() {
             Phase::Ended => b'Z',
             Phase::Stopped => b'T',

@@ -1,8 +1,9 @@
 //! The core's view of everything else: [`Devices`].
 
-use crate::cpu::percpu;
+use crate::cpu::percpu::{self, PerCpu};
+use crate::cpu::requests::{self, Request};
 use crate::hardware::Hardware;
-use crate::interrupts::io_apic;
+use crate::interrupts::{RESCHEDULE_VECTOR, io_apic, local_apic};
 use crate::logger;
 use crate::paging;
 use crate::power;
@@ -10,6 +11,7 @@ use crate::random;
 use crate::time;
 use crate::vector;
 use core::fmt;
+use core::sync::atomic::Ordering;
 use log::Level;
 use quire_abi::system::Shutdown;
 use quire_core::devices::{ClockParameters, Devices, LogLevel, PortWidth};
@@ -28,7 +30,7 @@ impl Devices for Hardware {
     }
 
     fn processors(&self) -> u32 {
-        1
+        percpu::count() as u32
     }
 
     fn interrupt_exists(&self, gsi: u32) -> bool {
@@ -90,12 +92,16 @@ impl Devices for Hardware {
     }
 
     fn leave_root(&mut self, root: Frame) {
-        let cpu = percpu::current();
-        if cpu.loaded_root.get() == root {
+        let loaded = &percpu::current().guarded.loaded_root;
+        if loaded.get() == root {
             let kernel = paging::kernel_root();
             // SAFETY: the kernel's own root is never freed.
             unsafe { paging::load_root(kernel) };
-            cpu.loaded_root.set(kernel);
+            loaded.set(kernel);
+        }
+        if !percpu::is_alone() {
+            let uses_it = move |cpu: &&PerCpu| cpu.guarded.loaded_root.get() == root;
+            percpu::others().filter(uses_it).for_each(expel_from);
         }
     }
 
@@ -112,15 +118,34 @@ impl Devices for Hardware {
     }
 
     fn flush_vector_state(&mut self, thread: Id<Thread>, area: &mut [VectorBlock]) {
-        if percpu::current().vector_owner.get() == Some(thread) {
+        // With more than one processor, the registers were saved when the thread left its own.
+        if percpu::is_alone() && percpu::current().guarded.vector_owner.get() == Some(thread) {
             vector::save(area);
         }
     }
 
     fn forget_vector_state(&mut self, thread: Id<Thread>) {
-        let owner = &percpu::current().vector_owner;
-        if owner.get() == Some(thread) {
-            owner.set(None);
+        for cpu in percpu::all() {
+            let owner = &cpu.guarded.vector_owner;
+            if owner.get() == Some(thread) {
+                owner.set(None);
+            }
         }
     }
+
+    fn interrupt_processors(&mut self, processors: u64) {
+        for cpu in percpu::others().filter(|cpu| processors >> cpu.number.get() & 1 != 0) {
+            local_apic::interrupt(cpu.apic_id.load(Ordering::Relaxed), RESCHEDULE_VECTOR);
+        }
+    }
+
+    fn expel(&mut self, processor: usize) {
+        percpu::others().filter(|cpu| cpu.number.get() as usize == processor).for_each(expel_from);
+    }
+}
+
+/// Makes another processor leave user mode, and the page tables that it has loaded.
+fn expel_from(cpu: &'static PerCpu) {
+    requests::ask(core::iter::once(cpu), Request::Leave);
+    cpu.guarded.loaded_root.set(paging::kernel_root());
 }

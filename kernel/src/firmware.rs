@@ -1,5 +1,6 @@
 //! What the ACPI tables say about this machine, as far as the kernel itself needs it (ACPI specification 6.5).
 
+use crate::cpu::percpu::MAX_PROCESSORS;
 use crate::direct_map;
 use crate::memory_map::Range;
 use crate::paging::{self, KernelTables};
@@ -40,8 +41,8 @@ pub(crate) struct Platform {
     pub(crate) io_apics: [Option<IoApicInfo>; MAX_IO_APICS],
     /// ISA interrupts that are not wired as usual.
     pub(crate) overrides: [Option<Override>; ISA_INTERRUPTS],
-    /// Processors that could be started.
-    pub(crate) processors: u32,
+    /// APIC ids of the processors that can be started.
+    processors: Processors,
     /// Physical address of the HPET's registers.
     pub(crate) hpet: Option<u64>,
     /// I/O port of the power-management timer.
@@ -50,6 +51,37 @@ pub(crate) struct Platform {
     pub(crate) pm_control: Option<u16>,
     /// What to write there for soft off.
     pub(crate) soft_off_type: u16,
+}
+
+/// APIC ids.
+struct Processors {
+    ids: [u8; MAX_PROCESSORS],
+    count: usize,
+}
+
+impl Default for Processors {
+    fn default() -> Self {
+        Self { ids: [0; MAX_PROCESSORS], count: 0 }
+    }
+}
+
+impl Processors {
+    fn add(&mut self, id: u8) {
+        match self.ids.get_mut(self.count) {
+            Some(slot) => {
+                *slot = id;
+                self.count += 1;
+            }
+            None => warn!("more than {MAX_PROCESSORS} processors: that with APIC id {id} is not used"),
+        }
+    }
+}
+
+impl Platform {
+    /// APIC ids of the processors that can be started; none if the firmware does not tell.
+    pub(crate) fn processors(&self) -> impl Iterator<Item = u32> + Clone {
+        self.processors.ids.iter().take(self.processors.count).map(|id| u32::from(*id))
+    }
 }
 
 /// Reads the tables. What is missing in them is missing in the answer.
@@ -65,7 +97,7 @@ pub(crate) fn read(rsdp: u64) -> Result<Platform, AcpiError> {
     let mut platform = Platform::default();
     match tables.find_table::<Madt>() {
         Some(madt) => read_madt(madt.get(), &mut platform),
-        None => warn!("no MADT: no interrupts but the timer's"),
+        None => warn!("no MADT: no interrupts but the timer's, and one processor"),
     }
     platform.hpet = HpetInfo::new(&tables).ok().map(|hpet| hpet.base_address as u64);
     if let Some(fadt) = tables.find_table::<Fadt>() {
@@ -105,7 +137,7 @@ fn read_madt(madt: core::pin::Pin<&Madt>, platform: &mut Platform) {
                 }
             }
             // Bit 0 of the flags: enabled (ACPI 6.5, table 5.23).
-            MadtEntry::LocalApic(entry) => platform.processors += entry.flags & 1,
+            MadtEntry::LocalApic(entry) if entry.flags & 1 != 0 => platform.processors.add(entry.apic_id),
             _ => {}
         }
     }

@@ -1,17 +1,15 @@
 //! The core's view of memory hardware: [`Machine`], over the direct map.
 
-use crate::cpu::percpu;
+use crate::cpu::percpu::{self, PerCpu};
+use crate::cpu::requests::{self, Request};
 use crate::direct_map;
 use crate::paging;
 use crate::paging::window::{self, Window};
+use core::sync::atomic::{AtomicU32, Ordering};
 use quire_core::machine::{Entry, Frame, LEVELS, Machine, PAGE_SIZE, TABLE_ENTRIES, table_index};
-use x86_64::VirtAddr;
-use x86_64::instructions::tlb;
 
 /// The kernel's half of a top-level table begins at this entry.
 const KERNEL_HALF: usize = TABLE_ENTRIES / 2;
-/// Up to this many pages are invalidated one by one; beyond, reloading the page tables is cheaper.
-const INVALIDATE_SINGLY: u64 = 32;
 const PAGE_SHIFT: u32 = 12;
 
 /// This machine. There is one, in [`crate::trap::handle::KERNEL`], so whoever has it holds the kernel lock.
@@ -122,6 +120,16 @@ impl Machine for Hardware {
         unsafe { items::<u32, 1>(frame, offset).write_volatile(half) };
     }
 
+    fn exchange_half(&mut self, frame: Frame, offset: usize, expected: u32, new: u32) -> u32 {
+        assert!(offset.is_multiple_of(size_of::<u32>()), "a word that is not aligned");
+        // SAFETY: `range` checked the bounds, and the frame begins at a multiple of its size. User space may write the word
+        // meanwhile, and the processor orders that and the exchange.
+        let word = unsafe { AtomicU32::from_ptr(range(frame, Window::Target, offset, size_of::<u32>()).cast()) };
+        match word.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(found) | Err(found) => found,
+        }
+    }
+
     fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), len: usize) {
         let source = range(from.0, Window::Source, from.1, len);
         let target = range(to.0, Window::Target, to.1, len);
@@ -198,18 +206,13 @@ impl Machine for Hardware {
     }
 
     fn invalidate(&mut self, root: Frame, page: u64, pages: u64) {
-        if percpu::current().loaded_root.get() != root {
-            // Loading a root forgets all about user space, so a processor that has another one loaded remembers
-            // nothing of this.
-            return;
+        // Loading a root forgets all about user space, so a processor that has another one loaded remembers nothing of this.
+        let uses_it = move |cpu: &&PerCpu| cpu.guarded.loaded_root.get() == root;
+        if !percpu::is_alone() && percpu::others().any(|cpu| uses_it(&cpu)) {
+            requests::ask(percpu::others().filter(uses_it), Request::Invalidate { page, pages });
         }
-        if pages > INVALIDATE_SINGLY {
-            // SAFETY: the root is loaded already.
-            unsafe { paging::load_root(root) };
-            return;
-        }
-        for page in page..page.saturating_add(pages) {
-            tlb::flush(VirtAddr::new_truncate(page << PAGE_SHIFT));
+        if uses_it(&percpu::current()) {
+            requests::invalidate(page, pages);
         }
     }
 }

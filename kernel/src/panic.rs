@@ -1,5 +1,7 @@
 //! The kernel's own mistakes: what is printed, and the end.
 
+use crate::cpu::percpu;
+use crate::interrupts::local_apic;
 use crate::logger::write_panic;
 use crate::power;
 use crate::trap::entry::KernelFrame;
@@ -11,8 +13,8 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
 
-/// How deep panics are nested.
-static PANICS: AtomicU32 = AtomicU32::new(0);
+/// How deep panics are nested. The entry code for NMI looks at it.
+pub(crate) static PANICS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether the kernel is about to end.
 pub(crate) fn is_in_progress() -> bool {
@@ -26,6 +28,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let depth = PANICS.fetch_add(1, Ordering::Relaxed);
     match depth {
         0 => {
+            stop_others();
             write_panic(format_args!("{info}"));
             dump_threads();
         }
@@ -35,10 +38,17 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     power::shutdown(Shutdown::Failure)
 }
 
+/// Stops the other processors, so that nothing changes any more. None can prevent that.
+fn stop_others() {
+    if !percpu::is_alone() {
+        percpu::others().for_each(|cpu| local_apic::interrupt_non_maskable(cpu.apic_id.load(Ordering::Relaxed)));
+    }
+}
+
 fn dump_threads() {
     // The lock is not waited for: most likely it is held by whoever panicked.
     let state = KERNEL.value_pointer();
-    // SAFETY: this processor is the only one that runs, and does not go back to whoever holds the lock. What is found may
+    // SAFETY: this processor is the only one that runs (see `stop_others`), and does not go back to whoever holds the lock. What is found may
     // be half changed; then the core's own checks panic once more, which ends the dump.
     let state = unsafe { &mut *state };
     if let Some(state) = state {

@@ -4,12 +4,15 @@
 //! two processors can wait for each other in a circle. Kernels with debug assertions check this on every
 //! acquisition. Interrupts are off everywhere in the kernel but in the idle loop, where no lock is held; so a
 //! holder is never interrupted by somebody who wants its lock. (NMI and machine-check handlers take no locks.)
+//!
+//! The locks are fair: who wants one draws a ticket, and the tickets are served in order. Whoever waits answers the
+//! requests of the other processors meanwhile ([`crate::cpu::requests`]), because the holder may be waiting for that.
 
-use crate::cpu::percpu;
+use crate::cpu::{percpu, requests};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The order in which locks may be taken: from first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +54,10 @@ impl fmt::Display for Ranks {
 /// A spin lock with a rank.
 pub(crate) struct SpinLock<T> {
     rank: Rank,
-    taken: AtomicBool,
+    /// The next ticket to be drawn.
+    next: AtomicU32,
+    /// The ticket whose turn it is: nobody holds the lock if it is the next to be drawn.
+    serving: AtomicU32,
     value: UnsafeCell<T>,
 }
 
@@ -62,7 +68,7 @@ unsafe impl<T: Send> Sync for SpinLock<T> {}
 impl<T> SpinLock<T> {
     /// A free lock.
     pub(crate) const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self { rank, next: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
     /// Waits until the lock is free and takes it.
@@ -71,17 +77,25 @@ impl<T> SpinLock<T> {
         if cfg!(debug_assertions) {
             note_taking(self.rank);
         }
-        while self.taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while self.taken.load(Ordering::Relaxed) {
-                core::hint::spin_loop();
-            }
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        if self.serving.load(Ordering::Acquire) != ticket {
+            self.wait_for(ticket);
         }
         Guard { lock: self }
     }
 
+    #[cold]
+    fn wait_for(&self, ticket: u32) {
+        while self.serving.load(Ordering::Acquire) != ticket {
+            requests::answer();
+            core::hint::spin_loop();
+        }
+    }
+
     /// Takes the lock if it is free. For the panic handler: the rank is not checked.
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        let ticket = self.serving.load(Ordering::Relaxed);
+        self.next.compare_exchange(ticket, ticket.wrapping_add(1), Ordering::Acquire, Ordering::Relaxed).ok()?;
         if cfg!(debug_assertions) {
             let held = percpu::held_ranks();
             held.set(held.get() | self.rank.bit());
@@ -127,7 +141,9 @@ impl<T> Drop for Guard<'_, T> {
             let held = percpu::held_ranks();
             held.set(held.get() & !self.lock.rank.bit());
         }
-        self.lock.taken.store(false, Ordering::Release);
+        // Only the holder changes it.
+        let ticket = self.lock.serving.load(Ordering::Relaxed);
+        self.lock.serving.store(ticket.wrapping_add(1), Ordering::Release);
     }
 }
 

@@ -41,8 +41,12 @@ fn find(local: &LocalAnswers, fd: u64) -> Option<Found> {
     }
     // SAFETY: as above; the index is below the length.
     let place = unsafe { files.cast::<SharedFile>().add(index) };
-    // SAFETY: as above. A copy that mixes two uses of the place is found out by its state, which the server changes first and last.
-    let file = unsafe { place.read_volatile() };
+    // A copy that mixes two uses of the place is found out by its state, which the server changes first and last: therefore the state
+    // is read before the rest. The processor keeps loads in order, and the compiler volatile ones.
+    // SAFETY: as above.
+    let state = unsafe { (&raw const (*place).state).read_volatile() };
+    // SAFETY: as above.
+    let file = SharedFile { state, ..unsafe { place.read_volatile() } };
     let position = (local.files + POSITIONS_OFFSET) as *mut Position;
     (file.state != 0).then(|| Found { file, place, position: position.wrapping_add(file.place as usize) })
 }

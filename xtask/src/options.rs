@@ -18,9 +18,11 @@ cargo xtask COMMAND
   exec [OPTION..] PROGRAM [ARG..]    run a program of the host in the guest: its output, its exit status
                                      (a name without a file on the host is one of the guest's commands, such as sh;
                                      --strace: every system call, on standard error)
-  test [--long] [--list] [NAME..]    everything that must hold: on the host, then in the guest
+  test [--long] [--list] [--cpus N] [NAME..]
+                                     everything that must hold: on the host, then in the guest
                                      (NAME: `host`, `guest`, or a part of a stage's name;
-                                     --case WORD: of the POSIX cases only those with WORD in `program/case`)
+                                     --case WORD: of the POSIX cases only those with WORD in `program/case`;
+                                     --cpus N: in guests with N CPUs)
   bench [--json FILE] [--boots N] [NAME..]
                                      the same programs on Quire and on Linux in the same QEMU, as a table of ratios:
                                      instructions and wall time, the least of N boots (3 unless told)
@@ -102,6 +104,8 @@ pub(crate) struct TestOptions {
     pub(crate) filters: Vec<String>,
     /// Parts of the names of POSIX cases; a case runs if one of them fits, or if there is none.
     pub(crate) cases: Vec<String>,
+    /// How many CPUs guests have; one if `None`.
+    pub(crate) cpus: Option<u32>,
     pub(crate) length: TestLength,
     pub(crate) action: TestAction,
 }
@@ -251,6 +255,7 @@ fn test_options(mut parser: Parser) -> Result<TestOptions> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("long") => options.length = TestLength::Long,
+            Arg::Long("cpus") => options.cpus = Some(cpu_count(&text(parser.value()?)?)?),
             Arg::Long("case") => options.cases.push(text(parser.value()?)?),
             Arg::Long("list") => options.action = TestAction::List,
             Arg::Value(filter) => options.filters.push(text(filter)?),

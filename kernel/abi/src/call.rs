@@ -200,6 +200,10 @@ calls! {
     /// protection in bits 8 to 15 and its flags in bits 16 to 31; `object` is a handle to a memory or a space, or 0.
     53 SpaceChange = space_change(space: [AddressSpace MAP], operation: [value], address: [value], length: [value], offset: [value], object: [value])
         -> ("operations applied", "address") ! [BadArgument, Misaligned, OutOfRange, Overlap, NotFound, BadHandle, WrongKind, MissingRights, Revoked, Full, NoMemory, AccountLimit];
+    /// Replaces the 32-bit word at `address` of the space by `new` if it is `expected`, at once as threads on all processors see it.
+    /// Returns what it was. Needs a page that its owner could write.
+    54 SpaceExchange = space_exchange(space: [AddressSpace WRITE], address: [value], expected: [value], new: [value])
+        -> ("word") ! [BadArgument, Misaligned, RemoteFault, NoMemory, AccountLimit];
 
     // ---- pagers --------------------------------------------------------------------------------------------------
     /// Makes a managed memory of `length` bytes, and its pager. Whoever needs a page that is not there waits for at most
@@ -267,6 +271,9 @@ calls! {
     76 ThreadExit = thread_exit() -> () ! [];
     /// Lets other threads of the same priority run first.
     77 ThreadYield = thread_yield() -> () ! [];
+    /// Lets a thread run only on the processors whose bits are set in `processors`. Bits of processors that there are not are kept,
+    /// but mean nothing; without any other, it is `BadArgument`. A thread that runs elsewhere moves at once.
+    78 ThreadSetAffinity = thread_set_affinity(thread: [Thread MANAGE], processors: [value]) -> () ! [BadArgument, PeerClosed];
 
     // ---- channels ------------------------------------------------------------------------------------------------
     /// Makes a channel; returns its two endpoints.

@@ -174,6 +174,10 @@ pub struct ThreadInfo {
     pub run_time_ns: u64,
     /// The number of the call that it waits in, or 0.
     pub waiting_in: u64,
+    /// The processors that it may run on, as bits.
+    pub affinity: u64,
+    /// The processor that it runs on or ran on last.
+    pub processor: u32,
     /// Always 0.
-    pub reserved: u64,
+    pub reserved: u32,
 }

@@ -115,6 +115,14 @@ impl AddressSpace {
         Ok(returned.value()?.min(length) as usize)
     }
 
+    /// Replaces the aligned word at `address` by `new` if it is `expected`, atomically; returns what it was. Needs `WRITE`.
+    pub fn compare_exchange(&self, address: u64, expected: u32, new: u32) -> Result<u32, Error> {
+        let arguments = [argument(self), address, expected.into(), new.into(), 0, 0];
+        // SAFETY: the call touches no memory of this program but what the handle gives authority over.
+        let value = unsafe { syscall(Call::SpaceExchange, arguments) }.value()?;
+        Ok(value as u32)
+    }
+
     /// Writes all of `bytes` at `address`; [`Error::RemoteFault`] if not all can be written. Needs `WRITE`.
     pub fn write_all(&self, address: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut done = 0;

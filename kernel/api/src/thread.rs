@@ -121,6 +121,11 @@ impl Thread {
         numbers(Call::ThreadSetPriority, [argument(self), u64::from(priority), 0]).unit()
     }
 
+    /// Sets the processors that it may run on, as bits. Needs `MANAGE`.
+    pub fn set_affinity(&self, processors: u64) -> Result<(), Error> {
+        numbers(Call::ThreadSetAffinity, [argument(self), processors, 0]).unit()
+    }
+
     /// State and usage. Needs `READ`.
     pub fn info(&self) -> Result<ThreadInfo, Error> {
         let mut info = ThreadInfo::default();

@@ -93,6 +93,13 @@ pub trait Devices {
     /// Processors that run threads.
     fn processors(&self) -> u32;
 
+    /// Interrupts those of the processors that are in the set (by number), so that they ask whom to run.
+    fn interrupt_processors(&mut self, processors: u64);
+
+    /// Makes another processor leave user mode before it returns, whatever it runs there: its registers are saved then, and
+    /// it asks whom to run before it goes on.
+    fn expel(&mut self, processor: usize);
+
     /// Whether the interrupt controller has an input of this number that a driver may own.
     fn interrupt_exists(&self, gsi: u32) -> bool;
 

@@ -15,6 +15,7 @@ use crate::kernel::Kernel;
 use crate::object::{Capability, Node, ObjectRef, ReplyRef};
 use crate::pool::Id;
 use crate::queue::Queue;
+use crate::schedule::Processor;
 use crate::thread::{CallForm, CallStage, ReceiveForm, State, Thread, Wait};
 use crate::timer::Alarms;
 use quire_abi::error::OK;
@@ -112,7 +113,7 @@ impl Kernel {
         let receiver = self.threads.get_mut(to)?;
         let waits = matches!(receiver.state, State::Waiting(Wait::Receive { form: ReceiveForm::Registers, .. }));
         let processor = self.scheduler.free_hand(self.cpu)?;
-        if !waits || !receiver.is_plain() || !receiver.links.is_clear() || !processor.comes_first(receiver.priority) {
+        if !waits || !receiver.is_plain() || !receiver.links.is_clear() || !takes(processor, self.cpu, receiver) {
             return None;
         }
         // From here on nothing fails: making the handle is the last thing that can.
@@ -141,7 +142,7 @@ impl Kernel {
         let to = queue.waiter?;
         let receiver = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
-        let ready = receiver.suspensions == 0 && processor.comes_first(receiver.priority);
+        let ready = receiver.suspensions == 0 && takes(processor, self.cpu, receiver);
         if !ready || !queue.pending.is_empty() || !queue.has_room(m) {
             return None;
         }
@@ -192,7 +193,7 @@ impl Kernel {
         let (to, serial) = answered(record, answer.target)?;
         let caller = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
-        if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) {
+        if !awaits_answer(caller, serial) || !takes(processor, self.cpu, caller) {
             return None;
         }
         record.remove(answer.target).ok()?;
@@ -213,7 +214,7 @@ impl Kernel {
         if count > FAST_ANSWERS {
             return None;
         }
-        for _ in 0..count {
+        for number in 0..count {
             let record = self.tables.get_mut(server.table)?;
             let queue = self.queues.get_mut(server.queue)?;
             let answer = queue.first_answer(m)?;
@@ -225,7 +226,10 @@ impl Kernel {
             record.remove(answer.target).ok()?;
             finish_call(caller, answer.label, &queue.words_of_first(m));
             queue.take_one(m);
-            self.scheduler.enqueue(&mut self.threads, to);
+            match number {
+                0 => self.scheduler.enqueue_here(&mut self.threads, self.cpu, to),
+                _ => self.scheduler.enqueue(&mut self.threads, to),
+            }
         }
         self.queues.get_mut(server.queue)?.waiter = Some(server.id);
         settle_in(&mut self.threads[server.id], &mut self.alarms, server.queue, server.deadline);
@@ -254,7 +258,7 @@ impl Kernel {
         }
         let caller = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
-        if !awaits_answer(caller, serial) || !processor.comes_first(caller.priority) {
+        if !awaits_answer(caller, serial) || !takes(processor, self.cpu, caller) {
             return None;
         }
         record.remove(reply).ok()?;
@@ -269,6 +273,12 @@ impl Kernel {
         processor.hand_over(server, to, m.now_ns());
         Some(())
     }
+}
+
+/// Whether a processor would run this thread before all that are ready there.
+#[inline(always)]
+fn takes(processor: &Processor, cpu: usize, thread: &Thread) -> bool {
+    processor.comes_first(thread.priority) && thread.may_run_on(cpu)
 }
 
 /// Whether a thread is parked in this call, in the simple form.

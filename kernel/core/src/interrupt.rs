@@ -79,7 +79,8 @@ impl Kernel {
     }
 
     /// A device raised this interrupt. One that nobody owns stays masked.
-    pub fn on_interrupt(&mut self, m: &mut impl Hardware, gsi: u32) {
+    pub fn on_interrupt(&mut self, m: &mut impl Hardware, cpu: usize, gsi: u32) {
+        self.cpu = cpu;
         m.mask_interrupt(gsi);
         let Some(id) = self.interrupt_owners.get(gsi as usize).copied().flatten() else { return };
         let interrupt = &mut self.interrupts[id];

@@ -125,6 +125,12 @@ impl Kernel {
         self.scheduler.current(cpu)
     }
 
+    /// Says which processor is in the kernel; the other entries do so themselves.
+    #[inline]
+    pub fn enter(&mut self, cpu: usize) {
+        self.cpu = cpu;
+    }
+
     /// A thread, or `None` if the id is stale.
     #[inline]
     pub fn thread(&self, id: Id<Thread>) -> Option<&Thread> {
@@ -150,7 +156,17 @@ impl Kernel {
         if let Some(current) = self.scheduler.settled(cpu) {
             return Next::Run(current);
         }
-        self.scheduler.choose(&mut self.threads, cpu, m.now_ns())
+        let next = self.scheduler.choose(&mut self.threads, cpu, m.now_ns());
+        let interrupts = self.scheduler.take_interrupts(cpu);
+        if interrupts != 0 {
+            m.interrupt_processors(interrupts);
+        }
+        next
+    }
+
+    /// When the time slice of the thread that `cpu` runs ends, if that matters.
+    pub fn slice_end(&self, cpu: usize) -> Option<u64> {
+        self.scheduler.slice_end(cpu)
     }
 
     /// When [`Kernel::on_tick`] has something to do, in ns since the kernel's start.

@@ -44,8 +44,10 @@ impl Kernel {
             ObjectRef::Account(id) => self.memory.accounts.release(id),
             ObjectRef::Memory(id) => self.memory.release_memory(id),
             ObjectRef::Space(id) => {
-                // The processor may still have the tables loaded.
-                m.leave_root(self.memory.space_root(id));
+                if self.memory.is_last_reference(id) {
+                    // A processor may still have the tables loaded.
+                    m.leave_root(self.memory.space_root(id));
+                }
                 self.memory.release_space(m, id);
             }
             ObjectRef::Reply(reply) => self.drop_reply(m, reply),

@@ -112,6 +112,16 @@ pub trait Machine {
         self.write_frame(frame, offset, half.as_bytes());
     }
 
+    /// Replaces half a word of a frame that the core allocated if it is `expected`, in one step as all processors see it;
+    /// returns what it was. `offset` is a multiple of 4.
+    fn exchange_half(&mut self, frame: Frame, offset: usize, expected: u32, new: u32) -> u32 {
+        let found = self.read_half(frame, offset);
+        if found == expected {
+            self.write_half(frame, offset, new);
+        }
+        found
+    }
+
     /// Copies bytes between frames (which may be the same one); neither range leaves its frame.
     fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), len: usize);
 

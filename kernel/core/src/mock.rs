@@ -25,6 +25,9 @@ pub(crate) struct MockMachine {
     pub(crate) ports: BTreeMap<u16, u32>,
     pub(crate) log: Vec<String>,
     pub(crate) left_roots: Vec<Frame>,
+    /// Processors that were interrupted; a test takes them out.
+    pub(crate) interrupted: u64,
+    pub(crate) expelled: Vec<usize>,
     pub(crate) shut_down: Option<Shutdown>,
 }
 
@@ -103,6 +106,14 @@ impl Devices for MockMachine {
 
     fn processors(&self) -> u32 {
         1
+    }
+
+    fn interrupt_processors(&mut self, processors: u64) {
+        self.interrupted |= processors;
+    }
+
+    fn expel(&mut self, processor: usize) {
+        self.expelled.push(processor);
     }
 
     fn interrupt_exists(&self, gsi: u32) -> bool {

@@ -4,6 +4,17 @@
 //! the processor to another thread directly ([`Scheduler::wake`]); the receiver then goes on in the caller's time
 //! slice, so that two threads that call each other can't keep a third one from running. A thread that is preempted goes on
 //! with what was left of its slice, so that neither can somebody who wakes often.
+//!
+//! # Several processors
+//! A thread that wakes goes to the processor that it ran on last if that idles, else to another that idles, else to one that
+//! runs something less urgent, else it waits where it was. Whoever looks for a thread to run takes one from another processor's
+//! queues if his own have none as urgent; and whoever's time slice ends, if his own have none of that priority: so those who
+//! wait take turns on all processors. No thread runs where it may not ([`Thread::affinity`]).
+//!
+//! All of this happens under the kernel lock. A processor that is to look again is noted, and interrupted when the one that is
+//! in the kernel leaves it ([`Scheduler::take_interrupts`]).
+
+mod spread;
 
 use crate::list::{Arena, Links, List};
 use crate::pool::{Id, Pool};
@@ -22,6 +33,8 @@ pub enum Next {
     Run(Id<Thread>),
     /// Wait for an interrupt.
     Idle,
+    /// Let another processor into the kernel and ask again.
+    Later,
 }
 
 /// Where in a run queue a thread goes.
@@ -39,6 +52,12 @@ impl Arena<Id<Thread>> for Pool<Thread> {
 }
 
 impl Thread {
+    /// Whether it may run on this processor.
+    #[inline(always)]
+    pub(crate) fn may_run_on(&self, cpu: usize) -> bool {
+        self.affinity >> cpu & 1 != 0
+    }
+
     /// How long it runs now: what a preemption left of its slice, or a new one.
     fn take_slice_ns(&mut self) -> u64 {
         match core::mem::take(&mut self.slice_left_ns) {
@@ -55,6 +74,8 @@ pub(crate) struct Processor {
     /// Whom the processor was last told to run.
     told: Option<Id<Thread>>,
     ready: [List<Id<Thread>>; PRIORITIES],
+    /// How many threads are in each.
+    counts: [u32; PRIORITIES],
     /// Bit n is set while `ready[n]` is not empty.
     occupied: u32,
     /// [`Scheduler::choose`] has something to do: another thread came first, the current one must give way or stopped, or
@@ -63,6 +84,8 @@ pub(crate) struct Processor {
     slice_end_ns: u64,
     /// When the current thread's time was last counted.
     counted_ns: u64,
+    /// The current thread does not go on before this one, which was suspended, has stopped on another processor.
+    awaited: Option<Id<Thread>>,
 }
 
 impl Processor {
@@ -71,10 +94,12 @@ impl Processor {
             current: None,
             told: None,
             ready: [const { List::new() }; PRIORITIES],
+            counts: [0; PRIORITIES],
             occupied: 0,
             reschedule: false,
             slice_end_ns: 0,
             counted_ns: 0,
+            awaited: None,
         }
     }
 
@@ -100,6 +125,7 @@ impl Processor {
         self.occupied.checked_ilog2().map(|bit| bit as u8)
     }
 
+    #[inline]
     fn insert(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, end: End) {
         let priority = usize::from(threads[id].priority);
         threads[id].state = State::Ready;
@@ -108,53 +134,17 @@ impl Processor {
             End::Back => self.ready[priority].push_back(threads, id),
         }
         self.occupied |= 1 << priority;
+        self.counts[priority] += 1;
     }
 
+    #[inline]
     fn remove(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
         let priority = usize::from(threads[id].priority);
         self.ready[priority].remove(threads, id);
+        self.counts[priority] -= 1;
         if self.ready[priority].is_empty() {
             self.occupied &= !(1 << priority);
         }
-    }
-
-    /// Lets the current thread go on, or puts it back and takes the first of the highest priority.
-    fn reschedule(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) {
-        self.reschedule = false;
-        if let Some(current) = self.current {
-            let thread = &mut threads[current];
-            let over = now_ns >= self.slice_end_ns;
-            let highest = self.highest();
-            if thread.suspensions != 0 {
-                thread.state = State::Stopped;
-            } else if highest.is_none_or(|highest| highest < thread.priority) {
-                if over {
-                    self.slice_end_ns = now_ns.saturating_add(SLICE_NS);
-                }
-                return;
-            } else if highest == Some(thread.priority) && !over {
-                return;
-            } else {
-                // Whoever has used up the slice goes to the end; whoever is merely preempted continues first, with what
-                // is left of it: a new slice after each preemption would keep the others of the priority waiting for ever.
-                thread.slice_left_ns = self.slice_end_ns.saturating_sub(now_ns);
-                self.insert(threads, current, if over { End::Back } else { End::Front });
-            }
-            self.current = None;
-        }
-        let first = self.highest().and_then(|priority| self.ready[usize::from(priority)].front());
-        let Some(id) = first else {
-            // Whoever is woken next needs a new slice.
-            self.reschedule = true;
-            return;
-        };
-        self.remove(threads, id);
-        let thread = &mut threads[id];
-        thread.state = State::Running;
-        thread.cpu = cpu;
-        self.current = Some(id);
-        let slice_ns = thread.take_slice_ns();
-        self.slice_end_ns = now_ns.saturating_add(slice_ns);
     }
 }
 
@@ -162,6 +152,10 @@ impl Processor {
 #[derive(Debug)]
 pub struct Scheduler {
     processors: Vec<Processor>,
+    /// Processors that idle and were not given anything since.
+    idle: u64,
+    /// Processors that are to be interrupted.
+    interrupts: u64,
 }
 
 impl Scheduler {
@@ -170,7 +164,7 @@ impl Scheduler {
         let mut list = Vec::new();
         list.try_reserve_exact(processors).ok()?;
         list.resize_with(processors, Processor::new);
-        Some(Self { processors: list })
+        Some(Self { processors: list, idle: 0, interrupts: 0 })
     }
 
     /// The thread that the processor runs.
@@ -191,25 +185,72 @@ impl Scheduler {
             return;
         }
         let here = &mut self.processors[cpu];
-        if here.current.is_none() && here.highest().is_none_or(|highest| highest <= thread.priority) {
+        let comes_first = here.highest().is_none_or(|highest| highest <= thread.priority);
+        if here.current.is_none() && comes_first && thread.may_run_on(cpu) {
             thread.state = State::Running;
             thread.cpu = cpu;
             here.current = Some(id);
             here.reschedule = true;
+            self.idle &= !(1 << cpu);
             return;
         }
         self.enqueue(threads, id);
     }
 
-    /// Puts a thread that can run into the queue of its processor.
+    /// Puts a thread that can run into the queue of the processor that is best for it.
     #[inline]
     pub(crate) fn enqueue(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
+        let cpu = if self.is_alone() { 0 } else { self.place(threads, id) };
+        self.enqueue_on(threads, cpu, id, End::Back);
+    }
+
+    /// Puts a thread that can run into the queue of a processor that it may run on.
+    #[inline(always)]
+    fn enqueue_on(&mut self, threads: &mut Pool<Thread>, cpu: usize, id: Id<Thread>, end: End) {
+        threads[id].cpu = cpu;
         let priority = threads[id].priority;
-        let processor = &mut self.processors[threads[id].cpu];
-        processor.insert(threads, id, End::Back);
+        let processor = &mut self.processors[cpu];
+        processor.insert(threads, id, end);
         if processor.current.is_some_and(|current| threads[current].priority < priority) {
-            processor.reschedule = true;
+            self.look_again(cpu);
+        } else if self.idle >> cpu & 1 != 0 {
+            self.idle &= !(1 << cpu);
+            self.look_again(cpu);
         }
+    }
+
+    /// Puts a thread that can run into the queue of the processor that is in the kernel and has none to run, if it may run there.
+    pub(crate) fn enqueue_here(&mut self, threads: &mut Pool<Thread>, cpu: usize, id: Id<Thread>) {
+        if threads[id].may_run_on(cpu) {
+            self.enqueue_on(threads, cpu, id, End::Back);
+        } else {
+            self.enqueue(threads, id);
+        }
+    }
+
+    #[inline(always)]
+    fn is_alone(&self) -> bool {
+        self.processors.len() == 1
+    }
+
+    /// The processors that there are.
+    pub(crate) fn all(&self) -> u64 {
+        u64::MAX >> (u64::BITS as usize - self.processors.len())
+    }
+
+    /// [`Scheduler::choose`] has something to do on this processor.
+    #[inline(always)]
+    fn look_again(&mut self, cpu: usize) {
+        self.processors[cpu].reschedule = true;
+        if !self.is_alone() {
+            self.interrupts |= 1 << cpu;
+        }
+    }
+
+    /// The processors that have to be interrupted, as seen from `cpu`. They are forgotten.
+    #[inline]
+    pub fn take_interrupts(&mut self, cpu: usize) -> u64 {
+        core::mem::take(&mut self.interrupts) & !(1 << cpu)
     }
 
     /// The processor, if the fast path may hand it over: nobody has asked for a decision of the scheduler.
@@ -241,9 +282,30 @@ impl Scheduler {
         processor.reschedule = true;
     }
 
-    /// The current thread of `cpu` may have to stop: [`Scheduler::choose`] looks at it.
+    /// Something about the current thread of `cpu` has changed: [`Scheduler::choose`] looks at it.
     pub fn reconsider(&mut self, cpu: usize) {
-        self.processors[cpu].reschedule = true;
+        self.look_again(cpu);
+    }
+
+    /// Lets the current thread of `cpu` go on only when another, which was suspended, does not run any more.
+    pub(crate) fn await_stop(&mut self, cpu: usize, id: Id<Thread>) {
+        let processor = &mut self.processors[cpu];
+        processor.awaited = Some(id);
+        processor.reschedule = true;
+    }
+
+    /// Whether the current thread of `cpu` has to wait for another to stop. One that has to stop itself does not wait.
+    #[inline(never)]
+    fn is_waiting(&mut self, threads: &Pool<Thread>, cpu: usize) -> bool {
+        let processor = &mut self.processors[cpu];
+        let Some(awaited) = processor.awaited else { return false };
+        let runs = |thread: &Thread| thread.state == State::Running && thread.cpu != cpu && thread.suspensions != 0;
+        let goes_on = processor.current.is_some_and(|current| threads[current].suspensions == 0);
+        let waits = goes_on && threads.get(awaited).is_some_and(runs);
+        if !waits {
+            processor.awaited = None;
+        }
+        waits
     }
 
     /// Lets others of the current thread's priority run first.
@@ -259,6 +321,11 @@ impl Scheduler {
     pub(crate) fn rotate(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) -> bool {
         let Some(processor) = self.free_hand(cpu) else { return false };
         let (Some(current), Some(highest)) = (processor.current, processor.highest()) else { return false };
+        if !self.is_alone() && self.place(threads, current) != cpu {
+            // Another processor has something less urgent to do, or nothing.
+            return false;
+        }
+        let processor = &mut self.processors[cpu];
         let thread = &mut threads[current];
         if thread.priority != highest || thread.suspensions != 0 {
             return false;
@@ -287,30 +354,54 @@ impl Scheduler {
         threads[id].priority = priority.min(PRIORITIES as u8 - 1);
         if ready {
             self.enqueue(threads, id);
+        } else if threads[id].state == State::Running {
+            self.look_again(cpu);
         }
-        self.processors[cpu].reschedule = true;
+    }
+
+    /// Changes the processors that a thread may run on; there is at least one.
+    pub(crate) fn set_affinity(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, processors: u64) {
+        let thread = &mut threads[id];
+        thread.affinity = processors;
+        let cpu = thread.cpu;
+        match thread.state {
+            State::Ready => {
+                self.processors[cpu].remove(threads, id);
+                self.enqueue(threads, id);
+            }
+            State::Running => self.look_again(cpu),
+            State::New | State::Stopped | State::Waiting(_) | State::Dead => {}
+        }
     }
 
     /// The time slice of the current thread may be over.
     pub fn tick(&mut self, cpu: usize, now_ns: u64) {
+        let is_alone = self.is_alone();
         let processor = &mut self.processors[cpu];
-        if now_ns >= processor.slice_end_ns && processor.occupied != 0 {
+        if now_ns >= processor.slice_end_ns && (processor.occupied != 0 || !is_alone) {
             processor.reschedule = true;
         }
     }
 
-    /// When [`Scheduler::tick`] has something to do for the current thread; `None` if nobody else is ready.
+    /// When [`Scheduler::tick`] has something to do for the current thread; `None` if nobody else is ready. Where there are other
+    /// processors, somebody may always become ready there.
     #[inline]
     pub fn slice_end(&self, cpu: usize) -> Option<u64> {
         let processor = &self.processors[cpu];
-        (processor.occupied != 0 && processor.current.is_some()).then_some(processor.slice_end_ns)
+        let has_rivals = processor.occupied != 0 || !self.is_alone();
+        (has_rivals && processor.current.is_some()).then_some(processor.slice_end_ns)
+    }
+
+    /// For how long the current thread of a processor has run since its time was last counted.
+    pub(crate) fn uncounted_ns(&self, cpu: usize, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.processors[cpu].counted_ns)
     }
 
     /// The thread that `cpu` goes on with, if [`Scheduler::choose`] has nothing to do.
     #[inline]
     pub fn settled(&self, cpu: usize) -> Option<Id<Thread>> {
         let processor = &self.processors[cpu];
-        if processor.reschedule { None } else { processor.current }
+        if processor.reschedule || self.interrupts != 0 { None } else { processor.current }
     }
 
     /// Decides who runs next on `cpu`, and counts the time until now as that of the thread that ran.
@@ -321,35 +412,115 @@ impl Scheduler {
         if let Some(thread) = processor.told.and_then(|id| threads.get_mut(id)) {
             thread.run_time_ns = thread.run_time_ns.saturating_add(elapsed);
         }
-        processor.reschedule(threads, cpu, now_ns);
+        if self.processors[cpu].awaited.is_some() && self.is_waiting(threads, cpu) {
+            self.processors[cpu].reschedule = true;
+            return Next::Later;
+        }
+        self.reschedule(threads, cpu, now_ns);
+        if !self.is_alone() {
+            self.spread(threads, cpu);
+        }
+        let processor = &mut self.processors[cpu];
         processor.told = processor.current;
         processor.current.map_or(Next::Idle, Next::Run)
+    }
+
+    /// Lets the current thread go on, or puts it back and takes the first of the highest priority.
+    #[inline(always)]
+    fn reschedule(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) {
+        self.processors[cpu].reschedule = false;
+        if self.keeps_current(threads, cpu, now_ns) {
+            self.idle &= !(1 << cpu);
+            return;
+        }
+        let processor = &mut self.processors[cpu];
+        processor.current = None;
+        let own = processor.highest().and_then(|priority| processor.ready[usize::from(priority)].front());
+        let elsewhere = if self.is_alone() { None } else { self.find_elsewhere(threads, cpu, own) };
+        let Some(id) = elsewhere.or(own) else {
+            // Whoever is woken next needs a new slice.
+            self.processors[cpu].reschedule = true;
+            self.idle |= 1 << cpu;
+            return;
+        };
+        self.idle &= !(1 << cpu);
+        self.processors[threads[id].cpu].remove(threads, id);
+        let processor = &mut self.processors[cpu];
+        let thread = &mut threads[id];
+        thread.state = State::Running;
+        thread.cpu = cpu;
+        processor.current = Some(id);
+        let slice_ns = thread.take_slice_ns();
+        processor.slice_end_ns = now_ns.saturating_add(slice_ns);
+    }
+
+    /// Whether the current thread goes on. If it does not and still can run, it is put back.
+    #[inline(always)]
+    fn keeps_current(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) -> bool {
+        let processor = &mut self.processors[cpu];
+        let Some(current) = processor.current else { return false };
+        let thread = &mut threads[current];
+        let (priority, may_stay) = (thread.priority, thread.may_run_on(cpu));
+        if thread.suspensions != 0 {
+            thread.state = State::Stopped;
+            return false;
+        }
+        let over = now_ns >= processor.slice_end_ns;
+        let gives_way = match processor.highest() {
+            Some(highest) => highest > priority || over && highest == priority,
+            None => false,
+        };
+        let rival = if self.is_alone() { None } else { self.find_rival(threads, cpu, priority, over) };
+        let processor = &mut self.processors[cpu];
+        if may_stay && !gives_way && rival.is_none() {
+            if over {
+                processor.slice_end_ns = now_ns.saturating_add(SLICE_NS);
+            }
+            return true;
+        }
+        // Whoever has used up the slice goes to the end; whoever is merely preempted continues first, with what
+        // is left of it: a new slice after each preemption would keep the others of the priority waiting for ever.
+        threads[current].slice_left_ns = processor.slice_end_ns.saturating_sub(now_ns);
+        processor.current = None;
+        if let Some(rival) = rival {
+            self.processors[threads[rival].cpu].remove(threads, rival);
+            self.enqueue_on(threads, cpu, rival, End::Front);
+        }
+        let place = if self.is_alone() { cpu } else { self.place(threads, current) };
+        self.enqueue_on(threads, place, current, if over || place != cpu { End::Back } else { End::Front });
+        false
     }
 
     /// Panics if the queues and the threads' states disagree. For tests.
     #[cfg(test)]
     pub(crate) fn check_invariants(&self, threads: &mut Pool<Thread>) {
-        let mut queued = 0;
+        let mut queued = 0u32;
         for (cpu, processor) in self.processors.iter().enumerate() {
             if let Some(current) = processor.current {
                 assert_eq!(threads[current].state, State::Running, "the current thread runs");
-                assert_eq!(threads[current].cpu, cpu);
+                assert_eq!(threads[current].cpu, cpu, "nobody runs on two processors");
             }
             for (priority, list) in processor.ready.iter().enumerate() {
+                let before = queued;
                 assert_eq!(processor.occupied >> priority & 1 == 1, !list.is_empty());
                 let mut cursor = list.front();
                 while let Some(id) = cursor {
                     assert_eq!(threads[id].state, State::Ready, "who is queued is ready");
                     assert_eq!(usize::from(threads[id].priority), priority);
                     assert_eq!(threads[id].suspensions, 0, "nobody suspended is ready");
+                    assert!(threads[id].cpu == cpu && threads[id].may_run_on(cpu), "who is queued may run there");
                     queued += 1;
                     cursor = list.after(threads, id);
                 }
+                assert_eq!(queued - before, processor.counts[priority], "the lines are counted");
             }
         }
         let ready = threads.iter().filter(|(_, thread)| thread.state == State::Ready).count();
-        assert_eq!(ready, queued, "who is ready is queued");
+        assert_eq!(ready, queued as usize, "who is ready is queued");
         let running = threads.iter().filter(|(_, thread)| thread.state == State::Running).count();
         assert_eq!(running, self.processors.iter().filter(|processor| processor.current.is_some()).count());
     }
 }
+
+#[cfg(test)]
+mod tests;

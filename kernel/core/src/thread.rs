@@ -209,8 +209,10 @@ pub struct Thread {
     pub pending: bool,
     /// 0 to 31.
     pub priority: u8,
-    /// The processor that it runs on or ran on last.
+    /// The processor that it runs on, is ready on, or ran on last.
     pub cpu: usize,
+    /// The processors that it may run on, as bits.
+    pub affinity: u64,
     /// Time on a processor, in ns.
     pub run_time_ns: u64,
     /// What a preemption left of its time slice, in ns; 0 if it gets a new one.

@@ -85,6 +85,7 @@ impl Kernel {
             pending: false,
             priority: DEFAULT_PRIORITY,
             cpu: self.cpu,
+            affinity: u64::MAX,
             run_time_ns: 0,
             slice_left_ns: 0,
             page_failure: None,
@@ -116,7 +117,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Stops a thread before its next instruction in user mode.
+    /// Stops a thread before its next instruction in user mode. If it runs on another processor, this one goes on only when
+    /// that has happened.
     pub(crate) fn suspend(&mut self, id: Id<Thread>) -> Result<(), Error> {
         let thread = &mut self.threads[id];
         let suspensions = thread.suspensions.checked_add(1).ok_or(Error::BadState)?;
@@ -127,7 +129,13 @@ impl Kernel {
                 self.threads[id].state = State::Stopped;
             }
             // It goes on until its processor leaves the kernel, which the scheduler is asked to look at.
-            State::Running => self.scheduler.reconsider(thread.cpu),
+            State::Running => {
+                let cpu = thread.cpu;
+                self.scheduler.reconsider(cpu);
+                if cpu != self.cpu {
+                    self.scheduler.await_stop(self.cpu, id);
+                }
+            }
             State::New | State::Stopped | State::Waiting(_) => {}
         }
         self.threads[id].suspensions = suspensions;
@@ -224,6 +232,11 @@ impl Kernel {
 
     /// Ends a thread, whatever it is doing. Nothing happens to one that has ended.
     pub fn kill_thread(&mut self, m: &mut impl Hardware, id: Id<Thread>) {
+        let thread = &self.threads[id];
+        if thread.state == State::Running && thread.cpu != self.cpu {
+            // Its record and its space may go: the processor must not come back to them.
+            m.expel(thread.cpu);
+        }
         let thread = &self.threads[id];
         let started = match thread.state {
             State::Dead => return,

@@ -94,6 +94,7 @@ boot_gdt_pointer:
 
     .section .boot.bss, "aw", @nobits
     .balign 4096
+    .global boot_root
 boot_root:              .skip 4096
 boot_low_table:         .skip 4096
 boot_high_table:        .skip 4096

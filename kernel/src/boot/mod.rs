@@ -2,6 +2,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod frames;
+mod processors;
 pub(crate) mod start_info;
 
 use crate::cpu::features::Features;
@@ -38,8 +39,6 @@ const BOOT_PART: u64 = 0x20_0000;
 const FRAME_RECORD_BYTES: u64 = 16;
 /// The heap at the start, without the frame table.
 const FIRST_HEAP_BYTES: u64 = 2 << 20;
-/// Processors that run.
-const PROCESSORS: usize = 1;
 
 /// Why the kernel can't start.
 #[derive(Debug)]
@@ -91,7 +90,8 @@ unsafe extern "C" {
 pub(crate) extern "C" fn boot_main(start_info: u64) -> ! {
     percpu::init_boot_cpu();
     let cpu = percpu::current();
-    gdt::load(cpu, &boot_stacks(cpu));
+    gdt::set_stacks(cpu, &boot_stacks(cpu));
+    gdt::load(cpu);
     idt::build();
     idt::load();
     time::start();
@@ -132,7 +132,7 @@ fn prepare_memory(cpu: &'static PerCpu, start_info: u64) -> Result<(BootInfo, St
     // SAFETY: the tables map the kernel's image where it is linked, and the boot stack, which is in the direct map,
     // as RAM.
     unsafe { tables.activate() };
-    cpu.loaded_root.set(paging::kernel_root());
+    cpu.guarded.loaded_root.set(paging::kernel_root());
     stacks.write_headers(cpu);
     gdt::set_stacks(cpu, &stacks);
     Ok((info, stacks))
@@ -151,6 +151,7 @@ extern "C" fn main_on_own_stack(info: *const ()) -> ! {
         Ok(state) => *KERNEL.lock() = Some(state),
         Err(error) => give_up(&error),
     }
+    processors::let_run();
     resume::leave(Locked::take());
     // SAFETY: `leave` has loaded a thread, whose registers the processor's data point at.
     unsafe { resume_user() }
@@ -166,6 +167,7 @@ fn make_kernel(info: &BootInfo) -> Result<State, BootError> {
     let platform = firmware::read(info.rsdp).map_err(BootError::Firmware)?;
     power::init(&platform);
     init_devices(&platform)?;
+    processors::start(&platform, &info.memory_map)?;
     if !features.invariant_tsc {
         log::debug!("the time-stamp counter is not said to be invariant; it is used all the same");
     }
@@ -174,7 +176,7 @@ fn make_kernel(info: &BootInfo) -> Result<State, BootError> {
     let mut hardware = unsafe { Hardware::new() };
     let memory = make_memory(info, &mut hardware)?;
     info!("{} MiB of memory free", (memory.frames().free() * PAGE) >> 20);
-    let mut kernel = Kernel::new(memory, PROCESSORS).map_err(BootError::Kernel)?;
+    let mut kernel = Kernel::new(memory, percpu::count()).map_err(BootError::Kernel)?;
     start::first_program(&mut kernel, &mut hardware, info).map_err(BootError::FirstProgram)?;
     Ok(State { kernel, hardware })
 }
@@ -193,9 +195,6 @@ fn init_devices(platform: &Platform) -> Result<(), BootError> {
     local_apic::init()?;
     io_apic::init(platform)?;
     time::calibrate(platform).map_err(BootError::Clock)?;
-    if platform.processors > PROCESSORS as u32 {
-        info!("{} processors, of which {PROCESSORS} is used", platform.processors);
-    }
     Ok(())
 }
 

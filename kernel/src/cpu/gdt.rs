@@ -47,13 +47,12 @@ impl Tables {
     }
 }
 
-/// Loads segments and task state of this processor, with these stacks.
-pub(crate) fn load(cpu: &'static PerCpu, stacks: &Stacks) {
+/// Loads segments and task state of this processor, which has its stacks ([`set_stacks`]).
+pub(crate) fn load(cpu: &'static PerCpu) {
     let tables = cpu.tables.get();
     // SAFETY: the tables belong to this processor, which runs this once, before anything else refers to them; they live
     // in a static. The descriptors are in the order that the selectors above say.
     unsafe {
-        set_stacks(cpu, stacks);
         let gdt = &mut (*tables).gdt;
         gdt.append(Descriptor::kernel_code_segment());
         gdt.append(Descriptor::kernel_data_segment());
@@ -69,10 +68,10 @@ pub(crate) fn load(cpu: &'static PerCpu, stacks: &Stacks) {
     }
 }
 
-/// Changes the stacks that this processor uses from the next entry on.
+/// Changes the stacks that a processor uses from the next entry on: this one, or one that does not run yet.
 pub(crate) fn set_stacks(cpu: &'static PerCpu, stacks: &Stacks) {
     cpu.stack_top.set(stacks.main);
-    // SAFETY: only this processor uses its tables, and it reads them on entries only, of which none happens here.
+    // SAFETY: only that processor uses its tables, and it reads them on entries only, of which none happens here.
     let tss = unsafe { &mut (*cpu.tables.get()).tss };
     tss.privilege_stack_table = [VirtAddr::new(stacks.main), VirtAddr::zero(), VirtAddr::zero()];
     // The record is packed, so its arrays can only be replaced as a whole.

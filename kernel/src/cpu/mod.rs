@@ -3,4 +3,5 @@
 pub(crate) mod features;
 pub(crate) mod gdt;
 pub(crate) mod percpu;
+pub(crate) mod requests;
 pub(crate) mod stacks;

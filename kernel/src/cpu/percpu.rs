@@ -1,10 +1,12 @@
 //! What belongs to one processor, reached through its `gs` base without a lock.
 //!
 //! In kernel mode the `gs` base points at the processor's [`PerCpu`]; the entry code swaps it with the user's. The
-//! first fields are known to the entry code by their offsets.
+//! first fields are known to the entry code by their offsets. What says which thread a processor has loaded and when its timer
+//! fires belongs to the holder of the kernel lock instead, who may look at all processors ([`Guarded`]).
 
 use crate::cpu::gdt::{self, Tables};
 use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use quire_abi::thread::Registers;
 use quire_core::machine::Frame;
 use quire_core::pool::Id;
@@ -56,14 +58,14 @@ pub(crate) struct PerCpu {
     pub(crate) held_ranks: Cell<u32>,
     /// The thread whose bases, reflection and page tables are loaded.
     pub(crate) loaded_thread: Cell<Option<Id<Thread>>>,
-    /// The page tables that are loaded.
-    pub(crate) loaded_root: Cell<Frame>,
-    /// The thread whose vector state the registers hold, whether it runs or not.
-    pub(crate) vector_owner: Cell<Option<Id<Thread>>>,
+    /// What the holder of the kernel lock may look at from other processors.
+    pub(crate) guarded: Guarded,
     /// Whether CR0.TS is set: vector instructions trap.
     pub(crate) vector_trap: Cell<bool>,
-    /// When the timer will interrupt, in ns since the kernel's start; `u64::MAX` if it won't.
-    pub(crate) timer_armed_ns: Cell<u64>,
+    /// Another processor waits until this one has done what it asks ([`crate::cpu::requests`]).
+    pub(crate) asked: AtomicBool,
+    /// The number under which its local APIC gets interrupts.
+    pub(crate) apic_id: AtomicU32,
     /// Whether CR4.FSGSBASE is set: `rdfsbase` and its kin can be used, also by user mode.
     pub(crate) has_base_instructions: Cell<bool>,
 
@@ -73,14 +75,35 @@ pub(crate) struct PerCpu {
     pub(crate) tables: UnsafeCell<Tables>,
 }
 
+/// What belongs to the processor, but is used only by whoever holds the kernel lock (or, before there are others, by the
+/// boot processor).
+pub(crate) struct Guarded {
+    /// The page tables that are loaded.
+    pub(crate) loaded_root: Cell<Frame>,
+    /// The thread whose vector state the registers hold, whether it runs or not. No two processors have the same.
+    pub(crate) vector_owner: Cell<Option<Id<Thread>>>,
+    /// When the timer will interrupt, in ns since the kernel's start; `u64::MAX` if it won't.
+    pub(crate) timer_armed_ns: Cell<u64>,
+}
+
 /// [`PerCpu::idle_vector`] when no interrupt came in.
 pub(crate) const NO_VECTOR: u64 = u64::MAX;
 
-// SAFETY: each `PerCpu` is used by its own processor only; statics of it need `Sync` merely to exist.
+// SAFETY: the cells of a `PerCpu` are used by its own processor only, but for those in `guarded`, which only the holder of
+// the kernel lock touches; the rest is atomic.
 unsafe impl Sync for PerCpu {}
 
 /// The boot processor's.
-static BOOT_CPU: PerCpu = PerCpu::new();
+static BOOT_CPU: PerCpu = PerCpu::new(0);
+
+/// How many processors there can be: the scheduler keeps sets of them in a word.
+pub(crate) const MAX_PROCESSORS: usize = 64;
+
+/// The processors that run, by number.
+static PROCESSORS: [AtomicPtr<PerCpu>; MAX_PROCESSORS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_PROCESSORS];
+/// How many they are.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
 
 const NO_REGISTERS: Registers = Registers {
     rax: 0,
@@ -106,7 +129,8 @@ const NO_REGISTERS: Registers = Registers {
 };
 
 impl PerCpu {
-    const fn new() -> Self {
+    /// The data of processor `number`.
+    pub(crate) const fn new(number: u32) -> Self {
         Self {
             this: Cell::new(core::ptr::null()),
             registers: Cell::new(core::ptr::null_mut()),
@@ -122,13 +146,17 @@ impl PerCpu {
             native_start: Cell::new(0),
             native_len: Cell::new(u64::MAX),
             idle_vector: Cell::new(NO_VECTOR),
-            number: Cell::new(0),
+            number: Cell::new(number),
             held_ranks: Cell::new(0),
             loaded_thread: Cell::new(None),
-            loaded_root: Cell::new(Frame(0)),
-            vector_owner: Cell::new(None),
+            guarded: Guarded {
+                loaded_root: Cell::new(Frame(0)),
+                vector_owner: Cell::new(None),
+                timer_armed_ns: Cell::new(u64::MAX),
+            },
             vector_trap: Cell::new(false),
-            timer_armed_ns: Cell::new(u64::MAX),
+            asked: AtomicBool::new(false),
+            apic_id: AtomicU32::new(0),
             has_base_instructions: Cell::new(false),
             no_thread: UnsafeCell::new(NO_REGISTERS),
             tables: UnsafeCell::new(Tables::new()),
@@ -143,10 +171,45 @@ impl PerCpu {
 
 /// Makes the boot processor's data reachable. Must come before anything that uses [`current`], locks included.
 pub(crate) fn init_boot_cpu() {
+    note(&BOOT_CPU);
     install(&BOOT_CPU);
 }
 
-fn install(cpu: &'static PerCpu) {
+/// Adds a processor to those that [`all`] names. Before it runs threads, and on the boot processor.
+pub(crate) fn note(cpu: &'static PerCpu) {
+    let number = cpu.number.get() as usize;
+    if let Some(slot) = PROCESSORS.get(number) {
+        slot.store(core::ptr::from_ref(cpu).cast_mut(), Ordering::Release);
+        COUNT.store(number + 1, Ordering::Release);
+    }
+}
+
+/// How many processors run.
+#[inline]
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Whether this processor is the only one.
+#[inline]
+pub(crate) fn is_alone() -> bool {
+    count() == 1
+}
+
+/// All processors that run, in the order of their numbers.
+pub(crate) fn all() -> impl Iterator<Item = &'static PerCpu> + Clone {
+    // SAFETY: `note` stores pointers to data that live for ever, before it counts them.
+    PROCESSORS.iter().take(count()).filter_map(|slot| unsafe { slot.load(Ordering::Acquire).as_ref() })
+}
+
+/// The processors but this one.
+pub(crate) fn others() -> impl Iterator<Item = &'static PerCpu> + Clone {
+    let this = current().number.get();
+    all().filter(move |cpu| cpu.number.get() != this)
+}
+
+/// Makes the data of this processor reachable. First thing on it.
+pub(crate) fn install(cpu: &'static PerCpu) {
     cpu.this.set(cpu);
     cpu.reflection_pointer.set(&cpu.reflection);
     cpu.forget_thread();

@@ -12,6 +12,7 @@ use crate::interrupts::{END_DEVICE_VECTORS, FIRST_DEVICE_VECTOR, local_apic};
 use crate::memory_map::Range;
 use crate::paging::{self, KernelTables, OutOfFrames};
 use crate::sync::{Rank, SpinLock};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Global system interrupts that have a vector.
 const INPUTS: usize = (END_DEVICE_VECTORS - FIRST_DEVICE_VECTOR) as usize;
@@ -104,7 +105,10 @@ static IO_APICS: SpinLock<IoApics> = SpinLock::new(
     IoApics { controllers: [Controller { registers: 0 }; MAX_IO_APICS], inputs: [None; INPUTS] },
 );
 
-/// Maps the controllers and masks all inputs.
+/// Whom the inputs interrupt.
+static BOOT_PROCESSOR: AtomicU32 = AtomicU32::new(0);
+
+/// Maps the controllers and masks all inputs. What they will interrupt is this processor.
 ///
 /// # Errors
 /// [`OutOfFrames`]
@@ -112,6 +116,7 @@ pub(crate) fn init(platform: &Platform) -> Result<(), OutOfFrames> {
     for info in platform.io_apics.iter().flatten() {
         KernelTables::active().map_direct(Range::new(info.address, REGISTER_BYTES), paging::DEVICE)?;
     }
+    BOOT_PROCESSOR.store(local_apic::id(), Ordering::Relaxed);
     let mut guard = IO_APICS.lock();
     let all = &mut *guard;
     for (number, info) in (0u8..).zip(platform.io_apics.iter().flatten()) {
@@ -149,7 +154,7 @@ impl IoApics {
 impl Input {
     /// Writes the redirection entry: to the boot processor, fixed delivery.
     fn program(&self, controller: Controller, gsi: u32, mask: u32) {
-        let destination = local_apic::id() << DESTINATION_SHIFT;
+        let destination = BOOT_PROCESSOR.load(Ordering::Relaxed) << DESTINATION_SHIFT;
         let vector = u32::from(FIRST_DEVICE_VECTOR) + gsi;
         let trigger = if self.trigger == Trigger::Level { LEVEL } else { 0 };
         let polarity = if self.active_low { ACTIVE_LOW } else { 0 };

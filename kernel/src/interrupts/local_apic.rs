@@ -16,6 +16,8 @@ mod register {
     pub(super) const END_OF_INTERRUPT: u64 = 0xb0;
     pub(super) const SPURIOUS: u64 = 0xf0;
     pub(super) const ERROR_STATUS: u64 = 0x280;
+    pub(super) const COMMAND: u64 = 0x300;
+    pub(super) const COMMAND_TARGET: u64 = 0x310;
     pub(super) const TIMER: u64 = 0x320;
     pub(super) const LINE_0: u64 = 0x350;
     pub(super) const LINE_1: u64 = 0x360;
@@ -31,6 +33,18 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 /// In an entry of the local vector table: non-maskable.
 const DELIVER_NMI: u32 = 4 << 8;
+/// In the interrupt command register: the level that all but one kind of interrupt want (12.6.1).
+const ASSERT: u32 = 1 << 14;
+/// In the interrupt command register: initialise.
+const DELIVER_INIT: u32 = 5 << 8;
+/// In the interrupt command register: start in real mode, at the page in the lowest eight bits.
+const DELIVER_STARTUP: u32 = 6 << 8;
+/// In the interrupt command register: not delivered yet.
+const DELIVERY_PENDING: u32 = 1 << 12;
+/// In the upper half of the interrupt command register.
+const TARGET_SHIFT: u32 = 24;
+/// How often the command register is looked at before a command is written over another that does not go away.
+const PATIENCE: u32 = 1_000_000;
 /// Divide configuration: by 1.
 const DIVIDE_BY_1: u32 = 0b1011;
 
@@ -59,6 +73,12 @@ pub(crate) fn init() -> Result<(), OutOfFrames> {
     let base = ApicBase::read().0.start_address().as_u64();
     KernelTables::active().map_direct(Range::new(base, PAGE), paging::DEVICE)?;
     REGISTERS.store(direct_map::BASE + base, Ordering::Relaxed);
+    enable();
+    Ok(())
+}
+
+/// Turns the APIC of this processor on, its timer silent.
+pub(crate) fn enable() {
     write(register::TASK_PRIORITY, 0);
     write(register::LINE_0, MASKED);
     write(register::LINE_1, DELIVER_NMI);
@@ -66,7 +86,40 @@ pub(crate) fn init() -> Result<(), OutOfFrames> {
     write(register::TIMER, MASKED | u32::from(TIMER_VECTOR));
     write(register::TIMER_DIVIDE, DIVIDE_BY_1);
     write(register::SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
-    Ok(())
+}
+
+/// Lets the timer interrupt: from now on it can be [`arm`]ed.
+pub(crate) fn enable_timer() {
+    write(register::TIMER_INITIAL, 0);
+    write(register::TIMER, u32::from(TIMER_VECTOR));
+}
+
+/// Sends a command to the processor with this number.
+fn command(target: u32, command: u32) {
+    let is_free = |_: &u32| read(register::COMMAND) & DELIVERY_PENDING == 0;
+    let _ = (0..PATIENCE).find(is_free);
+    write(register::COMMAND_TARGET, target << TARGET_SHIFT);
+    write(register::COMMAND, ASSERT | command);
+}
+
+/// Interrupts another processor.
+pub(crate) fn interrupt(target: u32, vector: u8) {
+    command(target, vector.into());
+}
+
+/// Stops another processor until it is started ([`start_up`]), whatever it does.
+pub(crate) fn initialise(target: u32) {
+    command(target, DELIVER_INIT);
+}
+
+/// Starts a processor that waits for it, in real mode, at the start of a page below 1 MiB.
+pub(crate) fn start_up(target: u32, page: u8) {
+    command(target, DELIVER_STARTUP | u32::from(page));
+}
+
+/// Interrupts another processor even where it has interrupts off.
+pub(crate) fn interrupt_non_maskable(target: u32) {
+    command(target, DELIVER_NMI);
 }
 
 /// The number under which interrupts are sent to this processor.
@@ -99,8 +152,7 @@ pub(crate) fn measured() -> u32 {
 
 /// Stops measuring; from now on the timer can be [`arm`]ed.
 pub(crate) fn stop_measuring() {
-    write(register::TIMER_INITIAL, 0);
-    write(register::TIMER, u32::from(TIMER_VECTOR));
+    enable_timer();
 }
 
 /// Interrupts once after this many ticks (at least one); replaces what was armed before.

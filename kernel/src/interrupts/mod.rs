@@ -14,6 +14,10 @@ pub(crate) const END_DEVICE_VECTORS: u8 = 0xf0;
 pub(crate) const TIMER_VECTOR: u8 = 0xf0;
 /// Errors that the local APIC finds.
 pub(crate) const ERROR_VECTOR: u8 = 0xf1;
+/// Another processor has given this one something to run.
+pub(crate) const RESCHEDULE_VECTOR: u8 = 0xf2;
+/// Another processor asks for something ([`crate::cpu::requests`]).
+pub(crate) const REQUEST_VECTOR: u8 = 0xf3;
 /// Interrupts that vanished before they were delivered; not to be acknowledged.
 pub(crate) const SPURIOUS_VECTOR: u8 = 0xff;
 
@@ -26,6 +30,8 @@ pub(crate) enum Source {
     Timer,
     /// An error that the local APIC reports.
     LocalApicError,
+    /// Another processor, which wants this one to look whom to run.
+    Processor,
     /// Nothing.
     Spurious,
 }
@@ -37,6 +43,7 @@ impl Source {
             FIRST_DEVICE_VECTOR..END_DEVICE_VECTORS => Self::Device((vector - FIRST_DEVICE_VECTOR) as u32),
             TIMER_VECTOR => Self::Timer,
             ERROR_VECTOR => Self::LocalApicError,
+            RESCHEDULE_VECTOR | REQUEST_VECTOR => Self::Processor,
             _ => Self::Spurious,
         }
     }

@@ -14,7 +14,7 @@ pub(crate) mod window;
 #[cfg(target_os = "none")]
 pub(crate) use entry::{decode, encode, is_accessed, not_accessed, read_only, restricted, table_in};
 #[cfg(target_os = "none")]
-pub(crate) use tables::{KernelTables, OutOfFrames, image, kernel_root, load_root};
+pub(crate) use tables::{KernelTables, OutOfFrames, image, kernel_root, load_root, reload_root};
 
 /// Bits of an entry.
 mod bits {

@@ -50,6 +50,16 @@ pub(crate) unsafe fn load_root(root: Frame) {
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
 }
 
+/// Makes this processor forget what it holds of the page tables that are loaded, but for global pages.
+///
+/// # Safety
+/// As for [`load_root`]: the loaded tables must still be tables.
+pub(crate) unsafe fn reload_root() {
+    let (frame, flags) = Cr3::read();
+    // SAFETY: the caller's promise.
+    unsafe { Cr3::write(frame, flags) };
+}
+
 /// Physical addresses of the image, without its boot part.
 pub(crate) fn image() -> Range {
     let (start, end) = (symbol(&raw const __kernel_start), symbol(&raw const __kernel_end));

@@ -18,10 +18,21 @@ pub(crate) fn set_rate(hz: u64) {
     APIC_HZ.store(hz, Ordering::Relaxed);
 }
 
+/// When this processor will be interrupted.
+#[inline]
+pub(crate) fn armed_ns() -> u64 {
+    percpu::current().guarded.timer_armed_ns.get()
+}
+
+/// Whether another processor will be interrupted at `deadline_ns` or before.
+pub(crate) fn is_armed_elsewhere(deadline_ns: u64) -> bool {
+    percpu::others().any(|cpu| cpu.guarded.timer_armed_ns.get() <= deadline_ns)
+}
+
 /// Makes sure that this processor is interrupted at `deadline_ns` or before.
 #[inline]
 pub(crate) fn at_latest(deadline_ns: u64) {
-    if deadline_ns < percpu::current().timer_armed_ns.get() {
+    if deadline_ns < armed_ns() {
         arm(deadline_ns);
     }
 }
@@ -33,11 +44,11 @@ fn arm(deadline_ns: u64) {
     let ticks = ticks / u128::from(NS_PER_S) + 1;
     // A deadline beyond the counter's range is approached in steps.
     let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-    percpu::current().timer_armed_ns.set(deadline_ns);
+    percpu::current().guarded.timer_armed_ns.set(deadline_ns);
     local_apic::arm(ticks);
 }
 
 /// The timer has interrupted: nothing is armed any more.
 pub(crate) fn expired() {
-    percpu::current().timer_armed_ns.set(NEVER);
+    percpu::current().guarded.timer_armed_ns.set(NEVER);
 }

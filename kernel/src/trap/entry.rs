@@ -270,7 +270,12 @@ machine_check_entry:
     .global nmi_entry
 nmi_entry:
     lock inc qword ptr [rip + {nmi_count}]
+    cmp dword ptr [rip + {panics}], 0
+    jne 6f
     iretq
+    // Another processor panics, and nothing may change any more.
+6:  hlt
+    jmp 6b
 
     .global call_on_stack
 call_on_stack:
@@ -330,4 +335,5 @@ trap_stubs:
     trap = sym crate::trap::handle::trap,
     kernel_fault = sym crate::panic::kernel_fault,
     nmi_count = sym crate::trap::handle::NMI_COUNT,
+    panics = sym crate::panic::PANICS,
 );

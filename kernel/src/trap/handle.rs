@@ -1,8 +1,8 @@
 //! What the kernel does when it is entered, by what entered it.
 
-use crate::cpu::percpu;
+use crate::cpu::{percpu, requests};
 use crate::hardware::Hardware;
-use crate::interrupts::{Source, io_apic, local_apic};
+use crate::interrupts::{REQUEST_VECTOR, Source, io_apic, local_apic};
 use crate::sync::{Guard, Rank, SpinLock};
 use crate::time::timer;
 use crate::trap::resume;
@@ -81,8 +81,13 @@ pub(crate) extern "C" fn system_call() {
     resume::leave(locked);
 }
 
-/// An exception or interrupt in user mode. The registers are in the thread's record.
+/// An exception or interrupt in user mode. The registers are in the thread's record. A request of another processor is
+/// answered without the kernel lock, which that one holds.
 pub(crate) extern "C" fn trap(vector: u64, error: u64) {
+    if vector == REQUEST_VECTOR.into() && requests::answer() {
+        local_apic::end_of_interrupt();
+        return;
+    }
     let mut locked = Locked::take();
     if vector >= vector::FIRST_INTERRUPT {
         interrupt(locked.state(), vector as u8);
@@ -104,7 +109,7 @@ pub(crate) fn interrupt(state: &mut State, vector: u8) {
     match Source::of(vector) {
         Source::Device(gsi) => {
             if io_apic::admit(gsi) {
-                kernel.on_interrupt(hardware, gsi);
+                kernel.on_interrupt(hardware, cpu_index(), gsi);
             }
             local_apic::end_of_interrupt();
         }
@@ -117,11 +122,16 @@ pub(crate) fn interrupt(state: &mut State, vector: u8) {
             warn!("local APIC error {:#x}", local_apic::take_errors());
             local_apic::end_of_interrupt();
         }
+        Source::Processor => {
+            requests::answer();
+            local_apic::end_of_interrupt();
+        }
         Source::Spurious => {}
     }
 }
 
 fn exception(state: &mut State, vector: u64, error: u64) {
+    state.kernel.enter(cpu_index());
     let Some(thread) = state.kernel.current(cpu_index()) else { return };
     let exception = if vector == vector::PAGE_FAULT {
         match page_fault(state, thread, error) {

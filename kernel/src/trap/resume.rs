@@ -31,17 +31,37 @@ const HEAP_SHARE: u64 = 16;
 #[inline(always)]
 pub(crate) fn leave(mut locked: Locked) {
     let cpu = percpu::current();
-    while !try_leave(locked.state(), cpu) {
-        drop(locked);
-        let vector = wait_for_interrupt(cpu);
-        locked = Locked::take();
-        handle::interrupt(locked.state(), vector);
+    loop {
+        match try_leave(locked.state(), cpu) {
+            Leaving::Loaded => return,
+            Leaving::Idle => {
+                drop(locked);
+                let vector = wait_for_interrupt(cpu);
+                locked = Locked::take();
+                handle::interrupt(locked.state(), vector);
+            }
+            Leaving::Later => {
+                drop(locked);
+                core::hint::spin_loop();
+                locked = Locked::take();
+            }
+        }
     }
 }
 
-/// Loads the thread that goes on; returns false if there is none.
+/// What became of an attempt to leave the kernel.
+enum Leaving {
+    /// A thread is loaded.
+    Loaded,
+    /// There is none.
+    Idle,
+    /// Another processor has to have the lock first.
+    Later,
+}
+
+/// Loads the thread that goes on.
 #[inline(always)]
-fn try_leave(state: &mut State, cpu: &PerCpu) -> bool {
+fn try_leave(state: &mut State, cpu: &PerCpu) -> Leaving {
     loop {
         if attention::take() {
             look_after(state);
@@ -49,24 +69,54 @@ fn try_leave(state: &mut State, cpu: &PerCpu) -> bool {
         match state.kernel.next_thread(&mut state.hardware, cpu_index()) {
             Next::Run(thread) => {
                 if load(state, cpu, thread) {
-                    arm_timer(state);
-                    return true;
+                    arm_timer(state, cpu);
+                    return Leaving::Loaded;
                 }
             }
             Next::Idle => {
                 // The thread that was loaded may end before it runs again.
                 cpu.forget_thread();
-                arm_timer(state);
-                return false;
+                if !percpu::is_alone() {
+                    unload(state, cpu);
+                }
+                arm_timer(state, cpu);
+                return Leaving::Idle;
             }
+            Next::Later => return Leaving::Later,
         }
     }
 }
 
 #[inline]
-fn arm_timer(state: &State) {
-    if let Some(deadline) = state.kernel.next_deadline(cpu_index()) {
+fn arm_timer(state: &State, cpu: &PerCpu) {
+    if let Some(deadline) = state.kernel.next_deadline(cpu.number.get() as usize)
+        && deadline < cpu.guarded.timer_armed_ns.get()
+    {
+        arm_timer_earlier(state, deadline);
+    }
+}
+
+/// Deadlines are everybody's, and one processor that is interrupted in time is enough; the end of a time slice concerns its own.
+fn arm_timer_earlier(state: &State, deadline: u64) {
+    if percpu::is_alone() || !timer::is_armed_elsewhere(deadline) {
         timer::at_latest(deadline);
+    } else if let Some(slice_end) = state.kernel.slice_end(cpu_index()) {
+        timer::at_latest(slice_end);
+    }
+}
+
+/// Takes everything of a thread off this processor, which idles: the thread may go on elsewhere.
+fn unload(state: &mut State, cpu: &PerCpu) {
+    if let Some(previous) = cpu.loaded_thread.take() {
+        save_bases(state, cpu, Some(previous));
+        save_vector_registers(state, cpu, previous);
+    }
+    let loaded = &cpu.guarded.loaded_root;
+    if loaded.get() != paging::kernel_root() {
+        // Whoever is not in a space need not be told of its changes.
+        // SAFETY: the kernel's own root is never freed.
+        unsafe { paging::load_root(paging::kernel_root()) };
+        loaded.set(paging::kernel_root());
     }
 }
 
@@ -74,7 +124,7 @@ fn arm_timer(state: &State) {
 #[cold]
 fn look_after(state: &mut State) {
     while let Some(gsi) = io_apic::take_remembered() {
-        state.kernel.on_interrupt(&mut state.hardware, gsi);
+        state.kernel.on_interrupt(&mut state.hardware, cpu_index(), gsi);
     }
     if let Some(bytes) = heap::take_failed() {
         let frames = bytes.div_ceil(1 << PAGE_SHIFT).saturating_add(HEAP_OVERHEAD_FRAMES);
@@ -116,6 +166,12 @@ fn wait_for_interrupt(cpu: &PerCpu) -> u8 {
 fn load(state: &mut State, cpu: &PerCpu, id: Id<Thread>) -> bool {
     let previous = cpu.loaded_thread.replace(Some(id));
     let loaded = if previous == Some(id) { None } else { Some(save_bases(state, cpu, previous)) };
+    if loaded.is_some()
+        && !percpu::is_alone()
+        && let Some(previous) = previous
+    {
+        save_vector_registers(state, cpu, previous);
+    }
     let Some(thread) = state.kernel.thread_mut(id) else { return false };
     if let Some(loaded) = loaded {
         write_bases(cpu, &thread.context.registers, loaded);
@@ -127,11 +183,11 @@ fn load(state: &mut State, cpu: &PerCpu, id: Id<Thread>) -> bool {
         state.kernel.exception(&mut state.hardware, cpu_index(), id, exception);
         return false;
     }
-    if cpu.loaded_root.get() != thread.root {
+    if cpu.guarded.loaded_root.get() != thread.root {
         // SAFETY: the root belongs to the thread's space, which it keeps alive; before the space goes, the core makes
         // every processor leave the root.
         unsafe { paging::load_root(thread.root) };
-        cpu.loaded_root.set(thread.root);
+        cpu.guarded.loaded_root.set(thread.root);
     }
     cpu.registers.set(&raw mut thread.context.registers);
     set_reflection(cpu, &thread.context.reflection);
@@ -155,19 +211,38 @@ fn set_reflection(cpu: &PerCpu, reflection: &Reflection) {
     }
 }
 
+/// A lone processor saves the registers of one thread only when it loads those of another. Where there are more, they are
+/// saved when the thread leaves the processor ([`save_vector_registers`]), because it may go on elsewhere, and loaded if they
+/// are not there any more.
 #[inline]
 fn take_vector_registers(state: &mut State, cpu: &PerCpu, id: Id<Thread>) {
-    let owner = cpu.vector_owner.replace(Some(id));
+    let owner = cpu.guarded.vector_owner.replace(Some(id));
     if owner == Some(id) {
         vector::allow();
         return;
     }
+    if !percpu::is_alone() {
+        for other in percpu::others().filter(|other| other.guarded.vector_owner.get() == Some(id)) {
+            other.guarded.vector_owner.set(None);
+        }
+    } else
     // An owner that has ended and was removed needs nothing saved.
-    if let Some(area) = owner.and_then(|owner| state.kernel.thread_mut(owner)).and_then(|owner| owner.vector.as_mut()) {
+    if let Some(area) =
+        owner.and_then(|owner| state.kernel.thread_mut(owner)).and_then(|owner| owner.vector.as_mut())
+    {
         vector::save(area);
     }
     if let Some(area) = state.kernel.thread(id).and_then(|thread| thread.vector.as_ref()) {
         vector::load(area);
+    }
+}
+
+/// Saves the vector registers of a thread that leaves the processor, if it had them loaded.
+fn save_vector_registers(state: &mut State, cpu: &PerCpu, previous: Id<Thread>) {
+    if cpu.guarded.vector_owner.get() == Some(previous)
+        && let Some(area) = state.kernel.thread_mut(previous).and_then(|thread| thread.vector.as_mut())
+    {
+        vector::save(area);
     }
 }
 

@@ -57,6 +57,14 @@ pub(crate) enum Piece {
     Records = 0x70,
     /// `mov eax, 81; syscall; jmp` back: calls for ever.
     CallForEver = 0xa0,
+    /// `inc qword ptr [rdi]; jmp` back.
+    StoreCount = 0xb0,
+    /// Stores to every page from `rdi` to before `rsi`.
+    TouchAll = 0xb8,
+    /// Makes the call `rbp` without arguments `rbx` times.
+    CallTimes = 0xd0,
+    /// Counts `rsi` down.
+    CountDown = 0xe0,
 }
 
 /// The page of code.
@@ -91,6 +99,28 @@ const PIECES: &[(Piece, &[u8])] = &[
         ],
     ),
     (Piece::CallForEver, &[0xb8, 0x51, 0x00, 0x00, 0x00, 0x0f, 0x05, 0xeb, 0xf7]),
+    (Piece::StoreCount, &[0x48, 0xff, 0x07, 0xeb, 0xfb]),
+    (
+        Piece::TouchAll,
+        &[
+            0x48, 0x89, 0x3f, // mov [rdi], rdi
+            0x48, 0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, // add rdi, 4096
+            0x48, 0x39, 0xf7, // cmp rdi, rsi
+            0x72, 0xf1, // jb back to the start
+            0xcc, // int3
+        ],
+    ),
+    (
+        Piece::CallTimes,
+        &[
+            0x48, 0x89, 0xe8, // mov rax, rbp
+            0x0f, 0x05, // syscall
+            0x48, 0xff, 0xcb, // dec rbx
+            0x75, 0xf6, // jnz back to the start
+            0xcc, // int3
+        ],
+    ),
+    (Piece::CountDown, &[0x48, 0xff, 0xce, 0x75, 0xfb, 0xcc]),
 ];
 
 impl Piece {

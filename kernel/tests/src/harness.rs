@@ -1,6 +1,6 @@
 //! Runs the tests, says how each went, and ends the machine by the result.
 
-use crate::{bench, objects, serial};
+use crate::{bench, objects, scaling, serial};
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Debug;
@@ -120,6 +120,7 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let filter = startup.argument("filter").unwrap_or("");
     let all_well = match startup.argument("test") {
         Some("ipc-bench") => bench::run(&bench, filter),
+        Some("scaling") => scaling::run(&bench),
         Some("serial-bench") => serial::run(startup),
         Some(_) | None => run_tests(&bench, filter),
     };

@@ -4,7 +4,7 @@
 //! its own executes the access. See `child` for how that is done without a line of `unsafe`.
 //!
 //! Arguments: `test=object-tests` (`filter=TEXT` takes only what has it in its name, `fuzz_seconds=N`), or
-//! `test=ipc-bench`, or `test=serial-bench`, for which the supervisor starts the serial drivers too.
+//! `test=ipc-bench`, `test=scaling`, or `test=serial-bench`, for which the supervisor starts the serial drivers too.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,8 @@ mod child;
 mod harness;
 #[cfg(target_os = "none")]
 mod objects;
+#[cfg(target_os = "none")]
+mod scaling;
 #[cfg(target_os = "none")]
 mod serial;
 

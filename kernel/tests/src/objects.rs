@@ -9,6 +9,7 @@ mod interrupt;
 mod io_ports;
 mod memory;
 mod pager;
+mod processors;
 mod queue;
 mod space;
 mod swap;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         pager::TESTS,
         space::TESTS,
         thread::TESTS,
+        processors::TESTS,
         channel::TESTS,
         queue::TESTS,
         event::TESTS,

@@ -139,7 +139,7 @@ global_asm!(
     "ret",
     "vdso_end clock_getres",
 
-    // int getcpu(unsigned *rdi, unsigned *rsi, void *): the first two may be null. With one processor there is one answer.
+    // int getcpu(unsigned *rdi, unsigned *rsi, void *): the first two may be null. With one processor there is one answer; with more, the server knows.
     "vdso_function getcpu",
     "lea r8, [rip + __ehdr_start - 4096]",
     "cmp dword ptr [r8 + {processors}], 1",

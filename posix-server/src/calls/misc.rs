@@ -74,7 +74,7 @@ fn set_fs(thread: &Rc<Thread>, registers: &Registers, address: u64) -> Outcome {
 
 fn getcpu(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     let [cpu, node, ..] = *arguments;
-    pointer(thread, cpu).write_if_given(&0u32)?;
+    pointer(thread, cpu).write_if_given(&thread.machine.processor())?;
     pointer(thread, node).write_if_given(&0u32)
 }
 

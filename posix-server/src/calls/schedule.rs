@@ -4,7 +4,7 @@ use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::cred::Credentials;
 use crate::errno::{Errno, Result};
 use crate::platform::PAGE_SIZE;
-use crate::process::schedule::{NICE, PROCESSORS, Policy, Schedule};
+use crate::process::schedule::{NICE, Policy, Schedule, all_processors};
 use crate::process::tree::Tree;
 use crate::process::{Pid, Process, Thread};
 use alloc::rc::Rc;
@@ -88,7 +88,7 @@ fn sched_setaffinity(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     if !is_owner(&thread.process.credentials(), &target) {
         return Err(Errno::EPERM);
     }
-    let processors = u64::from_le_bytes(bytes) & PROCESSORS;
+    let processors = u64::from_le_bytes(bytes) & all_processors();
     if processors == 0 {
         return Err(Errno::EINVAL);
     }

@@ -21,8 +21,6 @@ impl Image for Memory {
     }
 }
 
-/// How many processors a program sees: the server does not tell them apart yet.
-const VISIBLE_PROCESSORS: u32 = 1;
 /// The shim and the vDSO are smaller; a file that is not is none of ours.
 const MAX_IMAGE_BYTES: u64 = 1 << 20;
 
@@ -64,7 +62,8 @@ fn only_segment(file: &Memory) -> Result<vec::Vec<u8>> {
 
 fn clock_page() -> ClockPage {
     let (tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns) = platform::clock_parameters();
-    ClockPage { tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns, processors: VISIBLE_PROCESSORS, reserved: 0 }
+    let processors = platform::processors();
+    ClockPage { tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns, processors, reserved: 0 }
 }
 
 impl ShimImage {

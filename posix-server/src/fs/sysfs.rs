@@ -84,7 +84,7 @@ static CLOCK_SOURCE: [StaticEntry; 2] =
 static PROCESSORS: [StaticEntry; 7] = [
     directory("cpu0", &PROCESSOR),
     text("isolated", |_| b"\n".to_vec()),
-    text("kernel_max", |_| format!("{}\n", processors::COUNT - 1).into_bytes()),
+    text("kernel_max", |_| format!("{}\n", processors::count() - 1).into_bytes()),
     text("offline", |_| b"\n".to_vec()),
     text("online", all_processors),
     text("possible", all_processors),
@@ -121,17 +121,19 @@ static NODE: [StaticEntry; 4] = [
     text("meminfo", node_memory),
 ];
 
+/// The processors as bits.
+fn all_bits() -> u64 {
+    crate::process::schedule::all_processors()
+}
+
 /// The processors as a list of ranges.
 fn all_processors(_server: &Server) -> Vec<u8> {
-    match processors::COUNT {
-        1 => b"0\n".to_vec(),
-        count => format!("0-{}\n", count - 1).into_bytes(),
-    }
+    format!("{}\n", processors::list(all_bits())).into_bytes()
 }
 
 /// The processors as a hexadecimal number.
 fn processor_mask(_server: &Server) -> Vec<u8> {
-    format!("{:x}\n", (1u64 << processors::COUNT) - 1).into_bytes()
+    format!("{:x}\n", all_bits()).into_bytes()
 }
 
 /// The memory of the only node.

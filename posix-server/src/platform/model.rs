@@ -93,6 +93,11 @@ pub fn clock_parameters() -> (u64, u64, u64, u64) {
     (0, 1, 0, BOOT_UNIX_NS.get())
 }
 
+/// How many processors run programs.
+pub fn processors() -> u32 {
+    1
+}
+
 /// The size of a thread's vector state in bytes.
 pub fn vector_state_bytes() -> usize {
     576
@@ -635,6 +640,14 @@ impl UserThread {
 
     /// Says who runs first.
     pub fn set_urgency(&self, _urgency: super::Urgency) {}
+
+    /// Says where it may run.
+    pub fn set_processors(&self, _processors: u64) {}
+
+    /// The processor that it runs on or ran on last.
+    pub fn processor(&self) -> u32 {
+        0
+    }
 
     /// Gives it a name for the kernel's dumps.
     pub fn set_name(&self, _name: &[u8]) {}

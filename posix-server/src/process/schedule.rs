@@ -5,11 +5,14 @@
 
 use super::Thread;
 use crate::errno::{Errno, Result};
-use crate::platform::Urgency;
+use crate::platform::{self, Urgency};
 use linux_raw_sys::general as linux;
 
-/// The processors that there are, as bits: programs run on one.
-pub const PROCESSORS: u64 = 1;
+/// The processors that there are, as bits.
+pub fn all_processors() -> u64 {
+    u64::MAX >> (u64::BITS - platform::processors().clamp(1, u64::BITS))
+}
+
 /// The highest priority of a real-time policy.
 pub const MAX_PRIORITY: u32 = 99;
 /// The nice values: -20 comes first, 19 last.
@@ -94,7 +97,7 @@ impl Default for Schedule {
             policy: Policy::Normal,
             nice: 0,
             resets_on_fork: false,
-            processors: PROCESSORS,
+            processors: all_processors(),
             io_priority: 0,
             timer_slack_ns: TIMER_SLACK_NS,
             default_slack_ns: TIMER_SLACK_NS,
@@ -123,9 +126,13 @@ impl Thread {
 
     /// Changes how it is scheduled.
     pub fn set_schedule(&self, schedule: Schedule) {
-        let before = self.schedule.replace(schedule).policy.priority();
+        let before = self.schedule.replace(schedule);
+        // A thread that is new may run anywhere, whatever its parent may.
+        if schedule.processors != before.processors || schedule.processors != all_processors() {
+            self.machine.set_processors(schedule.processors);
+        }
         let priority = schedule.policy.priority();
-        if before != priority {
+        if before.policy.priority() != priority {
             let urgency = if priority == 0 { Urgency::Ordinary } else { Urgency::RealTime(priority) };
             self.machine.set_urgency(urgency);
         }

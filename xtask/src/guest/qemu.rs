@@ -92,7 +92,7 @@ impl Media {
 pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
     let mut qemu = tied_to_us("qemu-system-x86_64");
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    qemu.args(["-machine", "q35", "-cpu", cpu_model(guest.clock), "-accel", accelerator(guest.clock)]);
+    qemu.args(["-machine", "q35", "-cpu", cpu_model(guest.clock), "-accel", acceleration(guest)]);
     qemu.args(["-m", &guest.memory.to_string(), "-smp", &guest.cpus.to_string()]);
     qemu.args(["-device", EXIT_PORT]);
     match guest.clock {
@@ -138,6 +138,14 @@ fn cpu_model(clock: CpuClock) -> &'static str {
     match clock {
         CpuClock::Host => "max",
         CpuClock::Measured | CpuClock::Instructions => "max,-erms,-fsrm",
+    }
+}
+
+/// The accelerator and how it runs CPUs: each in a thread of its own, so that they run at the same time.
+fn acceleration(guest: &Guest) -> &'static str {
+    match accelerator(guest.clock) {
+        "tcg" if guest.cpus > 1 && guest.clock != CpuClock::Instructions => "tcg,thread=multi",
+        accelerator => accelerator,
     }
 }
 

@@ -158,6 +158,29 @@ impl<M: Hardware> Caller<'_, M> {
         let (there, here, len) = (self.value(1), self.value(2), self.value(3));
         self.transfer(Place::Space(space, there), Place::Space(self.space, here), len)
     }
+
+    pub(super) fn space_exchange(&mut self) -> CallResult {
+        let space = self.object(0, Rights::WRITE)?;
+        let address = self.value(1);
+        let word = |value: u64| u32::try_from(value).map_err(|_| Error::BadArgument);
+        let (expected, new) = (word(self.value(2))?, word(self.value(3))?);
+        if !address.is_multiple_of(size_of::<u32>() as u64) {
+            return Err(Error::Misaligned);
+        }
+        match self.kernel.memory.exchange_user(self.m, space, address, (expected, new)) {
+            Ok(found) => Ok(Outcome::Value(found.into())),
+            Err(FaultError::NoMemory) => Err(Error::NoMemory),
+            Err(FaultError::AccountLimit) => Err(Error::AccountLimit),
+            Err(
+                FaultError::NotMapped
+                | FaultError::AccessDenied
+                | FaultError::BeyondEnd
+                | FaultError::Revoked
+                | FaultError::NotPresent(_)
+                | FaultError::NoPager,
+            ) => Err(Error::RemoteFault),
+        }
+    }
 }
 
 /// The error of a commit: the range that an operation names is the space's, not the caller's pointer.

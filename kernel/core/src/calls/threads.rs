@@ -169,7 +169,13 @@ impl<M: Hardware> Caller<'_, M> {
         if !valid {
             return Err(Error::BadArgument);
         }
-        self.kernel.threads[id].context.reflection = reflection;
+        let thread = &mut self.kernel.threads[id];
+        thread.context.reflection = reflection;
+        if thread.state == State::Running {
+            // Its processor loads it on the next way out.
+            let cpu = thread.cpu;
+            self.kernel.scheduler.reconsider(cpu);
+        }
         Ok(Outcome::Done)
     }
 
@@ -188,6 +194,18 @@ impl<M: Hardware> Caller<'_, M> {
         Ok(Outcome::Done)
     }
 
+    pub(super) fn thread_set_affinity(&mut self) -> CallResult {
+        let id: Id<Thread> = self.object(0, Rights::MANAGE)?;
+        let processors = self.value(1);
+        self.alive(id)?;
+        let kernel = &mut *self.kernel;
+        if processors & kernel.scheduler.all() == 0 {
+            return Err(Error::BadArgument);
+        }
+        kernel.scheduler.set_affinity(&mut kernel.threads, id, processors);
+        Ok(Outcome::Done)
+    }
+
     pub(super) fn thread_set_name(&mut self) -> CallResult {
         let id: Id<Thread> = self.object(0, Rights::MANAGE)?;
         let mut name = [0; crate::thread::NAME_BYTES];
@@ -202,11 +220,17 @@ impl<M: Hardware> Caller<'_, M> {
     pub(super) fn thread_info(&mut self) -> CallResult {
         let id: Id<Thread> = self.object(0, Rights::READ)?;
         let thread = &self.kernel.threads[id];
+        let uncounted_ns = match thread.state {
+            State::Running => self.kernel.scheduler.uncounted_ns(thread.cpu, self.m.now_ns()),
+            State::New | State::Ready | State::Stopped | State::Waiting(_) | State::Dead => 0,
+        };
         let info = ThreadInfo {
             state: thread.public_state() as u32,
             suspended: thread.suspensions,
-            run_time_ns: thread.run_time_ns,
+            run_time_ns: thread.run_time_ns.saturating_add(uncounted_ns),
             waiting_in: waiting_in(thread),
+            affinity: thread.affinity,
+            processor: thread.cpu as u32,
             reserved: 0,
         };
         self.write(1, &info)

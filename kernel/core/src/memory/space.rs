@@ -92,6 +92,11 @@ impl MemorySystem {
         space.references = space.references.saturating_add(1);
     }
 
+    /// Whether the space ends when one reference is dropped.
+    pub fn is_last_reference(&self, id: Id<Space>) -> bool {
+        self.spaces[id].references <= 1
+    }
+
     /// Drops a reference; the last one ends the space, which no processor may be using any more.
     pub fn release_space(&mut self, m: &mut impl Machine, id: Id<Space>) {
         let space = &mut self.spaces[id];

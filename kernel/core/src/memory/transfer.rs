@@ -137,6 +137,21 @@ impl MemorySystem {
         Ok(())
     }
 
+    /// Replaces an aligned word of a space by another if it is the expected one, the first of the two; returns what it was.
+    ///
+    /// # Errors
+    /// As for a write.
+    pub fn exchange_user(
+        &mut self,
+        m: &mut impl Machine,
+        space: Id<Space>,
+        addr: u64,
+        (expected, new): (u32, u32),
+    ) -> Result<u32, FaultError> {
+        let chunk = self.reach_in_space(m, space, addr, FaultKind::Write)?;
+        Ok(m.exchange_half(chunk.frame, chunk.offset, expected, new))
+    }
+
     /// Reads bytes of a memory into the kernel.
     ///
     /// # Errors

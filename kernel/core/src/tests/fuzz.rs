@@ -286,7 +286,7 @@ impl Story {
                 w.m.now_ns += self.random.below(20_000_000);
                 w.kernel.on_tick(&mut w.m, 0);
             }
-            1 => w.kernel.on_interrupt(&mut w.m, self.random.below(30) as u32),
+            1 => w.kernel.on_interrupt(&mut w.m, 0, self.random.below(30) as u32),
             _ => {}
         }
         let Next::Run(thread) = w.kernel.next_thread(&mut w.m, 0) else {

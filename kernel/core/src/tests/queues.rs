@@ -331,7 +331,7 @@ fn an_interrupt_is_masked_until_it_is_acknowledged() {
     rings.bind(&mut w, interrupt, 11);
     assert!(w.m.unmasked.contains(&4));
     rings.wait(&mut w, FOREVER);
-    w.kernel.on_interrupt(&mut w.m, 4);
+    w.kernel.on_interrupt(&mut w.m, 0, 4);
     assert!(!w.m.unmasked.contains(&4) && !w.waits(&driver));
     let completion = rings.expect(&mut w, CompletionKind::Interrupt);
     assert_eq!((completion.key, completion.value), (11, 1));
@@ -346,7 +346,7 @@ fn an_interrupt_is_masked_until_it_is_acknowledged() {
     assert_eq!(w.call(&driver, Call::InterruptAcknowledge, &[interrupt]).error(), Some(Error::BadState));
     w.call(&driver, Call::HandleClose, &[interrupt]).ok();
     assert!(!w.m.unmasked.contains(&4));
-    w.kernel.on_interrupt(&mut w.m, 4);
+    w.kernel.on_interrupt(&mut w.m, 0, 4);
     w.call(&driver, Call::InterruptCreate, &create).ok();
 }
 

@@ -24,6 +24,7 @@ tests!("space":
     kernel_and_impossible_addresses_fault,
     a_transfer_stops_at_the_first_hole,
     bad_pointers_in_calls_are_refused,
+    a_word_is_exchanged_only_if_it_is_the_expected_one,
     a_private_mapping_keeps_its_writes_to_itself,
     a_private_mapping_sees_the_memory_until_it_writes,
     discard_forgets_private_pages,
@@ -309,6 +310,20 @@ fn bad_pointers_in_calls_are_refused(bench: &Bench) -> TestResult {
 
 fn error_of(error: Error) -> u64 {
     error as u64
+}
+
+fn a_word_is_exchanged_only_if_it_is_the_expected_one(bench: &Bench) -> TestResult {
+    let mut child = child_with_pages(bench, 1)?;
+    let space = AddressSpace::create(bench.account)?;
+    same(child.space.compare_exchange(DATA, 0, 7)?, 0)?;
+    same(child.space.compare_exchange(DATA, 8, 9)?, 7)?;
+    same(child.load(DATA)?, Ok(7))?;
+    same(child.space.compare_exchange(DATA + 4, 0, u32::MAX)?, 0)?;
+    same(child.load(DATA)?, Ok(u64::from(u32::MAX) << 32 | 7))?;
+    refused(child.space.compare_exchange(DATA + 2, 0, 1), Error::Misaligned)?;
+    refused(child.space.compare_exchange(CODE, 0, 1), Error::RemoteFault)?;
+    refused(child.space.compare_exchange(USER_END, 0, 1), Error::RemoteFault)?;
+    refused(space.compare_exchange(DATA, 0, 1), Error::RemoteFault)
 }
 
 fn a_private_mapping_keeps_its_writes_to_itself(bench: &Bench) -> TestResult {

@@ -138,15 +138,15 @@ pub(super) fn information(_server: &Server) -> Vec<u8> {
     let (thousandths, megahertz) = super::processors::frequency();
     let addresses = leaf(EXTENDED + 8).eax;
     let mut text = String::new();
-    for processor in 0..super::processors::COUNT {
+    for processor in 0..super::processors::count() {
         add!(text, "processor\t: {processor}\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\n");
         add!(text, "model name\t: {}\nstepping\t: {stepping}\n", characters(&brand));
         add!(
             text,
             "cpu MHz\t\t: {megahertz}.{thousandths:03}\nphysical id\t: 0\nsiblings\t: {}\n",
-            super::processors::COUNT
+            super::processors::count()
         );
-        add!(text, "core id\t\t: {processor}\ncpu cores\t: {}\napicid\t\t: {processor}\n", super::processors::COUNT);
+        add!(text, "core id\t\t: {processor}\ncpu cores\t: {}\napicid\t\t: {processor}\n", super::processors::count());
         add!(text, "initial apicid\t: {processor}\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {}\n", basic.eax);
         add!(text, "wp\t\t: yes\nflags\t\t: {}\nbugs\t\t:\n", flags());
         add!(text, "clflush size\t: {}\ncache_alignment\t: 64\n", (leaf(1).ebx >> 8 & 0xff) * 8);

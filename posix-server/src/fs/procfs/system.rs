@@ -81,11 +81,14 @@ pub(super) fn statistics(server: &Server) -> Vec<u8> {
     let up = platform::now_ns() / NS_PER_TICK;
     let used = used(server);
     let (user, system) = (used.user_ns / NS_PER_TICK, used.system_ns / NS_PER_TICK);
-    let idle = up.saturating_sub(user + system);
+    let count = u64::from(processors::count());
+    let idle = (up * count).saturating_sub(user + system);
     let booted = platform::realtime_ns().saturating_sub(platform::now_ns()) / NS_PER_SECOND;
     let mut text = String::new();
     add!(text, "cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n");
-    for processor in 0..processors::COUNT {
+    for processor in 0..processors::count() {
+        // What threads used is not known by processor: each shows its share.
+        let (user, system, idle) = (user / count, system / count, idle / count);
         add!(text, "cpu{processor} {user} 0 {system} {idle} 0 0 0 0 0 0\n");
     }
     add!(text, "intr 0\nctxt {}\nbtime {booted}\nprocesses {}\n", used.waits, server.forks());
@@ -98,7 +101,7 @@ pub(super) fn uptime(server: &Server) -> Vec<u8> {
     /// Two digits after the point.
     const NS_PER_HUNDREDTH: u64 = NS_PER_SECOND / 100;
     let up = platform::now_ns() / NS_PER_HUNDREDTH;
-    let idle = up.saturating_sub(used(server).total_ns() / NS_PER_HUNDREDTH);
+    let idle = (up * u64::from(processors::count())).saturating_sub(used(server).total_ns() / NS_PER_HUNDREDTH);
     format!("{}.{:02} {}.{:02}\n", up / 100, up % 100, idle / 100, idle % 100).into_bytes()
 }
 
@@ -112,7 +115,7 @@ pub(super) fn partitions(_server: &Server) -> Vec<u8> {
 
 pub(super) fn interrupts(_server: &Server) -> Vec<u8> {
     let mut text = String::from("           ");
-    for processor in 0..processors::COUNT {
+    for processor in 0..processors::count() {
         add!(text, "CPU{processor:<8}");
     }
     text.push('\n');

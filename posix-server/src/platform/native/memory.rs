@@ -208,14 +208,7 @@ impl Space {
 
     /// Writes a word if it is the expected one; returns what it was. `EFAULT`.
     pub fn compare_exchange(&self, address: u64, expected: u32, new: u32) -> Result<u32> {
-        let mut found = [0; 4];
-        if self.read(address, &mut found) != found.len() {
-            return Err(Errno::EFAULT);
-        }
-        if u32::from_le_bytes(found) == expected && self.write(address, &new.to_le_bytes()) != found.len() {
-            return Err(Errno::EFAULT);
-        }
-        Ok(u32::from_le_bytes(found))
+        self.0.object.compare_exchange(address, expected, new).map_err(|_| Errno::EFAULT)
     }
 
     /// Copies from a memory into the space; returns how many bytes.

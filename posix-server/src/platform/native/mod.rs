@@ -33,6 +33,7 @@ struct Machine {
     boot_unix_ns: AtomicU64,
     tsc: (u64, u64, u64),
     vector_state_bytes: usize,
+    processors: u32,
     total_frames: u64,
 }
 
@@ -90,6 +91,7 @@ pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Erro
         boot_unix_ns: AtomicU64::new(system.boot_unix_ns),
         tsc: (system.tsc_base, system.tsc_multiplier, system.tsc_shift),
         vector_state_bytes: system.vector_state_bytes as usize,
+        processors: system.processors,
         total_frames: system.total_frames,
     };
     MACHINE.call_once(|| machine);
@@ -197,6 +199,11 @@ pub fn clock_parameters() -> (u64, u64, u64, u64) {
         let (base, multiplier, shift) = machine.tsc;
         (base, multiplier, shift, machine.boot_unix_ns.load(Ordering::Relaxed))
     })
+}
+
+/// How many processors run programs.
+pub fn processors() -> u32 {
+    MACHINE.get().map_or(1, |machine| machine.processors)
 }
 
 /// The size of a thread's vector state in bytes.

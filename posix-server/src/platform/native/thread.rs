@@ -153,6 +153,17 @@ impl UserThread {
         let _ = self.thread.set_priority(priority);
     }
 
+    /// Says where it may run: the processors as bits.
+    pub fn set_processors(&self, processors: u64) {
+        // A thread that has ended runs nowhere.
+        let _ = self.thread.set_affinity(processors);
+    }
+
+    /// The processor that it runs on or ran on last.
+    pub fn processor(&self) -> u32 {
+        self.thread.info().map_or(0, |info| info.processor)
+    }
+
     /// Gives it a name for the kernel's dumps.
     pub fn set_name(&self, name: &[u8]) {
         if let Ok(name) = core::str::from_utf8(name) {

@@ -25,13 +25,8 @@ pub fn update(thread: &Thread, address: u64, change: impl Fn(u32) -> u32) -> Res
     let pointer = UserPtr::new(&space, address);
     let mut seen: u32 = pointer.read()?;
     for _ in 0..ATTEMPTS {
-        let wanted = change(seen);
-        if wanted == seen {
-            // A word that can't be written is an error also if it would stay the same.
-            pointer.write(&seen)?;
-            return Ok(seen);
-        }
-        let found = space.compare_exchange(address, seen, wanted)?;
+        // Also if it stays the same: a word that can't be written is an error.
+        let found = space.compare_exchange(address, seen, change(seen))?;
         if found == seen {
             return Ok(seen);
         }

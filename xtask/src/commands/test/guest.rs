@@ -30,14 +30,40 @@ pub(super) fn conformance(context: &Context) -> Result<Counts> {
 
 /// The tests of the object API, from a native program.
 pub(super) fn object_tests(context: &Context) -> Result<Counts> {
-    run_object_tests(context, &Guest::default())
+    run_object_tests(context, &context.guest())
 }
 
 /// A minute of random object calls with random handles.
 pub(super) fn object_fuzz(context: &Context) -> Result<Counts> {
     const TIMEOUT: Duration = Duration::from_secs(180);
     let words = ["filter=fuzz", "fuzz_seconds=60"].map(str::to_owned).to_vec();
-    run_object_tests(context, &Guest { words, timeout: Some(TIMEOUT), ..Guest::default() })
+    run_object_tests(context, &Guest { words, timeout: Some(TIMEOUT), ..context.guest() })
+}
+
+/// What may go differently if threads really run at the same time.
+const PARALLEL_CASES: [&str; 5] = ["parallel/", "threads/", "futex/", "lent_pipes/", "signals/"];
+
+/// Objects, and what programs do with threads, on two CPUs.
+pub(super) fn two_cpus(context: &Context) -> Result<Counts> {
+    let guest = Guest { cpus: 2, ..Guest::default() };
+    let mut counts = run_object_tests(context, &guest)?;
+    let guest = Guest { memory: MemorySize::GIBIBYTE, ..guest };
+    let summary = posix_cases::run(context.posix()?, &guest, &PARALLEL_CASES.map(str::to_owned))?;
+    counts += Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() };
+    Ok(counts)
+}
+
+/// The same on more CPUs than most hosts have.
+pub(super) fn many_cpus(context: &Context) -> Result<Counts> {
+    const TIMEOUT: Duration = Duration::from_secs(300);
+    let mut counts = Counts::default();
+    for cpus in [4, 8] {
+        counts += run_object_tests(context, &Guest { cpus, timeout: Some(TIMEOUT), ..Guest::default() })?;
+        let guest = Guest { cpus, memory: MemorySize::GIBIBYTE, ..Guest::default() };
+        let summary = posix_cases::run(context.posix()?, &guest, &PARALLEL_CASES.map(str::to_owned))?;
+        counts += Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() };
+    }
+    Ok(counts)
 }
 
 fn run_object_tests(context: &Context, guest: &Guest) -> Result<Counts> {
@@ -61,7 +87,7 @@ fn native_counts(line: &str) -> Option<Counts> {
 /// The disk image boots through the firmware to a shell.
 pub(super) fn firmware_boot(context: &Context) -> Result<Counts> {
     context.loader()?;
-    let guest = Guest { boot: BootPath::Firmware, ..Guest::default() };
+    let guest = Guest { boot: BootPath::Firmware, ..context.guest() };
     let mut console = guest.console(context.posix()?, &Init::shell())?;
     console.expect(PROMPT, BOOT_TIMEOUT)?;
     console.send_line("echo booted-$((6 * 7)); exit")?;
@@ -100,11 +126,11 @@ pub(super) fn broken_boot(context: &Context) -> Result<Counts> {
     let broken = (image::ARCHIVE_PATH, &broken[..]);
     refused("a damaged archive is named", &[loader, kernel, broken, line], "archive");
     counts.try_one("a damaged archive is named after a direct boot, too", || {
-        let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..Guest::default() };
+        let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..context.guest() };
         machine_is_refused(&guest, &guest.media_of(artifacts, &damaged(&archive, INDEX_PLACE))?, "archive")
     });
     counts.try_one("a damaged file in the archive is named", || {
-        let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..Guest::default() };
+        let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..context.guest() };
         let place = archive.len().saturating_sub(LAST_FILE_PLACE);
         machine_is_refused(
             &guest,
@@ -143,7 +169,7 @@ pub(super) fn exec(context: &Context) -> Result<Counts> {
     let artifacts = context.posix()?;
     let mut counts = Counts::default();
     let run =
-        |command: &[&str], input: &[u8]| Guest::default().exec_captured(artifacts, &Program::of_guest(command), input);
+        |command: &[&str], input: &[u8]| context.guest().exec_captured(artifacts, &Program::of_guest(command), input);
     counts.try_one("streams are apart and the status is handed on", || {
         let outcome = run(&["/bin/sh", "-c", "echo out; echo err >&2; exit 7"], b"")?;
         ensure!(outcome.ending == Ending::Program(ExitStatus::Code(7)), "{:?}\n{}", outcome.ending, outcome.log);
@@ -164,7 +190,7 @@ pub(super) fn exec(context: &Context) -> Result<Counts> {
     });
     counts.try_one("a program that does not end meets the time limit", || {
         const LIMIT: Duration = Duration::from_secs(10);
-        let guest = Guest { timeout: Some(LIMIT), ..Guest::default() };
+        let guest = Guest { timeout: Some(LIMIT), ..context.guest() };
         let outcome = guest.exec_captured(artifacts, &Program::of_guest(&["/bin/sleep", "1000"]), b"")?;
         ensure!(outcome.ending == Ending::TimedOut, "{outcome:?}");
         Ok(())
@@ -172,7 +198,7 @@ pub(super) fn exec(context: &Context) -> Result<Counts> {
     counts.try_one("the system calls of a program are traced", || {
         let command = ["/bin/sh", "-c", "cat /no-such-file; kill -9 $$"];
         let program = Program { trace: Tracing::On, ..Program::of_guest(&command) };
-        let trace = Guest::default().exec_captured(artifacts, &program, b"")?.trace;
+        let trace = context.guest().exec_captured(artifacts, &program, b"")?.trace;
         let trace = String::from_utf8_lossy(&trace);
         for line in [
             "[2] openat(AT_FDCWD, \"/no-such-file\", O_RDONLY) = -1 ENOENT",
@@ -196,7 +222,7 @@ pub(super) fn exec(context: &Context) -> Result<Counts> {
 /// The shell at the console: `^C`, jobs, the end of input.
 pub(super) fn console(context: &Context) -> Result<Counts> {
     const CONTROL_C: &[u8] = b"\x03";
-    let mut console = Guest::default().console(context.posix()?, &Init::shell())?;
+    let mut console = context.guest().console(context.posix()?, &Init::shell())?;
     console.expect(PROMPT, BOOT_TIMEOUT).context("no prompt")?;
     let mut counts = Counts::default();
     counts.try_one("^C stops sleep 100", || {
@@ -230,7 +256,7 @@ pub(super) fn console(context: &Context) -> Result<Counts> {
 
 /// The programs that must say the same on Linux and on Quire.
 pub(super) fn posix_cases(context: &Context) -> Result<Counts> {
-    let guest = Guest { memory: MemorySize::GIBIBYTE, ..Guest::default() };
+    let guest = Guest { memory: MemorySize::GIBIBYTE, ..context.guest() };
     let summary = posix_cases::run(context.posix()?, &guest, context.cases())?;
     Ok(Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() })
 }

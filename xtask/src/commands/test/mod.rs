@@ -8,6 +8,7 @@ mod sources;
 use super::SUCCESS;
 use crate::FAILURE;
 use crate::build::{self, Artifacts, ProgramSet};
+use crate::guest::Guest;
 use crate::options::{TestAction, TestLength, TestOptions};
 use crate::progress::note;
 use crate::setup;
@@ -48,9 +49,11 @@ pub(crate) struct Context {
     loader: OnceCell<()>,
     /// Which POSIX cases the user wants.
     cases: Vec<String>,
+    /// How many CPUs guests have.
+    cpus: u32,
 }
 
-const STAGES: [Stage; 14] = [
+const STAGES: [Stage; 16] = [
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
@@ -64,6 +67,8 @@ const STAGES: [Stage; 14] = [
     Stage { name: "exec", place: Place::Guest, length: TestLength::Usual, run: guest::exec },
     Stage { name: "console", place: Place::Guest, length: TestLength::Usual, run: guest::console },
     Stage { name: "posix-cases", place: Place::Guest, length: TestLength::Usual, run: guest::posix_cases },
+    Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
+    Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },
 ];
 
@@ -141,7 +146,13 @@ impl fmt::Display for Counts {
 impl Context {
     fn new(options: &TestOptions) -> Self {
         let cases = options.cases.clone();
-        Self { posix: OnceCell::new(), native: OnceCell::new(), loader: OnceCell::new(), cases }
+        let cpus = options.cpus.unwrap_or(1);
+        Self { posix: OnceCell::new(), native: OnceCell::new(), loader: OnceCell::new(), cases, cpus }
+    }
+
+    /// The guest that stages run in, unless they need another.
+    pub(crate) fn guest(&self) -> Guest {
+        Guest { cpus: self.cpus, ..Guest::default() }
     }
 
     /// Parts of the names of the POSIX cases that the user wants; none for all.

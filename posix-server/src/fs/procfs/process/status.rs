@@ -5,8 +5,8 @@ use super::sizes::Sizes;
 use super::subject::{EXIT_SIGNAL, Subject, low_signals};
 use crate::cred::Credentials;
 use crate::errno::Result;
-use crate::fs::procfs::add;
 use crate::fs::procfs::system::NS_PER_TICK;
+use crate::fs::procfs::{add, processors};
 use crate::platform::PAGE_SIZE;
 use crate::process::tree::{ExitStatus, Tree};
 use crate::process::{Pid, Process, Thread};
@@ -93,8 +93,9 @@ pub(super) fn numbers(subject: &Subject) -> Result<Vec<u8>> {
     // Addresses of code, stack and registers, which nobody needs to know.
     add!(text, "0 0 0 0 0 {} {} ", low_signals(signals.pending), low_signals(signals.blocked));
     add!(text, "{} {} ", low_signals(signals.ignored), low_signals(signals.caught));
+    let processor = subject.thread().map_or(0, |thread| thread.machine.processor());
     // Where it waits, swapped pages; then signal, processor, priority, policy, delays, guests, addresses of data and heap.
-    add!(text, "0 0 0 {EXIT_SIGNAL} 0 {real_time} {policy} 0 0 0 0 0 0 ");
+    add!(text, "0 0 0 {EXIT_SIGNAL} {processor} {real_time} {policy} 0 0 0 0 0 0 ");
     for address in strings {
         add!(text, "{address} ");
     }
@@ -212,8 +213,9 @@ pub(super) fn status(subject: &Subject) -> Result<Vec<u8>> {
     add_signals(&mut text, subject);
     add_capabilities(&mut text, subject);
     let processors = subject.thread().map_or(1, |thread| thread.schedule.get().processors);
+    let list = processors::list(processors);
     add_restrictions(&mut text, subject);
-    add!(text, "Cpus_allowed:\t{processors:x}\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
+    add!(text, "Cpus_allowed:\t{processors:x}\nCpus_allowed_list:\t{list}\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
     add!(text, "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t0\n", subject.usage().waits);
     Ok(text.into_bytes())
 }

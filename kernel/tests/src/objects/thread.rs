@@ -433,6 +433,9 @@ fn a_higher_priority_runs_first(bench: &Bench) -> TestResult {
     let mut high = Child::new(bench.account)?;
     low.thread.set_priority(2)?;
     high.thread.set_priority(3)?;
+    // On two processors both would run.
+    low.thread.set_affinity(1)?;
+    high.thread.set_affinity(1)?;
     high.begin(&Piece::Count.registers())?;
     low.begin(&Piece::Count.registers())?;
     count_past(&high, 0)?;

@@ -3,7 +3,7 @@
 //! The programs are made of `posix-server/tests`: the C files in `c/` by musl (some also by glibc, dynamically linked, or
 //! position-independent), the Rust binaries of the package, and the shell scripts in `scenarios/both/`. Its runner runs all
 //! of them on each side; [`posix_tests::compare`] finds where the records differ. What lies in `c/quire/` and in
-//! `scenarios/quire/` runs only on Quire, and must succeed there.
+//! `scenarios/quire/` runs only on Quire, and must succeed there; what lies in `c/bombs/` too, in a small guest of its own.
 
 use crate::build::{self, Artifacts, workspace};
 use crate::guest::{Ending, Guest, Input, Program, Stream};
@@ -75,6 +75,8 @@ struct Suite {
     both: PathBuf,
     /// Those that only make sense on Quire.
     quire: PathBuf,
+    /// Those that use up all there is.
+    bombs: PathBuf,
     /// An empty directory for the cases of the host.
     scratch: PathBuf,
 }
@@ -88,7 +90,7 @@ struct Suite {
 pub(crate) fn run(artifacts: &Artifacts, guest: &Guest, only: &[String]) -> Result<Summary> {
     let suite = build_suite(artifacts)?;
     let oracle = on_host(&suite, only)?;
-    let tested = in_guest(artifacts, guest, &suite, only)?;
+    let tested = in_guest(artifacts, guest, &suite, &[&suite.both, &suite.quire], only)?;
     let own: Vec<Record> = tested.iter().filter(|record| suite.is_of_quire(record)).cloned().collect();
     let gaps = known_gaps()?;
     let mut summary = Summary::default();
@@ -102,6 +104,25 @@ pub(crate) fn run(artifacts: &Artifacts, guest: &Guest, only: &[String]) -> Resu
     Ok(summary)
 }
 
+/// Runs the bombs, and prints what each says: how fast a shell beside it was, and how much it took.
+///
+/// # Errors
+///
+/// When something could not be built or started.
+pub(crate) fn run_bombs(artifacts: &Artifacts, guest: &Guest, only: &[String]) -> Result<Summary> {
+    let suite = build_suite(artifacts)?;
+    let mut summary = Summary::default();
+    for record in in_guest(artifacts, guest, &suite, &[&suite.bombs], only)? {
+        println!("{}/{}", record.program, record.case);
+        String::from_utf8_lossy(&record.output).lines().for_each(|line| println!("    {line}"));
+        let judged = judge_alone(record);
+        summary.count(&judged, None);
+        tell(&judged, None);
+    }
+    ensure!(summary.same > 0 || !only.is_empty(), "no bomb was contained");
+    Ok(summary)
+}
+
 // ---- building ----
 
 fn build_suite(artifacts: &Artifacts) -> Result<Suite> {
@@ -111,9 +132,10 @@ fn build_suite(artifacts: &Artifacts) -> Result<Suite> {
         runner: rust_binary(artifacts, RUNNER),
         both: base.join("both"),
         quire: base.join("quire"),
+        bombs: base.join("bombs"),
         scratch: base.join("scratch"),
     };
-    for directory in [&suite.both, &suite.quire] {
+    for directory in [&suite.both, &suite.quire, &suite.bombs] {
         // Programs whose source is gone must go, too.
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
@@ -127,6 +149,7 @@ fn build_suite(artifacts: &Artifacts) -> Result<Suite> {
     fs::create_dir_all(&objects)?;
     build_c_programs(&sources().join("c"), &objects, &suite.both)?;
     build_c_programs(&sources().join("c/quire"), &objects, &suite.quire)?;
+    build_c_programs(&sources().join("c/bombs"), &objects, &suite.bombs)?;
     copy_scripts(&sources().join("scenarios/both"), &suite.both)?;
     copy_scripts(&sources().join("scenarios/quire"), &suite.quire)?;
     step.done();
@@ -177,6 +200,7 @@ fn stem(path: &Path) -> String {
 fn build_c_programs(directory: &Path, objects: &Path, programs: &Path) -> Result<()> {
     let common = sources().join("c");
     let mut shared = files_of(&common, "h")?;
+    shared.extend(files_of(directory, "h")?);
     shared.push(common.join(SHARED_C_FILE).with_extension("c"));
     for file in files_of(directory, "c")?.into_iter().filter(|file| !shared.contains(file)) {
         for flavour in FLAVOURS.iter().filter(|flavour| flavour.takes(&stem(&file))) {
@@ -241,7 +265,13 @@ fn runner_arguments(limit_s: u64, only: &[String]) -> Vec<String> {
 }
 
 /// Runs them in a guest. What its runner could not run any more is missing from the records, and why is printed.
-fn in_guest(artifacts: &Artifacts, guest: &Guest, suite: &Suite, only: &[String]) -> Result<Vec<Record>> {
+fn in_guest(
+    artifacts: &Artifacts,
+    guest: &Guest,
+    suite: &Suite,
+    programs: &[&Path],
+    only: &[String],
+) -> Result<Vec<Record>> {
     let step = Step::begin("running the POSIX cases on Quire");
     let mut output = Vec::new();
     let mut shown = 0;
@@ -261,7 +291,7 @@ fn in_guest(artifacts: &Artifacts, guest: &Guest, suite: &Suite, only: &[String]
     command.extend(runner_arguments(GUEST_CASE_LIMIT_S, only));
     command.extend([GUEST_PROGRAMS.to_owned(), GUEST_SCRATCH.to_owned()]);
     let program = Program::of_guest(&command.iter().map(String::as_str).collect::<Vec<_>>());
-    let guest = Guest { additions: additions(suite)?, timeout: Some(GUEST_LIMIT), ..guest.clone() };
+    let guest = Guest { additions: additions(suite, programs)?, timeout: Some(GUEST_LIMIT), ..guest.clone() };
     let finished = guest.exec(artifacts, &program, Input::Bytes(Vec::new()), &mut sink)?;
     let (records, whole) = record::parse_run(&String::from_utf8_lossy(&output));
     if let Err(incomplete) = whole {
@@ -272,9 +302,9 @@ fn in_guest(artifacts: &Artifacts, guest: &Guest, suite: &Suite, only: &[String]
     Ok(records)
 }
 
-fn additions(suite: &Suite) -> Result<Vec<Addition>> {
+fn additions(suite: &Suite, programs: &[&Path]) -> Result<Vec<Addition>> {
     let mut additions = vec![Addition { host: suite.runner.clone(), guest: GUEST_RUNNER.to_owned() }];
-    for directory in [&suite.both, &suite.quire] {
+    for directory in programs {
         for entry in fs::read_dir(directory)? {
             let host = entry?.path();
             let name = host.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

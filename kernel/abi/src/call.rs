@@ -204,6 +204,8 @@ calls! {
     /// Returns what it was. Needs a page that its owner could write.
     54 SpaceExchange = space_exchange(space: [AddressSpace WRITE], address: [value], expected: [value], new: [value])
         -> ("word") ! [BadArgument, Misaligned, RemoteFault, NoMemory, AccountLimit];
+    /// Writes a `SpaceInfo` to `info`.
+    55 SpaceInfo = space_info(space: [AddressSpace READ], info: [pointer]) -> () ! [];
 
     // ---- pagers --------------------------------------------------------------------------------------------------
     /// Makes a managed memory of `length` bytes, and its pager. Whoever needs a page that is not there waits for at most

@@ -154,6 +154,16 @@ pub struct RegionInfo {
     pub private_pages: u64,
 }
 
+/// What `space_info` tells of a whole space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SpaceInfo {
+    /// Regions.
+    pub regions: u64,
+    /// Pages that are private frames of the space, those that a clone has too included, whoever pays for them.
+    pub private_pages: u64,
+}
+
 bitflags::bitflags! {
     /// How a memory is made.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

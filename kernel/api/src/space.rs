@@ -5,7 +5,9 @@ use crate::handle::{Object, argument, object};
 use crate::memory::{CopySide, Memory};
 use crate::raw::{check, syscall, syscall3};
 use alloc::vec::Vec;
-use quire_abi::space::{MAX_COMMIT_OPS, MAX_TRANSFER, MapFlags, Protection, RegionInfo, SpaceOp, SpaceOpKind};
+use quire_abi::space::{
+    MAX_COMMIT_OPS, MAX_TRANSFER, MapFlags, Protection, RegionInfo, SpaceInfo, SpaceOp, SpaceOpKind,
+};
 use quire_abi::{Call, Error, Handle};
 
 object! {
@@ -79,6 +81,15 @@ impl AddressSpace {
         let pointer = core::ptr::from_mut(&mut info) as u64;
         // SAFETY: the call writes one `RegionInfo` there.
         unsafe { syscall3(Call::SpaceQuery, [argument(self), address, pointer]) }.unit()?;
+        Ok(info)
+    }
+
+    /// How large it is. Needs `READ`.
+    pub fn info(&self) -> Result<SpaceInfo, Error> {
+        let mut info = SpaceInfo::default();
+        let pointer = core::ptr::from_mut(&mut info) as u64;
+        // SAFETY: the call writes one `SpaceInfo` there.
+        unsafe { syscall3(Call::SpaceInfo, [argument(self), pointer, 0]) }.unit()?;
         Ok(info)
     }
 

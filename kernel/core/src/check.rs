@@ -1,12 +1,15 @@
 //! What always holds between the objects, as code. The tests ask after every step.
 
+use crate::account::Account;
 use crate::channel::{LetterKind, LetterStage};
 use crate::errand::ErrandStage;
 use crate::event::NoticeStage;
 use crate::interrupt::InterruptPhase;
 use crate::kernel::Kernel;
 use crate::list::List;
-use crate::object::{Node, ObjectRef};
+use crate::machine::Machine;
+use crate::object::{Node, ObjectRef, cost};
+use crate::pool::Id;
 use crate::thread::{CallStage, State, Wait};
 use std::collections::BTreeMap;
 use std::format;
@@ -21,6 +24,42 @@ impl Kernel {
         self.check_references(held);
         self.check_lines();
         self.check_tables();
+    }
+
+    /// Panics if an invariant of memory is broken, or if an account pays for anything that is not there, or not for something
+    /// that is. Visits everything.
+    pub(crate) fn check_charges(&self, m: &impl Machine) {
+        let mut bytes = self.memory.check_and_count(m);
+        let mut pays = |account: Id<Account>, cost: u64| *bytes.entry(account).or_default() += cost;
+        for (_, thread) in self.threads.iter() {
+            let vector = thread.vector.as_ref().map_or(0, |blocks| size_of_val(blocks.as_slice()) as u64);
+            pays(thread.header.account, cost::THREAD + vector);
+        }
+        for (_, table) in self.tables.iter() {
+            pays(table.header.account, cost::TABLE + table.chunk_count() as u64 * cost::TABLE_CHUNK);
+        }
+        self.endpoints.iter().for_each(|(_, object)| pays(object.header.account, cost::ENDPOINT));
+        self.letters.iter().for_each(|(_, letter)| pays(letter.account, cost::LETTER));
+        self.queues.iter().for_each(|(_, queue)| pays(queue.header.account, queue.cost()));
+        self.events.iter().for_each(|(_, object)| pays(object.header.account, cost::EVENT));
+        self.notices.iter().for_each(|(_, notice)| pays(notice.account, cost::NOTICE));
+        self.timers.iter().for_each(|(_, object)| pays(object.header.account, cost::TIMER));
+        self.interrupts.iter().for_each(|(_, object)| pays(object.header.account, cost::INTERRUPT));
+        self.io_ports.iter().for_each(|(_, object)| pays(object.header.account, cost::IO_PORTS));
+        self.pagers.iter().for_each(|(_, object)| pays(object.header.account, cost::PAGER));
+        self.errands.iter().for_each(|(_, errand)| pays(errand.account, cost::ERRAND));
+        let mut expected: BTreeMap<Id<Account>, u64> = BTreeMap::new();
+        for (account, bytes) in bytes {
+            let mut cursor = Some(account);
+            while let Some(at) = cursor {
+                *expected.entry(at).or_default() += bytes;
+                cursor = self.memory.accounts.get(at).and_then(Account::parent);
+            }
+        }
+        for (id, account) in self.memory.accounts.iter() {
+            let expected = expected.get(&id).copied().unwrap_or_default();
+            assert_eq!(account.used().kernel_bytes, expected, "bytes charged to {id:?}");
+        }
     }
 
     /// Every reference that is kept somewhere is counted, and no other.

@@ -19,7 +19,7 @@ pub(crate) const INTERRUPTS: u32 = 24;
 #[derive(Debug, Default)]
 pub(crate) struct MockMachine {
     frames: BTreeMap<Frame, Vec<u8>>,
-    tables: BTreeMap<(Frame, usize), Entry>,
+    tables: BTreeMap<Frame, BTreeMap<usize, Entry>>,
     pub(crate) now_ns: u64,
     pub(crate) unmasked: BTreeSet<u32>,
     pub(crate) ports: BTreeMap<u16, u32>,
@@ -40,7 +40,7 @@ impl MockMachine {
 impl Machine for MockMachine {
     fn zero_frame(&mut self, frame: Frame) {
         self.bytes(frame).fill(0);
-        self.tables.retain(|(table, _), _| *table != frame);
+        self.tables.remove(&frame);
     }
 
     fn copy_frame(&mut self, from: Frame, to: Frame) {
@@ -65,11 +65,11 @@ impl Machine for MockMachine {
     }
 
     fn read_entry(&self, table: Frame, index: usize) -> Entry {
-        self.tables.get(&(table, index)).copied().unwrap_or_default()
+        self.tables.get(&table).and_then(|table| table.get(&index)).copied().unwrap_or_default()
     }
 
     fn write_entry(&mut self, table: Frame, index: usize, entry: Entry) {
-        self.tables.insert((table, index), entry);
+        self.tables.entry(table).or_default().insert(index, entry);
     }
 
     fn copy_table_read_only(&mut self, from: Frame, to: Frame) {

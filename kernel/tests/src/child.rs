@@ -53,10 +53,11 @@ pub(crate) enum Piece {
     PortIn = 0x50,
     /// `mov eax, 87; syscall; jmp` back: answers every call with its own words.
     Echo = 0x58,
-    /// Makes the calls in the records at `rbp` (eight words each: number, six arguments, unused) up to the next page.
+    /// Makes the calls in the records at `rbp` (eight words each: number, six arguments, unused) up to the next page. The first
+    /// argument becomes the first value that the call returns, the unused word its status.
     Records = 0x70,
     /// `mov eax, 81; syscall; jmp` back: calls for ever.
-    CallForEver = 0xa0,
+    CallForEver = 0xf0,
     /// `inc qword ptr [rdi]; jmp` back.
     StoreCount = 0xb0,
     /// Stores to every page from `rdi` to before `rsi`.
@@ -92,9 +93,11 @@ const PIECES: &[(Piece, &[u8])] = &[
             0x4c, 0x8b, 0x45, 0x28, // mov r8, [rbp + 40]
             0x4c, 0x8b, 0x4d, 0x30, // mov r9, [rbp + 48]
             0x0f, 0x05, // syscall
+            0x48, 0x89, 0x55, 0x08, // mov [rbp + 8], rdx
+            0x48, 0x89, 0x45, 0x38, // mov [rbp + 56], rax
             0x48, 0x83, 0xc5, 0x40, // add rbp, 64
             0x66, 0xf7, 0xc5, 0xff, 0x0f, // test bp, 0xfff
-            0x75, 0xd7, // jnz back to the start
+            0x75, 0xcf, // jnz back to the start
             0xcc, // int3
         ],
     ),

@@ -1,6 +1,7 @@
 //! The tests, one module per object.
 
 mod account;
+mod bomb;
 mod channel;
 mod event;
 mod fuzz;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         io_ports::TESTS,
         interrupt::TESTS,
         swap::TESTS,
+        bomb::TESTS,
         fuzz::TESTS,
     ]
     .into_iter()

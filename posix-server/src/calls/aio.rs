@@ -91,6 +91,8 @@ fn io_setup(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         sharing: Sharing::Private,
         content: Content::Anonymous,
         limit: thread.process.limit(linux::RLIMIT_AS),
+        // On Linux it is shared memory.
+        data_limit: u64::MAX,
         lock: Lock::None,
         lock_limit: u64::MAX,
     };

@@ -1,15 +1,16 @@
 //! Faults of programs: from an exception message to a signal (`sigaction(2)`, "The siginfo_t argument").
 
 use crate::exec::shim_image::Place;
-use crate::platform::{ExceptionKind, Registers, Sharing, vector_state_bytes};
+use crate::platform::{ExceptionKind, Registers, vector_state_bytes};
 use crate::process::Thread;
 use crate::process::end::end_process;
+use crate::process::exhaustion::{self, Fault};
 use crate::process::tree::ExitStatus;
 use crate::signal::deliver::force;
 use crate::signal::frame::Trap;
 use crate::signal::leave::{leave_fault, resume_shim, with_context};
 use crate::signal::{Details, SI_KERNEL, Signal, SignalInfo};
-use crate::vm::{Content, SHIM_BASE};
+use crate::vm::SHIM_BASE;
 use alloc::rc::Rc;
 use alloc::vec;
 use linux_raw_sys::general as linux;
@@ -103,13 +104,14 @@ fn address_of(kind: ExceptionKind, address: u64, instruction: u64) -> u64 {
 /// A thread has faulted; it stands still until it is answered.
 pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) {
     let Ok(registers) = thread.machine.registers() else { return };
-    let is_full = kind == ExceptionKind::NoMemory && is_shared_file(thread, address);
-    let kind = if is_full { ExceptionKind::NoData } else { kind };
-    if kind == ExceptionKind::NoMemory {
-        log_exhaustion(thread);
-        end_process(&thread.process, ExitStatus::Killed { signal: Signal::KILL, dumped: false });
-        return;
-    }
+    let kind = if kind == ExceptionKind::NoMemory {
+        match exhaustion::faulted(thread, address) {
+            Fault::Waits => return,
+            Fault::IsRefused => ExceptionKind::NoData,
+        }
+    } else {
+        kind
+    };
     let shim = &thread.server().shim;
     if kind == ExceptionKind::Debug && pass_over(thread, &registers) {
         return;
@@ -169,25 +171,10 @@ fn pass_over(thread: &Rc<Thread>, registers: &Registers) -> bool {
     true
 }
 
-/// Whether a page that could not be had is a file's: its file system is full then, which is the program's business
-/// (`SIGBUS`, as on Linux).
-fn is_shared_file(thread: &Thread, address: u64) -> bool {
-    let area = thread.process.vm().area_at(address);
-    area.is_some_and(|area| area.sharing == Sharing::Shared && matches!(area.content, Content::File(..)))
-}
-
 /// A fault of the shim's last jump, whose target came from the program: the program's registers are put in place, so that
 /// the signal tells of them.
 fn is_exit_to_nowhere(thread: &Rc<Thread>, registers: &Registers) -> bool {
     let context = thread.context();
     let is_own_target = context.rip.wrapping_sub(SHIM_BASE) > u64::from(u32::MAX);
     is_own_target && thread.machine.set_registers(&with_context(registers, &context)).is_ok()
-}
-
-fn log_exhaustion(thread: &Thread) {
-    crate::platform::log(&alloc::format!(
-        "process {} ({}) is out of memory: killed",
-        thread.process.pid,
-        alloc::string::String::from_utf8_lossy(&thread.process.program.borrow().name)
-    ));
 }

@@ -52,6 +52,8 @@ fn memory_file(thread: &Rc<Thread>, shown: &[u8], flags: u32) -> Result<crate::f
     let credentials = thread.process.credentials();
     let no_execute = flags & linux::MFD_NOEXEC_SEAL != 0;
     let content = Content::empty();
+    // Nothing limits the files of this file system but what who makes them may have.
+    content.set_payer(thread.process.account.clone());
     content.set_seals(match (no_execute, flags & linux::MFD_ALLOW_SEALING != 0) {
         (true, _) => Seals::EXECUTE,
         (false, true) => Seals::empty(),

@@ -100,8 +100,10 @@ fn mmap(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         Placement::Anywhere(address)
     };
     let limit = thread.process.limit(linux::RLIMIT_AS);
+    let data_limit = thread.process.limit(linux::RLIMIT_DATA);
     let lock_limit = lock_limit(thread);
-    let request = MapRequest { length, placement, protection, allowed, sharing, content, limit, lock, lock_limit };
+    let request =
+        MapRequest { length, placement, protection, allowed, sharing, content, limit, data_limit, lock, lock_limit };
     thread.process.vm().map(request)
 }
 
@@ -165,7 +167,14 @@ fn mprotect(thread: &Thread, arguments: &Arguments) -> Result<()> {
     if !(length == 0 && address.is_multiple_of(PAGE_SIZE)) && protection & !(known | growth) != 0 {
         return Err(Errno::EINVAL);
     }
-    thread.process.vm().protect(address, length, protection_of(protection))
+    let data_limit = thread.process.limit(linux::RLIMIT_DATA);
+    thread.process.vm().protect(address, length, protection_of(protection), data_limit)
+}
+
+fn growth_limits(thread: &Thread) -> GrowthLimits {
+    let process = &thread.process;
+    let (all, data) = (process.limit(linux::RLIMIT_AS), process.limit(linux::RLIMIT_DATA));
+    GrowthLimits { all, data, locked: lock_limit(thread) }
 }
 
 fn mremap(thread: &Thread, arguments: &Arguments) -> Result<u64> {
@@ -177,7 +186,7 @@ fn mremap(thread: &Thread, arguments: &Arguments) -> Result<u64> {
         both if both == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => RemapTarget::Fixed(to),
         _ => return Err(Errno::EINVAL),
     };
-    let limits = GrowthLimits { all: thread.process.limit(linux::RLIMIT_AS), locked: lock_limit(thread) };
+    let limits = growth_limits(thread);
     thread.process.vm().remap((address, old), new, target, limits)
 }
 
@@ -240,6 +249,6 @@ fn remap_file_pages(thread: &Thread, arguments: &Arguments) -> Result<u64> {
     let (start, length) = (address / PAGE_SIZE * PAGE_SIZE, length / PAGE_SIZE * PAGE_SIZE);
     let pages_end = page.checked_add(length / PAGE_SIZE).ok_or(Errno::EINVAL)?;
     pages_end.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-    let limits = GrowthLimits { all: thread.process.limit(linux::RLIMIT_AS), locked: lock_limit(thread) };
+    let limits = growth_limits(thread);
     thread.process.vm().remap_pages(start, length, page * PAGE_SIZE, limits).map(|()| 0)
 }

@@ -63,9 +63,11 @@ mod wait;
 
 mod wait_arguments;
 
+use crate::budget::set_caller;
 use crate::errno::{Errno, Result};
 use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, ticks};
 use crate::process::end::thread_vanished;
+use crate::process::exhaustion;
 use crate::process::seccomp::judge;
 use crate::process::{Thread, Whereabouts};
 use crate::ptrace::stops::enter_call;
@@ -75,7 +77,7 @@ use crate::trace::Trace;
 use crate::user::UserPtr;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use core::future::Future;
+use core::future::{Future, poll_fn};
 use core::pin::pin;
 pub use futex::FutexWait;
 use futures_util::future::{Either, select};
@@ -220,6 +222,7 @@ pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
     let served = thread.clone();
     let serve = move |event| match event {
         ThreadEvent::Call { label, arguments, carried, reply } => {
+            set_caller(served.process.payer());
             served.begin_call(carried, &arguments);
             let start = ticks();
             enter(&served, label, &arguments, reply);
@@ -234,7 +237,10 @@ pub fn serve(thread: &Rc<Thread>, events: ThreadEvents) -> Result<()> {
         ThreadEvent::Ended => thread_vanished(&served),
     };
     let server = thread.server().clone();
-    events.serve(&thread.server().executor, move |event| server.due.after(|| serve(event)))
+    events.serve(&thread.server().executor, move |event| {
+        server.due.after(|| serve(event));
+        exhaustion::look(&server);
+    })
 }
 
 /// Notes that a thread is inside. False: it has ended meanwhile.
@@ -364,9 +370,14 @@ fn settle(thread: &Rc<Thread>, outcome: Outcome) {
         Outcome::Context => leave(thread, Exit::Block),
         Outcome::Gone => {}
         Outcome::Parked => note_wait(thread),
-        Outcome::Block(future) => {
+        Outcome::Block(mut future) => {
             note_wait(thread);
             let waiting = thread.clone();
+            let caller = thread.clone();
+            let future = poll_fn(move |context| {
+                set_caller(caller.process.payer());
+                future.as_mut().poll(context)
+            });
             thread.server().executor.spawn(async move {
                 let gone = pin!(waiting.clone().gone());
                 if let Either::Left((result, _)) = select(future, gone).await {

@@ -156,6 +156,7 @@ impl<A: Attempt + 'static> TryAgain for Sleeper<A> {
             self.untie();
             return;
         }
+        crate::budget::set_caller(thread.process.payer());
         let result = match call.attempt(thread) {
             Err(Errno::EAGAIN) if self.is_over() => call.give_up(thread, InVain::TimedOut),
             Err(Errno::EAGAIN) if thread.is_interrupted() => call.give_up(thread, InVain::Interrupted),

@@ -69,7 +69,9 @@ fn timer_create(thread: &Rc<Thread>, arguments: &Arguments) -> Result<()> {
     // Whether there is such a clock of used time is seen last, when the number is written already.
     let clock = clock.or_else(|errno| pointer(thread, id_address).write(&0i32).and(Err(errno)))?;
     let process = &thread.process;
-    let limit = process.limit(linux::RLIMIT_SIGPENDING);
+    // Each keeps a place for its signal among those that wait.
+    let waiting = process.signals.borrow().pending.count();
+    let limit = process.limit(linux::RLIMIT_SIGPENDING).saturating_sub(waiting);
     let default = |id: i32| Notice::Signal { signal: Signal::ALRM, value: id as u64, thread: None };
     let id = process.timers.posix.create(process, clock, limit, |id| asked.unwrap_or_else(|| default(id)))?;
     pointer(thread, id_address).write(&id).inspect_err(|_| {

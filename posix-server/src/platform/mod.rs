@@ -7,12 +7,15 @@
 //! * [`Account`]: a budget for what a process makes.
 //! * [`UserThread`], [`Table`]: a thread of a program, and the handles that its shim can use.
 //! * [`Executor`]: tasks and deadlines.
+//! * [`memory_is_used_up`], [`take_has_lent`], [`settle_loans`]: the end of what programs may have together.
 //! * [`now_ns`], [`realtime_ns`], [`random`]: time and chance.
 
 #[cfg(not(target_os = "none"))]
 mod model;
 #[cfg(not(target_os = "none"))]
 mod model_executor;
+#[cfg(not(target_os = "none"))]
+mod model_reserve;
 #[cfg(not(target_os = "none"))]
 mod model_shared;
 #[cfg(target_os = "none")]
@@ -22,6 +25,8 @@ mod native;
 pub use model::*;
 #[cfg(not(target_os = "none"))]
 pub use model_executor::{Executor, Sleep};
+#[cfg(not(target_os = "none"))]
+pub use model_reserve::{memory_is_used_up, settle_loans, take_has_lent};
 #[cfg(not(target_os = "none"))]
 pub use model_shared::SharedPages;
 #[cfg(target_os = "none")]
@@ -170,7 +175,7 @@ pub struct MachineMemory {
     pub swap_used: u64,
 }
 
-/// What the server's own account, from which all processes are paid, has used and may use.
+/// What an account has used and may use: the server's own, or what programs have of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Frames in use.

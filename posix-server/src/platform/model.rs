@@ -175,6 +175,11 @@ impl Memory {
         Self::create(len_bytes)
     }
 
+    /// The same, paid like the contents of file systems. `ENOMEM`.
+    pub fn create_lasting(len_bytes: u64) -> Result<Self> {
+        Self::create(len_bytes)
+    }
+
     /// The size in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.0.len_bytes.get()
@@ -264,6 +269,11 @@ impl Account {
     /// Changes how many frames it has.
     pub fn set_frames_limit(&self, _frames: u64) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether hardly anything is left of it.
+    pub fn is_full(&self) -> bool {
+        false
     }
 
     /// Frames in use.
@@ -450,6 +460,11 @@ impl Space {
     /// A number that is the same for all clones and for nothing else.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Pages that are private frames of the space.
+    pub fn private_pages(&self) -> u64 {
+        self.0.state.borrow().private.len() as u64
     }
 
     /// Applies the changes, all or nothing. `ENOMEM` if there is no memory, or a range to protect has a hole.

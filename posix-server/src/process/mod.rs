@@ -3,6 +3,7 @@
 pub mod attributes;
 mod clone;
 pub mod end;
+pub mod exhaustion;
 pub mod futex;
 pub mod limits;
 pub mod schedule;
@@ -21,7 +22,7 @@ pub use clone::{CloneRequest, FirstProcess, check_name_spaces, clone, start_firs
 pub use server::Server;
 pub use thread::{Attention, Thread, Whereabouts};
 
-use crate::cred::Credentials;
+use crate::cred::{Credentials, ROOT, Uid};
 use crate::event::interval_timers::ProcessTimers;
 use crate::file::FdTable;
 use crate::fs::{FsContext, Inode, Location};
@@ -115,8 +116,10 @@ pub struct Process {
     pub timers: ProcessTimers,
     /// Woken when a signal was sent to it or one of its threads, blocked or not.
     pub signal_sent: WaitQueue,
-    /// `oom_score_adj`: kept.
+    /// How much sooner or later than others it ends when memory is used up, in thousandths of the memory (`oom_score_adj`).
     pub badness_adjustment: Cell<i16>,
+    /// How low it may set that without privilege: what privilege set last.
+    pub least_badness_adjustment: Cell<i16>,
     /// Whether others of the same user may look into it (`PR_SET_DUMPABLE`).
     pub is_dumpable: Cell<bool>,
     /// What `prctl` and `personality` set for the whole of it.
@@ -133,6 +136,13 @@ impl Process {
     /// Who it is.
     pub fn credentials(&self) -> Rc<Credentials> {
         self.credentials.borrow().clone()
+    }
+
+    /// For whom it takes of the server's memory; see [`crate::budget`].
+    #[inline]
+    pub fn payer(&self) -> Uid {
+        let credentials = self.credentials.borrow();
+        if credentials.is_privileged() { ROOT } else { credentials.uid }
     }
 
     /// Changes who it is, and tells its shims.
@@ -172,6 +182,11 @@ impl Process {
     /// Its threads that have not ended.
     pub fn threads(&self) -> Vec<Rc<Thread>> {
         self.threads.borrow().clone()
+    }
+
+    /// How many there are.
+    pub fn thread_count(&self) -> usize {
+        self.threads.borrow().len()
     }
 
     /// Adds a thread.

@@ -61,6 +61,8 @@ pub struct Server {
     pub domain_name: RefCell<Vec<u8>>,
     /// Called when the first process has ended, with its status.
     pub on_end: RefCell<Option<EndCallback>>,
+    /// What is done when memory is used up.
+    pub exhaustion: super::exhaustion::Exhaustion,
     /// Where system calls are traced to, if they are.
     pub trace: OnceCell<Trace>,
     processes: RefCell<BTreeMap<Pid, Rc<Process>>>,
@@ -122,6 +124,7 @@ impl Server {
             host_name: RefCell::new(b"quire".to_vec()),
             domain_name: RefCell::new(b"(none)".to_vec()),
             on_end: RefCell::new(None),
+            exhaustion: super::exhaustion::Exhaustion::default(),
             trace: OnceCell::new(),
             processes: RefCell::new(BTreeMap::new()),
             threads: RefCell::new(BTreeMap::new()),
@@ -176,9 +179,11 @@ impl Server {
         self.processes.borrow().values().cloned().collect()
     }
 
-    /// How many processes a user has.
-    pub fn processes_of(&self, uid: crate::cred::Uid) -> u64 {
-        self.processes.borrow().values().filter(|process| process.credentials().uid == uid).count() as u64
+    /// How many threads a user has, in all processes (`RLIMIT_NPROC`).
+    pub fn threads_of(&self, uid: Uid) -> u64 {
+        let processes = self.processes.borrow();
+        let own = processes.values().filter(|process| process.credentials().uid == uid);
+        own.map(|process| process.thread_count() as u64).sum()
     }
 
     /// How many processes were made since the start.

@@ -87,6 +87,8 @@ pub struct Thread {
     pub new_fs_base: Cell<Option<u64>>,
     /// What it goes on with, while it stands still for its tracer.
     pub halted: RefCell<Option<Box<Halted>>>,
+    /// How often it has faulted for want of memory when there was some.
+    pub starved: Cell<u8>,
     pub(super) _alive: crate::census::counted::Thread,
 }
 

@@ -7,6 +7,7 @@ use super::state::Delivery;
 use super::{DefaultAction, Details, Signal, SignalAction, SignalInfo};
 use crate::errno::{Errno, Result};
 use crate::event::posix_timers;
+use crate::exec::shim_image::Place;
 use crate::platform::{Registers, vector_state_bytes};
 use crate::process::end;
 use crate::process::tree::ExitStatus;
@@ -465,6 +466,21 @@ pub fn resume_shim(thread: &Thread) {
         thread.set_pending();
     }
     resume_fault(thread);
+}
+
+/// Lets a thread try again what has faulted, wherever it stands; in the program, after signals have had their say.
+pub fn leave_retry(thread: &Rc<Thread>) {
+    let Ok(registers) = thread.machine.registers() else { return };
+    let shim = &thread.server().shim;
+    match shim.place(registers.rip) {
+        Place::Program => leave_fault(thread, Trap::default()),
+        Place::Shim | Place::Store => resume_shim(thread),
+        Place::Exit => {
+            // The way out is begun anew, so that it asks.
+            let _ = thread.machine.set_registers(&Registers { rip: shim.exit_start(), ..registers });
+            resume_shim(thread);
+        }
+    }
 }
 
 fn resume_fault(thread: &Thread) {

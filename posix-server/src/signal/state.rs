@@ -37,6 +37,11 @@ impl Pending {
         self.queue.iter().copied()
     }
 
+    /// How many wait, in all queues that are counted together.
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+
     /// An empty queue that is counted together with this one.
     pub fn beside(&self) -> Self {
         let (set, queue, charge) = Default::default();

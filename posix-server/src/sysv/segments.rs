@@ -50,7 +50,7 @@ impl Segment {
         let length = crate::vm::page_up(size_bytes).ok_or(Errno::ENOSPC)?;
         crate::vm::check_commitment(length)?;
         Ok(Self {
-            memory: Memory::create(length)?,
+            memory: Memory::create_lasting(length)?,
             size_bytes,
             maker,
             last_user: Cell::new(0),

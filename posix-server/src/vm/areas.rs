@@ -137,6 +137,12 @@ pub struct Area {
 }
 
 impl Area {
+    /// Whether it counts as data (`RLIMIT_DATA`): private and writable, but for the stack.
+    pub fn is_data(&self) -> bool {
+        let is_stack = matches!(self.content, Content::Stack);
+        self.sharing == Sharing::Private && self.protection.contains(Protection::WRITE) && !is_stack
+    }
+
     /// Its size in bytes.
     pub fn length(&self) -> u64 {
         self.end - self.start

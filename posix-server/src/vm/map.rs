@@ -37,6 +37,8 @@ pub struct MapRequest {
     pub content: Content,
     /// The limit of the address space in bytes (`RLIMIT_AS`).
     pub limit: u64,
+    /// How much may be private and writable, in bytes (`RLIMIT_DATA`).
+    pub data_limit: u64,
     /// Whether it is to stay in memory.
     pub lock: Lock,
     /// How much may stay, in bytes (`RLIMIT_MEMLOCK`).
@@ -92,6 +94,7 @@ impl Vm {
         self.check_lockable(length, lock, request.lock_limit)?;
         let is_private = request.sharing == Sharing::Private;
         if is_private && request.protection.contains(Protection::WRITE) {
+            self.check_data(length, request.data_limit)?;
             check_commitment(length)?;
         }
         let area = Area {
@@ -109,6 +112,15 @@ impl Vm {
         }
         self.areas.borrow_mut().insert(area);
         Ok(start)
+    }
+
+    /// Checks that so many bytes may become private and writable beside those that are. `ENOMEM`.
+    pub(super) fn check_data(&self, bytes: u64, limit: u64) -> Result<()> {
+        if limit == u64::MAX {
+            return Ok(());
+        }
+        let data: u64 = self.areas.borrow().iter().filter(|area| area.is_data()).map(Area::length).sum();
+        if data.saturating_add(bytes) > limit { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     fn place(&self, length: u64, placement: Placement) -> Result<u64> {
@@ -163,13 +175,13 @@ impl Vm {
     }
 
     /// Changes the protection of a range. `EINVAL`, `ENOMEM` if there are holes, `EACCES` if a file was not opened for that.
-    pub fn protect(&self, address: u64, length: u64, protection: Protection) -> Result<()> {
+    pub fn protect(&self, address: u64, length: u64, protection: Protection, data_limit: u64) -> Result<()> {
         let end = self.checked_end(address, length)?;
         if end == address {
             return Ok(());
         }
         // As on Linux, what lies before the first hole, or the first area that may not be so, is changed.
-        let (good_end, result) = self.protectable(address, end, protection);
+        let (good_end, result) = self.protectable(address, end, protection, data_limit);
         if good_end > address {
             self.space.commit(&[Change::Protect { address, length: good_end - address, protection }])?;
             self.areas.borrow_mut().protect(address, good_end, protection);
@@ -178,14 +190,21 @@ impl Vm {
     }
 
     /// How far from `address` the protection can be changed, and why no further.
-    fn protectable(&self, address: u64, end: u64, protection: Protection) -> (u64, Result<()>) {
-        let mut good_end = address;
+    fn protectable(&self, address: u64, end: u64, protection: Protection, data_limit: u64) -> (u64, Result<()>) {
+        let (mut good_end, mut more_data) = (address, 0);
         for area in self.areas.borrow().in_range(address, end) {
             if area.start != good_end {
                 return (good_end, Err(Errno::ENOMEM));
             }
             if !area.allowed.contains(protection) {
                 return (good_end, Err(Errno::EACCES));
+            }
+            let becomes_data = !area.is_data() && Area { protection, ..area.clone() }.is_data();
+            if becomes_data {
+                more_data += area.length();
+                if let Err(errno) = self.check_data(more_data, data_limit) {
+                    return (good_end, Err(errno));
+                }
             }
             good_end = area.end;
         }

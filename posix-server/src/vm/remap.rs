@@ -23,6 +23,8 @@ pub enum RemapTarget {
 pub struct GrowthLimits {
     /// All (`RLIMIT_AS`).
     pub all: u64,
+    /// Those that are private and writable (`RLIMIT_DATA`).
+    pub data: u64,
     /// Those that are locked (`RLIMIT_MEMLOCK`).
     pub locked: u64,
 }
@@ -80,6 +82,9 @@ impl Vm {
     fn check_growth(&self, area: &Area, bytes: u64, limits: GrowthLimits) -> Result<()> {
         self.check_lockable(bytes, area.lock, limits.locked)?;
         check_commitment(bytes)?;
+        if area.is_data() {
+            self.check_data(bytes, limits.data)?;
+        }
         if self.virtual_bytes() + bytes > limits.all { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
@@ -152,6 +157,7 @@ impl Vm {
             sharing: Sharing::Shared,
             content: area.content.at(offset),
             limit: limits.all,
+            data_limit: limits.data,
             lock: area.lock,
             // What is locked was so before.
             lock_limit: u64::MAX,

@@ -122,6 +122,8 @@ impl Guest {
 impl MemorySize {
     /// Enough for programs that want a lot.
     pub(crate) const GIBIBYTE: Self = Self { mebibytes: 1024 };
+    /// Little, so that it is soon used up.
+    pub(crate) const SMALL: Self = Self { mebibytes: 256 };
 }
 
 impl FromStr for MemorySize {

@@ -173,6 +173,7 @@ impl<M: Hardware> Caller<'_, M> {
             Call::SpaceCommit => self.space_commit(),
             Call::SpaceChange => self.space_change(),
             Call::SpaceQuery => self.space_query(),
+            Call::SpaceInfo => self.space_info(),
             Call::SpaceRead => self.space_read(),
             Call::SpaceWrite => self.space_write(),
             Call::SpaceExchange => self.space_exchange(),

@@ -8,7 +8,7 @@ use crate::memory::{
 use crate::object::{Capability, ObjectRef};
 use crate::pool::Id;
 use alloc::vec::Vec;
-use quire_abi::space::{MAX_COMMIT_OPS, MapFlags, Protection, RegionInfo, SpaceOp as Record, SpaceOpKind};
+use quire_abi::space::{MAX_COMMIT_OPS, MapFlags, Protection, RegionInfo, SpaceInfo, SpaceOp as Record, SpaceOpKind};
 use quire_abi::{Error, Handle, Rights};
 
 /// All that a region of zero pages may ever allow.
@@ -145,6 +145,12 @@ impl<M: Hardware> Caller<'_, M> {
             private_pages: region.private_pages,
         };
         self.write(2, &record)
+    }
+
+    pub(super) fn space_info(&mut self) -> CallResult {
+        let space: Id<Space> = self.object(0, Rights::READ)?;
+        let (regions, private_pages) = self.kernel.memory.space_sizes(space);
+        self.write(1, &SpaceInfo { regions, private_pages })
     }
 
     pub(super) fn space_read(&mut self) -> CallResult {

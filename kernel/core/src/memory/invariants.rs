@@ -16,7 +16,7 @@ use super::pages::Writing;
 use super::region::{Region, Sharing};
 use super::space::{END_PAGE, Space};
 use super::tables::{self, Shown};
-use crate::account::{Account, Usage};
+use crate::account::{ACCOUNT_BYTES, Account, Usage};
 use crate::machine::{Entry, Frame, Machine, TABLE_ENTRIES};
 use crate::pool::Id;
 
@@ -44,6 +44,12 @@ impl Census {
 impl MemorySystem {
     /// Panics if anything is not as it always must be. Expensive: visits everything.
     pub fn check_invariants(&self, m: &impl Machine) {
+        self.check_and_count(m);
+    }
+
+    /// The same; then the bytes of the kernel's heap that memory in all its forms has, and accounts have, by who pays,
+    /// without descendants.
+    pub(crate) fn check_and_count(&self, m: &impl Machine) -> BTreeMap<Id<Account>, u64> {
         let mut census = Census::default();
         census.frame(self.zero);
         for (id, memory) in self.memories.iter() {
@@ -55,6 +61,12 @@ impl MemorySystem {
         self.check_cached_counts();
         self.check_counts(&census);
         self.check_accounts(&census);
+        for (_, account) in self.accounts.iter() {
+            if let Some(parent) = account.parent() {
+                census.pays(parent, ACCOUNT_BYTES);
+            }
+        }
+        census.bytes
     }
 
     /// What is cached of a page must be something that the regions allow and the overlays have. For whoever

@@ -86,6 +86,12 @@ impl MemorySystem {
         self.spaces[id].root
     }
 
+    /// Its regions, and the pages of its private overlay.
+    pub fn space_sizes(&mut self, id: Id<Space>) -> (u64, u64) {
+        let space = &mut self.spaces[id];
+        (space.regions.len() as u64, space.private.count_all(&self.nodes))
+    }
+
     /// Adds a reference.
     pub fn retain_space(&mut self, id: Id<Space>) {
         let space = &mut self.spaces[id];

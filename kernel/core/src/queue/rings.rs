@@ -209,7 +209,7 @@ impl Queue {
     }
 
     /// What the queue itself costs, without its frames.
-    pub(super) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> u64 {
         cost_of(self.frames.len() as u64)
     }
 }

@@ -147,6 +147,7 @@ fn shmat(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
         sharing: Sharing::Shared,
         content: Content::Segment(Rc::new(attachment), 0),
         limit: process.limit(linux::RLIMIT_AS),
+        data_limit: u64::MAX,
         lock: Lock::None,
         lock_limit: lock_limit(thread),
     };

@@ -86,6 +86,7 @@ pub(super) fn statistics(server: &Server) -> Vec<u8> {
         ("pswpout", 0),
         ("pgfault", 0),
         ("pgmajfault", 0),
+        ("oom_kill", server.exhaustion.ended()),
     ];
     for (name, value) in lines {
         add!(text, "{name} {value}\n");

@@ -131,7 +131,7 @@ pub(super) fn nothing(_server: &Server) -> Vec<u8> {
     Vec::new()
 }
 
-/// What the server's own account, from which all processes are paid, has used and may use.
+/// What the server's own account, from which all programs are paid, has used and may use; and what programs have of it.
 pub(super) fn account(_server: &Server) -> Vec<u8> {
     let usage = platform::server_usage();
     let rows = [

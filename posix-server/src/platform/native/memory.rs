@@ -1,5 +1,6 @@
 //! Memories, address spaces and accounts.
 
+use super::reserve::{is_full, with_reserve};
 use super::{errno, errno_of_fork, machine};
 use crate::errno::{Errno, Result};
 use crate::platform::{Backing, Change, Inherit, MAX_CHANGES, Sharing};
@@ -37,7 +38,14 @@ impl Memory {
 
     /// The same, paid by an account. `ENOMEM`.
     pub fn create_for(account: &Account, len_bytes: u64) -> Result<Self> {
-        let object = quire_api::Memory::create(&account.0, len_bytes).map_err(too_large)?;
+        let object = with_reserve(|| quire_api::Memory::create(&account.0, len_bytes)).map_err(too_large)?;
+        Self::new(object, len_bytes)
+    }
+
+    /// The same, paid like the contents of file systems: it may outlive whoever made it. `ENOMEM`.
+    pub fn create_lasting(len_bytes: u64) -> Result<Self> {
+        let stored = &machine()?.stored;
+        let object = with_reserve(|| quire_api::Memory::create(stored, len_bytes)).map_err(too_large)?;
         Self::new(object, len_bytes)
     }
 
@@ -111,7 +119,7 @@ fn too_large(error: Error) -> Errno {
 fn move_all(length: usize, mut step: impl FnMut(usize) -> core::result::Result<usize, Error>) -> usize {
     let mut done = 0;
     while done < length {
-        match step(done) {
+        match with_reserve(|| step(done)) {
             Ok(0) | Err(_) => break,
             Ok(count) => done += count,
         }
@@ -127,7 +135,9 @@ impl Account {
     /// Makes a budget of so many frames for a process. `EAGAIN` if the server's own is used up.
     pub fn for_process(frames: u64) -> Result<Self> {
         let limits = AccountLimits { frames, kernel_bytes: PROCESS_KERNEL_BYTES };
-        machine()?.processes.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno_of_fork)
+        let processes = &machine()?.processes;
+        let account = with_reserve(|| processes.create_child(&limits)).map_err(errno_of_fork)?;
+        Ok(Self(Rc::new(account)))
     }
 
     /// Makes a budget of so many frames for the contents of a file system. `ENOMEM`.
@@ -139,6 +149,11 @@ impl Account {
     /// Changes how many frames it has.
     pub fn set_frames_limit(&self, frames: u64) -> Result<()> {
         self.0.set_limits(&AccountLimits { frames, kernel_bytes: u64::MAX }).map_err(errno)
+    }
+
+    /// Whether hardly anything is left of it.
+    pub fn is_full(&self) -> bool {
+        self.0.info().is_ok_and(is_full)
     }
 
     /// Frames in use.
@@ -160,7 +175,7 @@ pub(super) struct SpaceState {
 impl Space {
     /// Makes an empty space. `ENOMEM`.
     pub fn create(account: &Account) -> Result<Self> {
-        let object = AddressSpace::create(&account.0).map_err(errno)?;
+        let object = with_reserve(|| AddressSpace::create(&account.0)).map_err(errno)?;
         let id = object.as_handle().info().map_err(errno)?.object_number;
         Ok(Self(Rc::new(SpaceState { _alive: Default::default(), object, id })))
     }
@@ -168,6 +183,11 @@ impl Space {
     /// A number that is the same for all clones and for nothing else.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Pages that are private frames of the space, those that it has in common with clones included.
+    pub fn private_pages(&self) -> u64 {
+        self.0.object.info().map_or(0, |info| info.private_pages)
     }
 
     /// Applies the changes, all or nothing. `ENOMEM` if there is no memory, or a range to protect has a hole.
@@ -186,7 +206,7 @@ impl Space {
     }
 
     fn commit_operations(&self, operations: &[SpaceOp]) -> Result<()> {
-        self.0.object.commit_raw(operations).map(drop).map_err(|failed| errno(failed.error))
+        with_reserve(|| self.0.object.commit_raw(operations).map_err(Error::from)).map(drop).map_err(errno)
     }
 
     /// Reads up to `buffer.len()` bytes at `address`; returns how many were read before the first that could not be.
@@ -229,7 +249,7 @@ impl Space {
 fn copy_all(length: u64, mut step: impl FnMut(u64) -> core::result::Result<u64, Error>) -> u64 {
     let mut done = 0;
     while done < length {
-        match step(done) {
+        match with_reserve(|| step(done)) {
             Ok(0) | Err(_) => break,
             Ok(count) => done += count,
         }

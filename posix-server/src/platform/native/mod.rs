@@ -2,11 +2,13 @@
 
 mod line;
 mod memory;
+mod reserve;
 mod shared;
 mod thread;
 
 pub use line::{Line, shut_down};
 pub use memory::{Account, Memory, Space};
+pub use reserve::{memory_is_used_up, settle_loans, take_has_lent};
 pub use shared::SharedPages;
 pub use thread::{Reply, Table, ThreadEvents, UserThread};
 
@@ -19,16 +21,19 @@ use quire_api::account::UNLIMITED;
 use quire_api::executor::Sleep;
 use quire_api::raw::time_stamp;
 use quire_api::{Clock, Error, system};
+use reserve::Share;
 use spin::Once;
 
 /// What is the same for the whole server.
 struct Machine {
-    /// Pays for memory that processes share, and for files without a file system that can be mounted.
+    /// Pays for the files of the boot archive, and for what is the server's own.
     files: quire_api::Account,
-    /// Pays, through an account for each, for the contents of file systems.
+    /// Pays, through an account for each, for the contents of file systems; and for shared memory that outlives its makers.
     stored: quire_api::Account,
     /// Pays, through an account for each, for processes.
     processes: quire_api::Account,
+    /// What all of these have together.
+    share: Share,
     clock: Clock,
     boot_unix_ns: AtomicU64,
     tsc: (u64, u64, u64),
@@ -80,13 +85,15 @@ pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Erro
     let frames = info.limit.frames.min(system.free_frames);
     let shared = frames.saturating_sub(RESERVE_FRAMES.max(frames / 8));
     // One limit for both, so that together they leave the server its reserve.
-    let guests = account.create_child(&AccountLimits { frames: shared, kernel_bytes: u64::MAX })?;
+    let share = Share::new(account, shared, system.total_frames)?;
+    let guests = share.account();
     // However many file systems are filled, something is left for processes.
     let stored = AccountLimits { frames: shared - shared / 8, kernel_bytes: u64::MAX };
     let machine = Machine {
         files: guests.create_child(&UNLIMITED)?,
         stored: guests.create_child(&stored)?,
         processes: guests.create_child(&UNLIMITED)?,
+        share,
         clock: Clock::new()?,
         boot_unix_ns: AtomicU64::new(system.boot_unix_ns),
         tsc: (system.tsc_base, system.tsc_multiplier, system.tsc_shift),

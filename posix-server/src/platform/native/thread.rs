@@ -1,6 +1,7 @@
 //! Threads of programs, and what they do.
 
 use super::memory::{Account, Space};
+use super::reserve::with_reserve;
 use super::{Executor, errno, errno_of_fork};
 use crate::errno::Result;
 use crate::platform::{Registers, ThreadEvent, Urgency};
@@ -24,7 +25,7 @@ pub struct Table(HandleTable);
 impl Table {
     /// Makes an empty table. `EAGAIN`.
     pub fn create(account: &Account) -> Result<Self> {
-        HandleTable::create(&account.0).map(Self).map_err(errno_of_fork)
+        with_reserve(|| HandleTable::create(&account.0)).map(Self).map_err(errno_of_fork)
     }
 }
 
@@ -43,7 +44,7 @@ impl UserThread {
         space: &Space,
         table: &Table,
     ) -> Result<(Self, ThreadEvents)> {
-        Self::make(&executor.0, account, space, table).map_err(errno_of_fork)
+        with_reserve(|| Self::make(&executor.0, account, space, table)).map_err(errno_of_fork)
     }
 
     fn make(

@@ -69,6 +69,7 @@ pub fn start_first(server: &Rc<Server>, first: FirstProcess) -> Result<Rc<Proces
         timers: ProcessTimers::default(),
         signal_sent: WaitQueue::new(),
         badness_adjustment: Cell::new(0),
+        least_badness_adjustment: Cell::new(0),
         is_dumpable: Cell::new(true),
         attributes: Cell::new(Attributes::default()),
         parent_death_signal: Cell::new(0),

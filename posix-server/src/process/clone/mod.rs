@@ -109,12 +109,19 @@ fn try_clone(parent: &Rc<Thread>, request: &CloneRequest) -> Result<Rc<Thread>> 
 
 /// Whether there may be one process more. `EAGAIN`.
 fn check_room(parent: &Process) -> Result<()> {
-    let server = &parent.server;
+    check_thread_room(parent)?;
+    let total = parent.server.tree.look(|tree, ()| tree.len(), ()) as u64;
+    if total >= parent.server.max_processes { Err(Errno::EAGAIN) } else { Ok(()) }
+}
+
+/// Whether the user may have one thread more (`RLIMIT_NPROC`). `EAGAIN`.
+fn check_thread_room(parent: &Process) -> Result<()> {
     let credentials = parent.credentials();
-    let total = server.tree.look(|tree, ()| tree.len(), ()) as u64;
-    let is_limited =
-        !credentials.is_privileged() && server.processes_of(credentials.uid) >= parent.limit(linux::RLIMIT_NPROC);
-    if total >= server.max_processes || is_limited { Err(Errno::EAGAIN) } else { Ok(()) }
+    let limit = parent.limit(linux::RLIMIT_NPROC);
+    if credentials.is_privileged() || limit == u64::MAX {
+        return Ok(());
+    }
+    if parent.server.threads_of(credentials.uid) >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
 /// The address space of a child, and the block of its first thread there.
@@ -231,6 +238,7 @@ fn birth(parent: &Rc<Thread>, request: &CloneRequest, pid: Pid) -> Birth {
 fn clone_thread(parent: &Rc<Thread>, request: &CloneRequest, context: &Context) -> Result<Rc<Thread>> {
     let process = &parent.process;
     let server = parent.server();
+    check_thread_room(process)?;
     if let Some(tid) = request.chosen_id {
         server.tree.look(Tree::check_chosen_pid, tid)?;
     }
@@ -331,6 +339,7 @@ fn child_process(
         timers: ProcessTimers::default(),
         signal_sent: WaitQueue::new(),
         badness_adjustment: old.badness_adjustment.clone(),
+        least_badness_adjustment: old.least_badness_adjustment.clone(),
         is_dumpable: old.is_dumpable.clone(),
         attributes: Cell::new(old.attributes.get()),
         parent_death_signal: Cell::new(0),
@@ -379,6 +388,7 @@ pub(super) fn new_thread(
         is_stepping: Cell::new(false),
         new_fs_base: Cell::new(None),
         halted: RefCell::new(None),
+        starved: Cell::new(0),
     });
     process.add_thread(&thread);
     thread

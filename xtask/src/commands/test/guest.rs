@@ -254,6 +254,13 @@ pub(super) fn console(context: &Context) -> Result<Counts> {
     Ok(counts)
 }
 
+/// Programs that take all they can get, in a guest that has little.
+pub(super) fn bombs(context: &Context) -> Result<Counts> {
+    let guest = Guest { memory: MemorySize::SMALL, ..Guest::default() };
+    let summary = posix_cases::run_bombs(context.posix()?, &guest, context.cases())?;
+    Ok(Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() })
+}
+
 /// The programs that must say the same on Linux and on Quire.
 pub(super) fn posix_cases(context: &Context) -> Result<Counts> {
     let guest = Guest { memory: MemorySize::GIBIBYTE, ..context.guest() };

@@ -44,6 +44,12 @@ pub(super) fn unit_tests(_: &Context) -> Result<Counts> {
     run_cargo_tests(build::cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 
+/// Ten million random calls to the kernel's core on a model of the machine; how often each was made is printed.
+pub(super) fn core_fuzz(_: &Context) -> Result<Counts> {
+    let arguments = ["--lib", "--", "--ignored", "--nocapture", "ten_million"];
+    run_cargo_tests(build::cargo().args(["test", "--release", "--package", "quire-core"]).args(arguments))
+}
+
 /// The tests of the crates with `unsafe` code, under Miri, which finds undefined behaviour.
 pub(super) fn miri(_: &Context) -> Result<Counts> {
     let mut probe = Command::new("cargo");

@@ -53,12 +53,13 @@ pub(crate) struct Context {
     cpus: u32,
 }
 
-const STAGES: [Stage; 16] = [
+const STAGES: [Stage; 18] = [
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
     Stage { name: "lints-bare-metal", place: Place::Host, length: TestLength::Usual, run: host::bare_metal_lints },
     Stage { name: "unit-tests", place: Place::Host, length: TestLength::Usual, run: host::unit_tests },
+    Stage { name: "core-fuzz", place: Place::Host, length: TestLength::Usual, run: host::core_fuzz },
     Stage { name: "miri", place: Place::Host, length: TestLength::Usual, run: host::miri },
     Stage { name: "object-tests", place: Place::Guest, length: TestLength::Usual, run: guest::object_tests },
     Stage { name: "object-fuzz", place: Place::Guest, length: TestLength::Long, run: guest::object_fuzz },
@@ -69,6 +70,7 @@ const STAGES: [Stage; 16] = [
     Stage { name: "posix-cases", place: Place::Guest, length: TestLength::Usual, run: guest::posix_cases },
     Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
+    Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },
 ];
 
@@ -233,7 +235,7 @@ mod tests {
         assert!(!names(&[], TestLength::Usual).contains(&"object-fuzz"));
         assert!(names(&[], TestLength::Long).contains(&"object-fuzz"));
         assert!(!names(&["guest"], TestLength::Usual).contains(&"object-fuzz"));
-        assert_eq!(names(&["fuzz"], TestLength::Usual), ["object-fuzz"]);
+        assert_eq!(names(&["fuzz"], TestLength::Usual), ["core-fuzz", "object-fuzz"]);
         assert!(names(&["host"], TestLength::Long).iter().all(|name| !name.contains("boot")));
     }
 }

@@ -93,7 +93,7 @@ static ENTRIES: &[(&str, Node, u32)] = &[
     ("mountstats", Node::Text(state::mount_statistics), 0o400),
     ("net", Node::Static(&NET), 0o555),
     ("ns", Node::NameSpaces, 0o511),
-    ("oom_adj", Node::Text(|_| Ok(b"0\n".to_vec())), 0o444),
+    ("oom_adj", Node::Setting(state::old_badness_adjustment, state::set_old_badness_adjustment), 0o644),
     ("oom_score", Node::Text(sizes::badness), 0o444),
     ("oom_score_adj", Node::Setting(state::badness_adjustment, state::set_badness_adjustment), 0o644),
     ("personality", Node::GuardedText(|_| Ok(b"00000000\n".to_vec())), 0o400),

@@ -4,6 +4,7 @@ use super::subject::Subject;
 use crate::errno::Result;
 use crate::platform::{self, PAGE_SIZE, Protection, Sharing};
 use crate::process::Process;
+use crate::process::exhaustion::Weight;
 use crate::vm::areas::{Area, Content};
 use alloc::format;
 use alloc::vec::Vec;
@@ -75,10 +76,8 @@ pub(super) fn in_pages(subject: &Subject) -> Result<Vec<u8>> {
     Ok(format!("{all} {resident} 0 {program} 0 {} 0\n", pages(sizes.data + sizes.stack)).into_bytes())
 }
 
-/// `oom_score`: how much of the memory it has, in thousandths.
+/// `oom_score`: how soon it ends when memory is used up.
 pub(super) fn badness(subject: &Subject) -> Result<Vec<u8>> {
-    let (total, _) = platform::frames();
-    let pages = subject.process().map_or(0, |process| process.account.used_frames());
-    let score = pages.saturating_mul(1000).checked_div(total).unwrap_or_default();
+    let score = subject.process().map_or(0, |process| Weight::of(process).score(platform::total_frames()));
     Ok(format!("{score}\n").into_bytes())
 }

@@ -104,20 +104,64 @@ pub(super) fn transfers(_subject: &Subject) -> Result<Vec<u8>> {
     Ok(text.into_bytes())
 }
 
-/// `oom_score_adj`: kept; nothing is ever ended for want of memory.
+/// `oom_score_adj`.
 pub(super) fn badness_adjustment(subject: &Subject) -> Result<Vec<u8>> {
     let value = subject.process().map_or(0, |process| process.badness_adjustment.get());
     Ok(format!("{value}\n").into_bytes())
 }
 
-/// Changes it: from -1000 to 1000, downwards for the superuser alone.
+/// The largest `oom_score_adj`, and the smallest negated.
+const MAX_ADJUSTMENT: i16 = 1000;
+/// The largest `oom_adj`, the older form of it, and what there means never.
+const MAX_OLD_ADJUSTMENT: i16 = 15;
+const OLD_NEVER: i16 = -17;
+
+/// Changes it: from -1000 to 1000, without privilege down to what privilege has set.
 pub(super) fn set_badness_adjustment(subject: &Subject, writer: Pid, bytes: &[u8]) -> Result<()> {
     let process = subject.process().ok_or(Errno::ESRCH)?;
-    let value = sysctl::parse_number(bytes).filter(|value| (-1000..=1000).contains(value)).ok_or(Errno::EINVAL)? as i16;
-    let writer = subject.server.process(writer).ok_or(Errno::ESRCH)?;
-    if value < process.badness_adjustment.get() && !writer.credentials().is_privileged() {
+    let value = adjustment(bytes, -MAX_ADJUSTMENT..=MAX_ADJUSTMENT)?;
+    let is_privileged = is_privileged(subject, writer)?;
+    if value < process.least_badness_adjustment.get() && !is_privileged {
+        return Err(Errno::EACCES);
+    }
+    if is_privileged {
+        process.least_badness_adjustment.set(value);
+    }
+    process.badness_adjustment.set(value);
+    Ok(())
+}
+
+/// `oom_adj`: the same on a coarser scale.
+pub(super) fn old_badness_adjustment(subject: &Subject) -> Result<Vec<u8>> {
+    let value = subject.process().map_or(0, |process| process.badness_adjustment.get());
+    let old = match value {
+        MAX_ADJUSTMENT => MAX_OLD_ADJUSTMENT,
+        value => (value * -OLD_NEVER / MAX_ADJUSTMENT).min(MAX_OLD_ADJUSTMENT),
+    };
+    Ok(format!("{old}\n").into_bytes())
+}
+
+/// Changes that: without privilege only upwards.
+pub(super) fn set_old_badness_adjustment(subject: &Subject, writer: Pid, bytes: &[u8]) -> Result<()> {
+    let process = subject.process().ok_or(Errno::ESRCH)?;
+    let value = match adjustment(bytes, OLD_NEVER..=MAX_OLD_ADJUSTMENT)? {
+        MAX_OLD_ADJUSTMENT => MAX_ADJUSTMENT,
+        old => (i32::from(old) * i32::from(MAX_ADJUSTMENT) / i32::from(-OLD_NEVER)) as i16,
+    };
+    if value < process.badness_adjustment.get() && !is_privileged(subject, writer)? {
         return Err(Errno::EACCES);
     }
     process.badness_adjustment.set(value);
     Ok(())
+}
+
+/// A number in a range. `EINVAL`.
+fn adjustment(bytes: &[u8], range: core::ops::RangeInclusive<i16>) -> Result<i16> {
+    let number = sysctl::parse_number(bytes).and_then(|value| i16::try_from(value).ok());
+    number.filter(|value| range.contains(value)).ok_or(Errno::EINVAL)
+}
+
+fn is_privileged(subject: &Subject, writer: Pid) -> Result<bool> {
+    let writer = subject.server.process(writer).ok_or(Errno::ESRCH)?;
+    Ok(writer.credentials().is_privileged())
 }

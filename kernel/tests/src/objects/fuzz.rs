@@ -160,6 +160,7 @@ fn is_out_of_reach(call: Call) -> bool {
             | Call::IoPortsWriteBytes
             | Call::LogWrite
             | Call::MemoryCreatePhysical
+            | Call::SwapSet
             | Call::SystemDump
             | Call::SystemShutdown
             | Call::ThreadExit

@@ -26,6 +26,7 @@ use quire_abi::thread::{ExceptionKind, Reflection, Registers};
 use quire_abi::{Call, Handle, ObjectKind, Rights};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -521,19 +522,20 @@ fn told<T>(number: u64, tell: impl FnOnce() -> T) -> T {
     tell()
 }
 
-/// `FUZZ_CALLS`: so many calls; `FUZZ_FIRST`: the number of the first story, to go on where an earlier run ended, or to see one again;
+/// `FUZZ_CALLS`: so many calls, as far as they fit into `FUZZ_SECONDS`; `FUZZ_FIRST`: the number of the first story, to go on where an earlier run ended, or to see one again;
 /// `FUZZ_CHECK`: everything is checked after so many steps.
 #[test]
 #[ignore = "long; a stage of its own"]
 fn ten_million_random_calls_break_nothing() {
     let (calls, first) = (wanted("FUZZ_CALLS", 10_000_000), wanted("FUZZ_FIRST", 1));
     let check_every = wanted("FUZZ_CHECK", 500).max(1);
+    let end = Instant::now() + Duration::from_secs(wanted("FUZZ_SECONDS", 240));
     let next = AtomicU64::new(first);
     let all = Mutex::new(Coverage::default());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, NonZero::get) {
             scope.spawn(|| {
-                while all.lock().unwrap().calls() < calls {
+                while all.lock().unwrap().calls() < calls && Instant::now() < end {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let coverage = told(number, || story(seed(number), 2000, check_every));
                     all.lock().unwrap().add(coverage);

@@ -44,7 +44,8 @@ pub(super) fn unit_tests(_: &Context) -> Result<Counts> {
     run_cargo_tests(build::cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 
-/// Ten million random calls to the kernel's core on a model of the machine; how often each was made is printed.
+/// Ten million random calls to the kernel's core on a model of the machine, or as many as fit into four minutes; how often each was
+/// made is printed.
 pub(super) fn core_fuzz(_: &Context) -> Result<Counts> {
     let arguments = ["--lib", "--", "--ignored", "--nocapture", "ten_million"];
     run_cargo_tests(build::cargo().args(["test", "--release", "--package", "quire-core"]).args(arguments))

@@ -417,7 +417,7 @@ impl Story {
     fn make_call(&mut self, program: &Program) {
         let (info, first) = self.choose_call(program.thread);
         if info.call == Call::InterruptAcknowledge && first.is_some() {
-            (0..30).for_each(|gsi| self.w.kernel.on_interrupt(&mut self.w.m, gsi));
+            (0..30).for_each(|gsi| self.w.kernel.on_interrupt(&mut self.w.m, 0, gsi));
         }
         // Programs that end at once make short stories.
         let lethal =

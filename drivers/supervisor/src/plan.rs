@@ -27,7 +27,7 @@ impl Plan {
     pub fn from_test(test: Option<&str>) -> Result<Self, UnknownTest<'_>> {
         match test {
             None => Ok(Self::Posix),
-            Some("object-tests" | "ipc-bench") => Ok(Self::Test),
+            Some("object-tests" | "ipc-bench" | "scaling") => Ok(Self::Test),
             Some("serial-bench") => Ok(Self::TestWithDrivers),
             Some(other) => Err(UnknownTest(other)),
         }

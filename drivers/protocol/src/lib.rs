@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod console;
+pub mod pages;
 pub mod purpose;
 pub mod supervisor;
 

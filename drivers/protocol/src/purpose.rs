@@ -12,3 +12,7 @@ pub const SERVE: Purpose = Purpose(102);
 pub const PORTS: Purpose = Purpose(103);
 /// A driver's interrupt.
 pub const INTERRUPT: Purpose = Purpose(104);
+/// A channel to the server of a store of pages ([`pages`](crate::pages) protocol).
+pub const PAGES: Purpose = Purpose(105);
+/// The memory that a store keeps its files in: its disk, which outlives its server.
+pub const DISK: Purpose = Purpose(106);

@@ -1,19 +1,25 @@
 //! What is started, and with what.
 
 use crate::loader::{Files, Program};
+use crate::successors::{self, Legacy};
 use crate::watch::Watcher;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use boot_archive::Archive;
-use driver_protocol::purpose;
+use driver_protocol::{pages, purpose};
 use log::{error, info, warn};
 use quire_api::abi::startup::Purpose;
 use quire_api::abi::system::{AccountLimits, Shutdown};
 use quire_api::account::UNLIMITED;
 use quire_api::rt::{self, Startup};
-use quire_api::{ChannelEndpoint, Error, Executor, IoPorts, Rights, system};
-use supervisor::plan::{OBJECT_TESTS, POSIX_SERVER, Plan, SERIAL, UnknownTest};
+use quire_api::{ChannelEndpoint, Error, Executor, IoPorts, Memory, Rights, system};
+use supervisor::plan::{OBJECT_TESTS, PAGER, POSIX_SERVER, Plan, SERIAL, UnknownTest};
+
+/// The part of the machine's memory that the disk of the store of pages may take: one in so many frames.
+const DISK_SHARE: u64 = 4;
+/// Bytes of kernel memory for that disk.
+const DISK_KERNEL_BYTES: u64 = 16 << 20;
 
 /// A serial line of a PC: its first port and its interrupt.
 struct SerialLine {
@@ -31,14 +37,14 @@ const CONSOLE_LINE: SerialLine = SerialLine { first_port: 0x3f8, gsi: 4 };
 const HOST_LINE: SerialLine = SerialLine { first_port: 0x2f8, gsi: 3 };
 
 /// What a driver may use: 8 MiB.
-const DRIVER_LIMITS: AccountLimits = AccountLimits { frames: 2048, kernel_bytes: 1 << 20 };
+pub(crate) const DRIVER_LIMITS: AccountLimits = AccountLimits { frames: 2048, kernel_bytes: 1 << 20 };
 /// Frames that stay with the supervisor and the drivers, whatever the posix-server does: 16 MiB.
 const RESERVED_FRAMES: u64 = 4096;
 
 /// What a driver may do with its device and its clients.
-const DEVICE_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::WAIT).union(Rights::DUPLICATE);
+pub(crate) const DEVICE_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::WAIT).union(Rights::DUPLICATE);
 /// What a server may do with the end of a channel that it serves.
-const SERVE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
+pub(crate) const SERVE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
 /// What a client may do with its end of a channel.
 const CLIENT_RIGHTS: Rights = Rights::SEND.union(Rights::WAIT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
 /// What a program may do with the archive.
@@ -46,7 +52,7 @@ const ARCHIVE_RIGHTS: Rights =
     Rights::READ.union(Rights::MAP).union(Rights::EXECUTE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
 
 /// The priority of drivers: what they wait for is short and can't be put off.
-const DRIVER_PRIORITY: u8 = 24;
+pub(crate) const DRIVER_PRIORITY: u8 = 24;
 /// The priority of servers, above that of the programs they serve.
 const SERVER_PRIORITY: u8 = 20;
 
@@ -110,19 +116,40 @@ fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), S
         return Err(String::from("the console: there is no UART at COM1"));
     }
     let free_frames = system::system_info().map_or(u64::MAX, |info| info.free_frames);
+    let pages = start_pager(watcher, files, free_frames / DISK_SHARE, arguments)?;
     let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
     let mut server = Program::load(files, POSIX_SERVER, &limits)?;
-    hand_over(watcher, files, &mut server, &lines)
+    hand_over(watcher, files, &mut server, &lines, &pages)
         .and_then(|()| launch(watcher, server, SERVER_PRIORITY, arguments))
         .map_err(|error| format!("{POSIX_SERVER}: can't be started: {}", error.describe()))
 }
 
 /// Gives the posix-server what it needs.
-fn hand_over(watcher: &Watcher, files: Files, server: &mut Program, lines: &Lines) -> Result<(), Error> {
+fn hand_over(
+    watcher: &Watcher,
+    files: Files,
+    server: &mut Program,
+    lines: &Lines,
+    pages: &ChannelEndpoint,
+) -> Result<(), Error> {
     server.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS)?;
     lines.give_to(server)?;
+    server.give(purpose::PAGES, pages, CLIENT_RIGHTS)?;
     let supervisor = watcher.serve(rt::account()?, server.name())?;
     server.give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
+}
+
+/// Starts the store of pages, again whenever it ends, and returns the client's end of its channel.
+fn start_pager(watcher: &Watcher, files: Files, disk_frames: u64, arguments: &str) -> Result<ChannelEndpoint, String> {
+    let failed = |error: Error| format!("{PAGER}: {}", error.describe());
+    let account = rt::account().map_err(failed)?;
+    let limits = AccountLimits { frames: disk_frames, kernel_bytes: DISK_KERNEL_BYTES };
+    let disk_account = account.create_child(&limits).map_err(failed)?;
+    let disk = Memory::create(&disk_account, pages::MAX_FILES * pages::MAX_FILE_BYTES).map_err(failed)?;
+    let (server_end, client_end) = ChannelEndpoint::pair(account).map_err(failed)?;
+    let legacy = Legacy { path: PAGER, server_end, disk, arguments: String::from(arguments) };
+    successors::keep_alive(watcher, files, legacy)?;
+    Ok(client_end)
 }
 
 /// Starts a driver for a serial line and returns the client's end of its channel; `None` if there is no UART.
@@ -174,6 +201,12 @@ fn start_test(watcher: &Watcher, files: Files, lines: Lines, arguments: &str) ->
 
 /// Runs a program that has all it needs, and watches it.
 fn launch(watcher: &Watcher, program: Program, priority: u8, arguments: &str) -> Result<(), Error> {
+    prepare(&program, priority)?;
+    watcher.start(program, rt::account()?, arguments)
+}
+
+/// Gives a program its priority.
+pub(crate) fn prepare(program: &Program, priority: u8) -> Result<(), Error> {
     match program.thread().set_priority(priority) {
         Ok(()) => {}
         // The supervisor can't give more than it has itself.
@@ -181,5 +214,5 @@ fn launch(watcher: &Watcher, program: Program, priority: u8, arguments: &str) ->
         Err(error) => return Err(error),
     }
     info!("starting {}", program.name());
-    watcher.start(program, rt::account()?, arguments)
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! The supervisor: the first program. It has all authority over the machine, starts the servers and drivers from the boot
 //! archive, and hands each only what it needs.
 //!
-//! When a program that it started ends or faults, it says so and ends the machine; starting it again is for a later
-//! version.
+//! When a program ends or faults without which the system can't go on, it says so and ends the machine. Others it starts again:
+//! what they work on lies in objects that it keeps for them ([`successors`]).
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,8 @@ extern crate alloc;
 mod loader;
 #[cfg(target_os = "none")]
 mod machine;
+#[cfg(target_os = "none")]
+mod successors;
 #[cfg(target_os = "none")]
 mod watch;
 

@@ -3,6 +3,8 @@
 /// Where programs are in the boot archive.
 pub const SERIAL: &str = "boot/serial";
 /// See [`SERIAL`].
+pub const PAGER: &str = "boot/pager";
+/// See [`SERIAL`].
 pub const POSIX_SERVER: &str = "boot/posix-server";
 /// See [`SERIAL`].
 pub const OBJECT_TESTS: &str = "boot/object-tests";

@@ -4,11 +4,12 @@ use crate::loader::Program;
 use alloc::rc::Rc;
 use driver_protocol::supervisor::Request as Wish;
 use driver_protocol::{Refusal, Words};
+use futures_util::future::{AbortHandle, abortable};
 use log::{error, info};
 use quire_api::abi::message::WORDS;
 use quire_api::abi::system::Shutdown;
 use quire_api::abi::thread::ExceptionVerdict;
-use quire_api::executor::Messages;
+use quire_api::executor::{Messages, ThreadEnd};
 use quire_api::thread::Exception;
 use quire_api::{Account, ChannelEndpoint, Error, Executor, Hardware, Message, Object, Request, Rights};
 
@@ -17,6 +18,20 @@ use quire_api::{Account, ChannelEndpoint, Error, Executor, Hardware, Message, Ob
 pub(crate) struct Watcher {
     pub(crate) executor: Executor,
     pub(crate) hardware: Rc<Hardware>,
+}
+
+/// The life of a program that was started.
+pub(crate) struct Life {
+    ended: ThreadEnd,
+    faults: AbortHandle,
+}
+
+impl Life {
+    /// Waits for its end, after which nobody watches for its faults any more.
+    pub(crate) async fn over(self) {
+        self.ended.await;
+        self.faults.abort();
+    }
 }
 
 impl Watcher {
@@ -29,26 +44,32 @@ impl Watcher {
 
     /// Starts a program and watches it: when it ends, the machine does.
     pub(crate) fn start(&self, program: Program, account: &Account, arguments: &str) -> Result<(), Error> {
-        self.watch_faults(&program, account)?;
-        let ended = self.executor.thread_end(program.thread())?;
-        program.start(arguments)?;
+        let life = self.start_mortal(&program, account, arguments)?;
         let watcher = self.clone();
         self.executor.spawn(async move {
-            ended.await;
+            life.over().await;
             error!("{} has ended; without it the system can't go on", program.name());
             watcher.shut_down(Shutdown::Failure);
         });
         Ok(())
     }
 
+    /// Starts a program that may end.
+    pub(crate) fn start_mortal(&self, program: &Program, account: &Account, arguments: &str) -> Result<Life, Error> {
+        let faults = self.watch_faults(program, account)?;
+        let ended = self.executor.thread_end(program.thread())?;
+        program.start(arguments)?;
+        Ok(Life { ended, faults })
+    }
+
     /// Says what a program did wrong before it is killed for it.
-    fn watch_faults(&self, program: &Program, account: &Account) -> Result<(), Error> {
+    fn watch_faults(&self, program: &Program, account: &Account) -> Result<AbortHandle, Error> {
         let (ours, theirs) = ChannelEndpoint::pair(account)?;
         program.thread().set_exceptions(Some(&theirs))?;
         let mut faults = self.executor.bind(ours)?;
         let (executor, name) = (self.executor.clone(), program.name());
         let thread = program.thread().duplicate(Rights::all())?;
-        self.executor.spawn(async move {
+        let (watch, handle) = abortable(async move {
             // The other end lives as long as this task, whatever the kernel's own reference does.
             let _theirs = theirs;
             while let Some(Request { message, reply, send_len: _, receive_len: _ }) = faults.receive().await {
@@ -65,7 +86,11 @@ impl Watcher {
                 }
             }
         });
-        Ok(())
+        // Nobody asks whether it was ended.
+        self.executor.spawn(async move {
+            let _ = watch.await;
+        });
+        Ok(handle)
     }
 
     /// Makes the channel on which a program asks the supervisor for things, and serves it. Returns the program's end.

@@ -249,12 +249,17 @@ pub struct PagerRequests {
 impl PagerRequests {
     /// The next request. Fails with [`Error::PeerClosed`] when nobody has the memory any more.
     pub async fn next(&mut self) -> Result<PagerRequest, Error> {
+        core::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The same for whoever polls several.
+    pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Result<PagerRequest, Error>> {
         loop {
             if let Some(request) = self.taken.pop_front() {
-                return Ok(request);
+                return Poll::Ready(Ok(request));
             }
-            if !self.take()? {
-                core::future::poll_fn(|context| self.source.poll(context, |_| ())).await;
+            if !self.take()? && self.source.poll(context, |_| ()).is_pending() {
+                return Poll::Pending;
             }
         }
     }

@@ -27,7 +27,7 @@ enum Code {
     UnsafeIn(&'static [&'static str]),
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule { package: "quire-abi", imports: &[], code: Code::Safe },
     Rule { package: "boot-archive", imports: &[], code: Code::Safe },
     Rule { package: "quire-core", imports: &["quire-abi"], code: Code::Safe },
@@ -58,7 +58,8 @@ const RULES: [Rule; 16] = [
         imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime"],
         code: Code::Safe,
     },
-    // A server, not a driver: it may not import the drivers' runtime.
+    // Servers, not drivers: they may not import the drivers' runtime.
+    Rule { package: "pager", imports: &["quire-abi", "quire-api", "driver-protocol"], code: Code::Safe },
     Rule {
         package: "supervisor",
         imports: &["quire-abi", "quire-api", "boot-archive", "driver-protocol"],

@@ -1,0 +1,71 @@
+//! Programs that may end: another takes their place.
+//!
+//! What a program works on lies in objects that the supervisor keeps: its disk, and the end of the channel that it serves. So a
+//! client's channel stays what it is: requests that the dead had received are answered with `PeerClosed`, those that it had not
+//! wait for the successor. What clients gave the dead besides, they give the successor again.
+
+use crate::loader::{Files, Program};
+use crate::machine::{DEVICE_RIGHTS, DRIVER_LIMITS, DRIVER_PRIORITY, SERVE_RIGHTS, prepare};
+use crate::watch::{Life, Watcher};
+use alloc::format;
+use alloc::string::String;
+use driver_protocol::purpose;
+use log::{error, warn};
+use quire_api::{ChannelEndpoint, Error, Memory, rt};
+
+/// What passes from one program to its successor.
+pub(crate) struct Legacy {
+    /// The program, in the boot archive.
+    pub(crate) path: &'static str,
+    /// The end of the channel that it serves.
+    pub(crate) server_end: ChannelEndpoint,
+    /// What it stores in.
+    pub(crate) disk: Memory,
+    /// What it is told at its start.
+    pub(crate) arguments: String,
+}
+
+/// How long it takes until a successor starts, in ns: at first, and at most, of a program that lives no longer than that.
+const FIRST_PAUSE_NS: u64 = 1_000_000;
+const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
+
+/// Starts the program, and another whenever it has ended. An error is a sentence for people.
+pub(crate) fn keep_alive(watcher: &Watcher, files: Files, legacy: Legacy) -> Result<(), String> {
+    let (mut program, mut life) = start(watcher, files, &legacy)?;
+    let watcher = watcher.clone();
+    watcher.executor.clone().spawn(async move {
+        let mut pause_ns = FIRST_PAUSE_NS;
+        loop {
+            let began_ns = watcher.executor.now_ns();
+            life.over().await;
+            warn!("{} has ended; another takes its place", program.name());
+            let lived_ns = watcher.executor.now_ns().saturating_sub(began_ns);
+            pause_ns = if lived_ns > pause_ns { FIRST_PAUSE_NS } else { (pause_ns * 2).min(LONGEST_PAUSE_NS) };
+            // All that is the dead one's own goes first.
+            drop(program);
+            (program, life) = loop {
+                watcher.executor.sleep_until(watcher.executor.now_ns().saturating_add(pause_ns)).await;
+                match start(&watcher, files, &legacy) {
+                    Ok(successor) => break successor,
+                    Err(reason) => error!("{reason}"),
+                }
+                pause_ns = LONGEST_PAUSE_NS;
+            };
+        }
+    });
+    Ok(())
+}
+
+fn start(watcher: &Watcher, files: Files, legacy: &Legacy) -> Result<(Program, Life), String> {
+    let mut program = Program::load(files, legacy.path, &DRIVER_LIMITS)?;
+    let life = run(watcher, &mut program, legacy)
+        .map_err(|error: Error| format!("{}: can't be started: {}", legacy.path, error.describe()))?;
+    Ok((program, life))
+}
+
+fn run(watcher: &Watcher, program: &mut Program, legacy: &Legacy) -> Result<Life, Error> {
+    program.give(purpose::SERVE, &legacy.server_end, SERVE_RIGHTS)?;
+    program.give(purpose::DISK, &legacy.disk, DEVICE_RIGHTS)?;
+    prepare(program, DRIVER_PRIORITY)?;
+    watcher.start_mortal(program, rt::account()?, &legacy.arguments)
+}

@@ -36,6 +36,10 @@ impl Kernel {
         if resolved == Err(FaultError::NoMemory) && self.take_back(m, AT_LEAST) != 0 {
             resolved = self.memory.fault(m, space, address, kind);
         }
+        if !matches!(resolved, Err(FaultError::NotPresent(_))) {
+            // Why an earlier wait failed counts for the attempt after it only.
+            self.forget_page_failure(thread);
+        }
         let result = match resolved {
             Ok(()) => Ok(()),
             Err(FaultError::NotPresent(absent)) => {

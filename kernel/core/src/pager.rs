@@ -231,6 +231,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// The thread's next attempt did not end at the page that it had waited for.
+    pub(crate) fn forget_page_failure(&mut self, id: Id<Thread>) {
+        self.threads[id].page_failure = None;
+    }
+
     /// Asks the pager for a page, in nobody's name in particular.
     pub(crate) fn want_page(&mut self, m: &mut impl Hardware, absent: Absent) -> Result<(), Error> {
         let Some(pager) = self.pager_of(absent.memory) else { return Err(Error::PeerClosed) };

@@ -14,8 +14,9 @@ use posix_server::exec::shim_image::ShimImage;
 use posix_server::exec::stack::Strings;
 use posix_server::exec::{Executor as Caller, Program, SetIds, prepare};
 use posix_server::fs::boot;
+use posix_server::fs::pagerfs::Store;
 use posix_server::host_link::HostLink;
-use posix_server::platform::{self, Account, Ending, Executor, Line, Memory};
+use posix_server::platform::{self, Account, Ending, Executor, Line, Memory, PageChannel};
 use posix_server::process::limits::DEFAULT_STACK_BYTES;
 use posix_server::process::server::{Parts, Server};
 use posix_server::process::tree::ExitStatus;
@@ -33,6 +34,8 @@ const SHIM_PATH: &[u8] = b"boot/mlibc-shim";
 const VDSO_PATH: &[u8] = b"boot/mlibc-vdso";
 /// The most frames that one process may use: all but a fourth of what there is, so that others go on working beside it.
 const PROCESS_SHARE: (u64, u64) = (3, 4);
+/// The frames in which files are kept that a pager has: one in so many.
+const PAGES_SHARE: u64 = 2;
 /// How many processes there may be, for each MiB of memory, and at most.
 const PROCESSES_PER_MIB: u64 = 4;
 const MAX_PROCESSES: u64 = 4096;
@@ -54,7 +57,8 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let supervisor = startup.take(Purpose::SUPERVISOR)?;
     let host = startup.take(purpose::HOST_LINK).ok().map(|channel| Line::new(&executor, channel));
     let end = End { executor: executor.clone(), supervisor, console, terminal: None, link: None };
-    if let Err((reason, end)) = start(end, host) {
+    let pages = startup.take(purpose::PAGES).ok().map(|channel| PageChannel::new(&executor, channel));
+    if let Err((reason, end)) = start(end, host, pages) {
         error!("{reason}");
         executor.block_on(async move { platform::shut_down(&end.executor, &end.supervisor, Ending::Failure).await })?;
     }
@@ -62,8 +66,8 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
 }
 
 /// Starts the first process; what can't be done is said, and the machine ends.
-fn start(mut end: End, host: Option<Line>) -> Result<(), (String, End)> {
-    match boot_up(&mut end, host) {
+fn start(mut end: End, host: Option<Line>, pages: Option<PageChannel>) -> Result<(), (String, End)> {
+    match boot_up(&mut end, host, pages) {
         Ok(server) => {
             let callback = alloc::boxed::Box::new(move |status| finish(end, status));
             server.on_end.replace(Some(callback));
@@ -74,7 +78,7 @@ fn start(mut end: End, host: Option<Line>) -> Result<(), (String, End)> {
     }
 }
 
-fn boot_up(end: &mut End, host: Option<Line>) -> Result<Rc<Server>, String> {
+fn boot_up(end: &mut End, host: Option<Line>, pages: Option<PageChannel>) -> Result<Rc<Server>, String> {
     let (archive_memory, bytes) = rt::archive().map_err(|error| format!("the boot archive: {}", error.describe()))?;
     let archive = Archive::parse(bytes).map_err(|error| format!("the boot archive: {error}"))?;
     let view = Rc::new(move |offset, length| Memory::view(archive_memory, offset, length));
@@ -96,8 +100,19 @@ fn boot_up(end: &mut End, host: Option<Line>) -> Result<Rc<Server>, String> {
         process_frames: frames / PROCESS_SHARE.1 * PROCESS_SHARE.0,
         max_processes: (frames / 256 * PROCESSES_PER_MIB).min(MAX_PROCESSES),
     });
+    start_store(&server, pages, frames).map_err(|error| format!("the store of pages: {error}"))?;
     start_init(end, host, &server, &init)?;
     Ok(server)
+}
+
+/// Lets programs use the store of pages, if there is one.
+fn start_store(server: &Server, pages: Option<PageChannel>, frames: u64) -> Result<(), posix_server::errno::Errno> {
+    let Some(pages) = pages else { return Ok(()) };
+    let payer = Account::for_files(frames / PAGES_SHARE)?;
+    let store = Store::new(&server.executor, Rc::new(pages), payer)?;
+    // It is started once.
+    let _ = server.page_store.set(store);
+    Ok(())
 }
 
 /// A file of the archive: where it begins, and its bytes.

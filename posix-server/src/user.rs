@@ -16,6 +16,16 @@ pub const PATH_MAX: usize = 4096;
 /// The end of the addresses that a program can name; what lies above is the server's (the shim and its blocks).
 pub const USER_END: u64 = 0x7fff_e000_0000;
 
+/// Writes to a program's memory; returns how many bytes before the first that could not be. What a call has for a page that is
+/// not there yet is written before the call returns, because it can't be made a second time to get it.
+pub(crate) fn write(space: &Space, address: u64, bytes: &[u8]) -> usize {
+    let written = space.write(address, bytes);
+    match bytes.get(written..) {
+        Some(rest) if !rest.is_empty() && space.postpone(address.saturating_add(written as u64), rest) => bytes.len(),
+        Some(_) | None => written,
+    }
+}
+
 /// A program's memory, as a call sees it: what the call carries along is read and written in the block of the thread that makes it.
 #[derive(Clone)]
 struct View {
@@ -44,7 +54,7 @@ impl View {
     fn write(&self, address: u64, bytes: &[u8]) -> usize {
         match &self.block {
             Some(block) if block.write_carried(&self.space, address, bytes) => bytes.len(),
-            Some(_) | None => self.space.write(address, bytes),
+            Some(_) | None => write(&self.space, address, bytes),
         }
     }
 

@@ -7,11 +7,13 @@ use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::fs::MountFlags;
 use crate::fs::content::MAX_SIZE_BYTES;
-use crate::platform::{Memory, PAGE_SIZE, Protection, Sharing};
+use crate::platform::{LocalFuture, Memory, PAGE_SIZE, Protection, Sharing};
 use crate::process::Thread;
 use crate::user::USER_END;
-use crate::vm::{Content, GrowthLimits, Lock, Locked, MapRequest, MappedFile, Placement, RemapTarget};
+use crate::vm::{Area, Content, GrowthLimits, Lock, Locked, MapRequest, MappedFile, Placement, RemapTarget};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
@@ -22,7 +24,7 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_mremap, |t, a| mremap(t, a).into()),
     SystemCall::new(linux::__NR_madvise, |t, a| madvise(t, a).into()),
     SystemCall::new(linux::__NR_brk, |t, a| Outcome::Return(Ok(brk(t, a[0])))),
-    SystemCall::new(linux::__NR_msync, |t, a| msync(t, a).into()),
+    SystemCall::new(linux::__NR_msync, |t, a| super::sync::written(msync(t, a))),
     SystemCall::new(linux::__NR_remap_file_pages, |t, a| remap_file_pages(t, a).into()),
 ];
 
@@ -226,8 +228,8 @@ fn brk(thread: &Thread, wanted: u64) -> u64 {
     )
 }
 
-/// There is one copy of every page of a file, so there is nothing to do but check.
-fn msync(thread: &Thread, arguments: &Arguments) -> Result<()> {
+/// There is one copy of every page of a file in memory; what a pager has is to be written back.
+fn msync(thread: &Thread, arguments: &Arguments) -> Result<Option<LocalFuture<Result<()>>>> {
     let [address, length, flags, ..] = *arguments;
     let flags = flags as u32;
     let both = linux::MS_ASYNC | linux::MS_SYNC;
@@ -237,7 +239,37 @@ fn msync(thread: &Thread, arguments: &Arguments) -> Result<()> {
     let vm = thread.process.vm();
     let end = vm.check_covered(address, length)?;
     let is_locked = flags & linux::MS_INVALIDATE != 0 && vm.is_locked_in(address, end);
-    if is_locked { Err(Errno::EBUSY) } else { Ok(()) }
+    if is_locked {
+        return Err(Errno::EBUSY);
+    }
+    if flags & linux::MS_SYNC == 0 {
+        return Ok(None);
+    }
+    let written: Vec<_> = vm.areas_in(address, end).iter().filter_map(write_back).collect();
+    if written.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Box::pin(async move {
+        for written in written {
+            written.await?;
+        }
+        Ok(())
+    })))
+}
+
+/// The writeback of what an area shows of a file that a pager has.
+fn write_back(area: &Area) -> Option<impl Future<Output = Result<()>> + use<>> {
+    match &area.content {
+        Content::File(file, offset) if area.sharing == Sharing::Shared => {
+            file.inode.content()?.paged_file().map(|paged| paged.write_back(*offset, area.length()))
+        }
+        Content::File(..)
+        | Content::Anonymous
+        | Content::Heap
+        | Content::Stack
+        | Content::SharedAnonymous(..)
+        | Content::Segment(..) => None,
+    }
 }
 
 /// As on Linux since 4.0: the pages are mapped anew.

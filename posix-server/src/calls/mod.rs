@@ -4,6 +4,7 @@
 //! now becomes [`Outcome::Block`] with a future, which is dropped if the thread ends. A future that may take long
 //! races itself against [`Thread::interrupted`] and then returns `EINTR` or a [restart code](Errno::RESTART).
 
+mod absence;
 mod access;
 mod aio;
 mod allocate;
@@ -65,22 +66,20 @@ mod wait_arguments;
 
 use crate::budget::set_caller;
 use crate::errno::{Errno, Result};
-use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, ticks};
+use crate::platform::{LocalFuture, Reply, ThreadEvent, ThreadEvents, has_needs, ticks};
 use crate::process::end::thread_vanished;
 use crate::process::exhaustion;
 use crate::process::seccomp::judge;
 use crate::process::{Thread, Whereabouts};
 use crate::ptrace::stops::enter_call;
 use crate::signal::deliver::recheck;
-use crate::signal::leave::{Exit, Leaving, NO_CALL, leave, leave_wait};
+use crate::signal::leave::{Exit, Leaving, NO_CALL, leave};
 use crate::trace::Trace;
 use crate::user::UserPtr;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use core::future::{Future, poll_fn};
-use core::pin::pin;
+use core::future::Future;
 pub use futex::FutexWait;
-use futures_util::future::{Either, select};
 use posix_protocol::shim::SIGNAL_CHECK;
 pub use table::{Handler, State, SystemCall};
 #[cfg(test)]
@@ -297,7 +296,7 @@ pub(crate) fn begin_traced(thread: &Rc<Thread>, leaving: &Leaving, judgement: Ju
     thread.begin_call(0, &arguments);
     match judgement {
         Judgement::Due => begin_call(thread, u64::from(number), &arguments),
-        Judgement::Passed => settle(thread, call(thread, number, &arguments)),
+        Judgement::Passed => settle(thread, number, &arguments, call(thread, number, &arguments)),
     }
 }
 
@@ -355,36 +354,29 @@ fn judged(thread: &Rc<Thread>, number: u32, arguments: &Arguments) -> Outcome {
     seccomp::forbidden(thread, verdict, number, instruction).unwrap_or_else(|| call(thread, number, arguments))
 }
 
-fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
+/// Makes a call for a thread, which is answered when the call is over.
+pub(crate) fn run(thread: &Rc<Thread>, label: u64, arguments: &Arguments) {
     // The shim cuts numbers to 32 bits; a label beyond that comes from a program that plays the shim.
     let outcome =
         u32::try_from(label).map_or(Outcome::Return(Err(Errno::ENOSYS)), |number| judged(thread, number, arguments));
-    settle(thread, outcome);
+    settle(thread, label as u32, arguments, outcome);
 }
 
 /// Does what the outcome of a call asks for.
-fn settle(thread: &Rc<Thread>, outcome: Outcome) {
+fn settle(thread: &Rc<Thread>, number: u32, arguments: &Arguments, outcome: Outcome) {
+    if has_needs()
+        && let Outcome::Return(result) = outcome
+    {
+        absence::resolve(thread, number, *arguments, result);
+        return;
+    }
     trace_outcome(thread, &outcome);
     match outcome {
         Outcome::Return(result) => leave(thread, Exit::Call(result)),
         Outcome::Context => leave(thread, Exit::Block),
         Outcome::Gone => {}
         Outcome::Parked => note_wait(thread),
-        Outcome::Block(mut future) => {
-            note_wait(thread);
-            let waiting = thread.clone();
-            let caller = thread.clone();
-            let future = poll_fn(move |context| {
-                set_caller(caller.process.payer());
-                future.as_mut().poll(context)
-            });
-            thread.server().executor.spawn(async move {
-                let gone = pin!(waiting.clone().gone());
-                if let Either::Left((result, _)) = select(future, gone).await {
-                    leave_wait(&waiting, result);
-                }
-            });
-        }
+        Outcome::Block(future) => absence::watch(thread, number, *arguments, future),
     }
 }
 

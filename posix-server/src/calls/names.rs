@@ -5,7 +5,6 @@ use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::fs::change::{self, New, Rename};
-use crate::fs::content::Content;
 use crate::fs::walk::{Actor, LastLink, Parent, Walk};
 use crate::fs::{Body, DeviceNumber, FsContext, Location, Reach};
 use crate::process::Thread;
@@ -99,7 +98,7 @@ fn mkdir(thread: &Rc<Thread>, directory: u64, pointer: u64, permissions: u64) ->
 fn mknod(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, device: u64) -> Result<u64> {
     let device = DeviceNumber::from_encoded(device);
     let body = match mode as u32 & linux::S_IFMT {
-        0 | linux::S_IFREG => Body::Regular(Content::empty()),
+        0 | linux::S_IFREG => return make_regular(thread, directory, pointer, mode as u32),
         linux::S_IFCHR => Body::CharacterDevice(device),
         linux::S_IFBLK => Body::BlockDevice(device),
         linux::S_IFIFO => Body::Fifo(OnceCell::new()),
@@ -109,6 +108,16 @@ fn mknod(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u64, device: u
     };
     let parent = parent(thread, directory, &path(thread, pointer)?)?;
     with_actor(thread, |actor| change::create(actor, &parent, mode as u32, New::Node(body)))?;
+    Ok(0)
+}
+
+/// `mknod` of a regular file: what `open` would make there.
+fn make_regular(thread: &Rc<Thread>, directory: u64, pointer: u64, mode: u32) -> Result<u64> {
+    let parent = parent(thread, directory, &path(thread, pointer)?)?;
+    with_actor(thread, |actor| {
+        let body = parent.directory.inode().directory()?.new_file(actor.credentials)?;
+        change::create(actor, &parent, mode, New::Node(body))
+    })?;
     Ok(0)
 }
 

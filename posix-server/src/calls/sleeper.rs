@@ -5,10 +5,11 @@
 //! request: so a write to a pipe answers the writer and the reader together.
 
 use super::Outcome;
+use super::absence::{self, Attempted};
 use crate::errno::{Errno, Result};
 use crate::event::alarms::{Alarm, Ring};
 use crate::file::PollEvents;
-use crate::platform::now_ns;
+use crate::platform::{LocalFuture, now_ns};
 use crate::process::{Server, Thread, Whereabouts};
 use crate::signal::leave::leave_wait;
 use crate::wait::{Attachment, Heard, Notify, WaitQueue};
@@ -16,6 +17,8 @@ use alloc::collections::VecDeque;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::pin::pin;
+use futures_util::future::{Either, select};
 
 /// Why a call that waited has done nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,38 @@ impl<A: Attempt + 'static> Sleeper<A> {
         }
     }
 
+    fn end(&self, call: A, result: Result<u64>) {
+        self.untie();
+        drop(call);
+        leave_wait(&self.thread, result);
+    }
+
+    /// Tries again when the page is there that the call needs.
+    fn try_after(&self, call: A, page: LocalFuture<Result<()>>) {
+        let Some(this) = self.this.upgrade() else { return };
+        self.thread.server().executor.spawn(async move {
+            match select(page, pin!(this.thread.clone().gone())).await {
+                Either::Left((Ok(()), _)) => {
+                    this.call.replace(Some(call));
+                    this.is_due.set(false);
+                    this.become_due();
+                }
+                Either::Left((Err(errno), _)) => this.end(call, Err(errno)),
+                Either::Right(_) => this.untie(),
+            }
+        });
+    }
+
+    fn end_with(&self, call: A, result: LocalFuture<Result<u64>>) {
+        let Some(this) = self.this.upgrade() else { return };
+        self.thread.server().executor.spawn(async move {
+            match select(result, pin!(this.thread.clone().gone())).await {
+                Either::Left((result, _)) => this.end(call, result),
+                Either::Right(_) => this.untie(),
+            }
+        });
+    }
+
     /// Leaves all queues. They hold the sleeper, which the caller must hold too.
     fn untie(&self) {
         let ties = self.ties.take();
@@ -167,9 +202,11 @@ impl<A: Attempt + 'static> TryAgain for Sleeper<A> {
             }
             result => result,
         };
-        self.untie();
-        drop(call);
-        leave_wait(thread, result);
+        match absence::judge(&thread.server().executor, result) {
+            Attempted::Over(result) => self.end(call, result),
+            Attempted::Again(page) => self.try_after(call, page),
+            Attempted::Later(result) => self.end_with(call, result),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::event::EventFile;
 use crate::file::{OpenFile, PollEvents, Positioning};
 use crate::fs::notify;
+use crate::platform::{Needs, has_needs, take_needs};
 use crate::process::Thread;
 use crate::shared;
 use crate::signal::{Signal, SignalInfo, deliver};
@@ -209,7 +210,11 @@ impl Transfer {
         if self.buffer.remaining() > STEP_BYTES && self.file.ops().wait_queue().is_none() {
             return Outcome::block(self.in_steps(thread.clone()));
         }
-        match self.attempt(thread) {
+        let result = self.attempt(thread);
+        if self.needs_pages() {
+            return self.go_on(thread, result);
+        }
+        match result {
             Err(Errno::EAGAIN) if self.patience == Patience::Wait => {
                 // Only terminals have deadlines, which come and go.
                 let ops = self.file.ops();
@@ -227,18 +232,63 @@ impl Transfer {
         loop {
             let before = self.done;
             let wanted = self.buffer.limit_step(STEP_BYTES);
-            let result = self.attempt(&thread);
-            if self.direction == Direction::Read
-                && let Ok(count) = result
-            {
-                self.done += count;
-                self.move_on(count);
+            let mut result = self.attempt(&thread);
+            self.note_read(result);
+            if self.needs_pages() {
+                result = self.over_pages(&thread, result, take_needs()).await;
             }
             match result {
                 Ok(_) if self.done - before == wanted && wanted == STEP_BYTES => give_way().await,
                 Err(errno) if before == 0 => return Err(errno),
                 Ok(_) | Err(_) => return Ok(self.done),
             }
+        }
+    }
+
+    /// Whether the last attempt stopped at a page of a file, or for one, that is not there.
+    fn needs_pages(&self) -> bool {
+        has_needs() && self.file.inode().content().is_some()
+    }
+
+    /// Goes on with the transfer of a file's bytes where it stopped for a page that is not there.
+    fn go_on(mut self, thread: &Rc<Thread>, result: Result<u64>) -> Outcome {
+        // Before anybody else notes what it needs.
+        let needs = take_needs();
+        self.note_read(result);
+        let thread = thread.clone();
+        Outcome::block(async move { self.over_pages(&thread, result, needs).await })
+    }
+
+    /// Tries again whenever the page is there that it stopped for, until it does not stop for one.
+    async fn over_pages(&mut self, thread: &Rc<Thread>, mut result: Result<u64>, mut needs: Needs) -> Result<u64> {
+        while let Some(absence) = needs.absence.take() {
+            let page = thread.server().executor.bring(absence).await;
+            let before = self.done;
+            result = self.attempt(thread);
+            self.note_read(result);
+            let Needs { absence, postponed } = take_needs();
+            needs.postponed.extend(postponed);
+            match page {
+                Ok(()) => needs.absence = absence,
+                // What came before a page that can't be had counts.
+                Err(errno) if self.done == before => result = Err(errno),
+                Err(_) => {}
+            }
+        }
+        for postponed in needs.postponed {
+            thread.server().executor.write_postponed(postponed).await?;
+        }
+        if self.done > 0 { Ok(self.done) } else { result }
+    }
+
+    /// Counts what a part of a read has given; the next part begins behind it.
+    fn note_read(&mut self, result: Result<u64>) {
+        match (self.direction, result) {
+            (Direction::Read, Ok(count)) => {
+                self.done += count;
+                self.move_on(count);
+            }
+            (Direction::Read, Err(_)) | (Direction::Write, _) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! the archive, which is made when the file is first opened, run or mapped.
 
 use super::content::{Content, MakeMemory};
+use super::pagerfs::PAGERFS;
 use super::walk::{Actor, LastLink, Walk};
 use super::{
     Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, TMPFS, Times, devpts,
@@ -126,7 +127,7 @@ fn directory(filesystem: &Rc<FileSystem>, parent: &Rc<Dentry>, name: &[u8], perm
     Ok(dentry)
 }
 
-/// Mounts `/dev`, `/dev/pts`, `/proc` and `/sys`, and makes the console's terminal, which is returned. It has no device yet.
+/// Mounts `/dev`, `/dev/pts`, `/proc`, `/sys` and `/pager`, and makes the console's terminal, which is returned. It has no device yet.
 pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let namespace = &server.namespace;
     let (devices, devices_root) = dev::tree::new()?;
@@ -142,9 +143,22 @@ pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     mount(namespace, b"/proc", &processes, processes_root)?;
     let (system, system_root) = sysfs::new(server);
     mount(namespace, b"/sys", &system, system_root)?;
+    mount_pages(server)?;
     let terminal = Terminal::new(Kind::Serial, dev::SERIAL, control);
     namespace.devices().set_console(terminal.clone());
     Ok(terminal)
+}
+
+/// Mounts `/pager`, if there is a store.
+fn mount_pages(server: &Rc<Server>) -> Result<()> {
+    if server.page_store.get().is_none() {
+        return Ok(());
+    }
+    let namespace = &server.namespace;
+    let root = namespace.root().dentry;
+    directory(root.inode().filesystem(), &root, b"pager", 0o755)?;
+    let (files, files_root) = namespace.instance(&PAGERFS, &MountRequest { server, options: b"" })?;
+    mount(namespace, b"/pager", &files, files_root)
 }
 
 fn mount(namespace: &Rc<Namespace>, path: &[u8], filesystem: &Rc<FileSystem>, root: Rc<Dentry>) -> Result<()> {

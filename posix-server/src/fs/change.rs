@@ -123,7 +123,7 @@ pub fn new_inode(actor: Actor<'_>, directory: &Inode, permissions: u32, new: New
     let (body, permissions) = match new {
         New::Directory => {
             let set_gid = if inherits { linux::S_ISGID } else { 0 };
-            (super::tmpfs::directory(), (masked & (0o777 | linux::S_ISVTX)) | set_gid)
+            (directory.directory()?.new_directory(), (masked & (0o777 | linux::S_ISVTX)) | set_gid)
         }
         New::Link(target) => (super::tmpfs::link(&target), 0o777),
         New::Node(body) => (body, masked & without_foreign_set_gid(actor, masked, inherits, group)),

@@ -8,6 +8,7 @@
 use crate::errno::{Errno, Result};
 use crate::file::io::moved_or_fault;
 use crate::file::{Destination, Source};
+use crate::fs::pagerfs::PagedFile;
 use crate::platform::{Account, Memory, PAGE_SIZE};
 use crate::shared::Readers;
 use alloc::boxed::Box;
@@ -83,6 +84,8 @@ pub struct Content {
     /// Above zero: open for writing so many times. Below: being run so many times, and then not to be written.
     writers: Cell<i64>,
     readers: Readers,
+    /// The store that has the pages, if they may be elsewhere than in memory.
+    paged: Option<PagedFile>,
     /// A length of the memory, in bytes, at which each page had its frame. Nothing but a change of size or a hole takes one away.
     whole_bytes: Cell<u64>,
 }
@@ -108,8 +111,24 @@ impl Content {
             given_bytes: Cell::new(size),
             writers: Cell::new(0),
             readers: Readers::default(),
+            paged: None,
             whole_bytes: Cell::new(0),
         }
+    }
+
+    /// A file of no bytes whose pages a pager has.
+    pub fn paged(file: PagedFile) -> Self {
+        Self { paged: Some(file), ..Self::empty() }
+    }
+
+    /// What is to be done with the pages of a file that a pager has.
+    pub fn paged_file(&self) -> Option<&PagedFile> {
+        self.paged.as_ref()
+    }
+
+    /// The largest size in bytes.
+    fn max_bytes(&self) -> u64 {
+        self.paged.as_ref().map_or(MAX_SIZE_BYTES, PagedFile::max_bytes)
     }
 
     /// Has an account pay for the memory, once there is one.
@@ -123,7 +142,12 @@ impl Content {
     }
 
     /// Whether each of its pages has its frame.
+    ///
+    /// Of a file that a pager has, nobody can say so for long: a process that serves it itself would wait in its shim.
     pub fn has_no_holes(&self) -> bool {
+        if self.paged.is_some() {
+            return false;
+        }
         match &*self.state.borrow() {
             State::Empty | State::Deferred(_) => false,
             State::Present(memory) => self.resident_pages(memory) >= memory.len_bytes() / PAGE_SIZE,
@@ -150,6 +174,9 @@ impl Content {
 
     /// The size of what is stored, in blocks of 512 bytes.
     pub fn blocks(&self) -> u64 {
+        if self.paged.is_some() {
+            return self.size.get().div_ceil(PAGE_SIZE) * (PAGE_SIZE / BLOCK_BYTES);
+        }
         match &*self.state.borrow() {
             State::Empty => 0,
             State::Deferred(_) => self.size.get().div_ceil(PAGE_SIZE) * (PAGE_SIZE / BLOCK_BYTES),
@@ -161,6 +188,7 @@ impl Content {
     pub fn memory(&self) -> Result<Memory> {
         let made = match &*self.state.borrow() {
             State::Present(memory) => return Ok(memory.clone()),
+            State::Empty if let Some(paged) = &self.paged => paged.make_memory(rounded(self.size.get())?)?,
             State::Empty => match &*self.payer.borrow() {
                 Some(payer) => Memory::create_for(payer, rounded(self.size.get())?)?,
                 None => Memory::create(rounded(self.size.get())?)?,
@@ -187,7 +215,7 @@ impl Content {
         if from.remaining() == 0 {
             return Ok(0);
         }
-        let room = MAX_SIZE_BYTES.checked_sub(position).filter(|room| *room > 0).ok_or(Errno::EFBIG)?;
+        let room = self.max_bytes().checked_sub(position).filter(|room| *room > 0).ok_or(Errno::EFBIG)?;
         let length = room.min(from.remaining() as u64) as usize;
         let length = self.unsealed_length(position, length)?;
         let memory = self.memory()?;
@@ -274,6 +302,9 @@ impl Content {
             return Err(Errno::EPERM);
         }
         let whole = rounded(size)?;
+        if size > self.max_bytes() {
+            return Err(Errno::EFBIG);
+        }
         self.whole_bytes.set(0);
         self.given_bytes.set(self.given_bytes.get().min(size));
         if size == 0 && !self.is_shared() {
@@ -281,8 +312,14 @@ impl Content {
         } else if !self.is_empty() || size > 0 {
             let memory = self.memory()?;
             if size < self.size.get() {
+                if self.paged.is_some() {
+                    clear_last_page(&memory, size)?;
+                }
                 // Cut at the byte, so that what is left of the last page becomes zero.
                 memory.resize(size)?;
+                if let Some(paged) = &self.paged {
+                    paged.cut(size);
+                }
             }
             memory.resize(whole)?;
         }
@@ -294,6 +331,9 @@ impl Content {
     pub fn punch_hole(&self, offset: u64, length: u64) -> Result<()> {
         if self.seals.get().intersects(Seals::NO_WRITE) {
             return Err(Errno::EPERM);
+        }
+        if self.paged.is_some() {
+            return Err(Errno::EOPNOTSUPP);
         }
         let end = offset.saturating_add(length).min(self.size.get());
         if offset >= end || self.is_empty() {
@@ -319,6 +359,10 @@ impl Content {
 
     /// Gives memory to all pages of a range that have none, as far as the file goes. `ENOSPC`; what was given stays.
     pub fn allocate(&self, offset: u64, length: u64) -> Result<()> {
+        if self.paged.is_some() {
+            // The store has no room to promise.
+            return Ok(());
+        }
         let memory = self.memory()?;
         let start = offset / PAGE_SIZE * PAGE_SIZE;
         let end = rounded(offset.saturating_add(length))?.min(memory.len_bytes());
@@ -331,6 +375,10 @@ impl Content {
         let size = self.size.get();
         if offset >= size {
             return Err(Errno::ENXIO);
+        }
+        if self.paged.is_some() {
+            // All of it counts as data.
+            return Ok(if sought == Sought::Data { offset } else { size });
         }
         let found = if offset < self.given_bytes.get().min(size) {
             match sought {
@@ -454,6 +502,15 @@ fn fill_holes(memory: &Memory, offset: u64, length: u64) -> Result<()> {
         open.push((offset, half));
     }
     Ok(())
+}
+
+/// Makes what will be left of the last page zeros. It must be there for that: a pager that is asked for it later has still the bytes
+/// that are cut off. `EIO`.
+fn clear_last_page(memory: &Memory, size: u64) -> Result<()> {
+    const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
+    let rest = (size.next_multiple_of(PAGE_SIZE) - size) as usize;
+    let zeroes = ZEROES.get(..rest).unwrap_or_default();
+    if memory.write(size, zeroes) < rest { Err(Errno::EIO) } else { Ok(()) }
 }
 
 fn rounded(size: u64) -> Result<u64> {

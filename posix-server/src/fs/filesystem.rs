@@ -4,6 +4,7 @@
 //! type is a [`FileSystemType`] in its own module and a row here.
 
 use super::mount_options::TmpfsOptions;
+use super::pagerfs::PAGERFS;
 use super::{Dentry, DeviceNumber, devpts, procfs, sysfs, tmpfs};
 use crate::dev;
 use crate::errno::{Errno, Result};
@@ -109,7 +110,7 @@ pub(super) static ANONYMOUS: FileSystemType = FileSystemType {
 
 /// All types, for `/proc/filesystems` and `mount`.
 pub static TYPES: &[&FileSystemType] =
-    &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &sysfs::SYSFS, &PIPEFS, &ANONYMOUS];
+    &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &sysfs::SYSFS, &PAGERFS, &PIPEFS, &ANONYMOUS];
 
 /// The type of a name. `ENODEV`.
 pub fn type_named(name: &[u8]) -> Result<&'static FileSystemType> {

@@ -119,6 +119,16 @@ pub trait Directory {
         Ok(Body::Regular(Content::empty()))
     }
 
+    /// What `mkdir` makes in it.
+    fn new_directory(&self) -> Body {
+        super::tmpfs::directory()
+    }
+
+    /// The store that its files are in, if a pager has them.
+    fn page_store(&self) -> Option<&Rc<super::pagerfs::Store>> {
+        None
+    }
+
     /// The message queues, if it is their directory.
     fn queues(&self) -> Option<&crate::mqueue::QueueDirectory> {
         None

@@ -16,7 +16,7 @@
 //! | `attributes` | extended attributes |
 //! | `notify` | telling those who watch |
 //! | `open` | from a place to an open file |
-//! | `tmpfs`, `procfs`, `sysfs`, `devpts` | the file systems |
+//! | `tmpfs`, `procfs`, `sysfs`, `devpts`, `pagerfs` | the file systems |
 
 pub mod attributes;
 pub mod boot;
@@ -36,6 +36,7 @@ mod name_table;
 pub mod namespace;
 pub mod notify;
 pub mod open;
+pub mod pagerfs;
 pub mod procfs;
 pub mod propagation;
 pub mod protection;

@@ -240,7 +240,7 @@ fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> 
     if directory.inode().directory()?.names().is_none() {
         return Err(Errno::EOPNOTSUPP);
     }
-    let body = New::Node(Body::Regular(Content::empty()));
+    let body = New::Node(directory.inode().directory()?.new_file(actor.credentials)?);
     let inode = change::new_inode(actor, directory.inode(), how.permissions, body)?;
     inode.remove_link();
     if how.flags & linux::O_EXCL == 0 {

@@ -6,6 +6,7 @@
 //! * [`Space`]: an address space, always remote. A clone is the same space.
 //! * [`Account`]: a budget for what a process makes.
 //! * [`UserThread`], [`Table`]: a thread of a program, and the handles that its shim can use.
+//! * [`Pager`], [`Needs`]: memories whose pages somebody else has, and what to do when they are not there.
 //! * [`Executor`]: tasks and deadlines.
 //! * [`memory_is_used_up`], [`take_has_lent`], [`settle_loans`]: the end of what programs may have together.
 //! * [`now_ns`], [`realtime_ns`], [`random`]: time and chance.
@@ -14,6 +15,8 @@
 mod model;
 #[cfg(not(target_os = "none"))]
 mod model_executor;
+#[cfg(not(target_os = "none"))]
+mod model_paging;
 #[cfg(not(target_os = "none"))]
 mod model_reserve;
 #[cfg(not(target_os = "none"))]
@@ -25,6 +28,8 @@ mod native;
 pub use model::*;
 #[cfg(not(target_os = "none"))]
 pub use model_executor::{Executor, Sleep};
+#[cfg(not(target_os = "none"))]
+pub use model_paging::{Absence, Needs, Pager, Postponed, has_needs, take_needs};
 #[cfg(not(target_os = "none"))]
 pub use model_reserve::{memory_is_used_up, settle_loans, take_has_lent};
 #[cfg(not(target_os = "none"))]
@@ -100,6 +105,39 @@ pub enum Inherit {
     Clone,
     /// It does not.
     Nothing,
+}
+
+/// What is done with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is written.
+    Write,
+}
+
+impl Access {
+    /// What the other side of a copy does.
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Read => Self::Write,
+            Self::Write => Self::Read,
+        }
+    }
+
+    /// Whether the page is written.
+    pub fn stores(self) -> bool {
+        self == Self::Write
+    }
+}
+
+/// What becomes of those who need a page while nobody fills the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// They wait for a successor.
+    Awaited,
+    /// They are refused.
+    Unexpected,
 }
 
 /// One change to an address space. Addresses and lengths are page-aligned, lengths not 0.

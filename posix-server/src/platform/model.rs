@@ -1,6 +1,7 @@
 //! The model of the machine that host tests run on: same types and methods as `native`, no kernel.
 
-use super::{Backing, Change, Ending, MachineMemory, PAGE_SIZE, Protection, Registers, Sharing};
+use super::model_paging::{Paging, note, note_space};
+use super::{Access, Backing, Change, Ending, MachineMemory, PAGE_SIZE, Protection, Registers, Sharing};
 use crate::errno::{Errno, Result};
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;
@@ -153,6 +154,7 @@ struct MemoryState {
     id: u64,
     len_bytes: Cell<u64>,
     pages: RefCell<BTreeMap<u64, Page>>,
+    paging: Option<Rc<Paging>>,
 }
 
 /// A sized range of pages; a clone is the same memory.
@@ -162,12 +164,32 @@ pub struct Memory(Rc<MemoryState>);
 impl Memory {
     /// Makes a memory of `len_bytes`, which reads as zero; the server's budget for files pays. `ENOMEM`.
     pub fn create(len_bytes: u64) -> Result<Self> {
+        Self::with_paging(len_bytes, None)
+    }
+
+    pub(super) fn with_paging(len_bytes: u64, paging: Option<Rc<Paging>>) -> Result<Self> {
         if len_bytes > MAX_MEMORY_BYTES {
             return Err(Errno::ENOMEM);
         }
-        let state =
-            MemoryState { id: next_id(), len_bytes: Cell::new(len_bytes), pages: RefCell::new(BTreeMap::new()) };
+        let state = MemoryState { id: next_id(), len_bytes: Cell::new(len_bytes), pages: RefCell::default(), paging };
         Ok(Self(Rc::new(state)))
+    }
+
+    pub(super) fn paging(&self) -> Option<&Paging> {
+        self.0.paging.as_deref()
+    }
+
+    pub(super) fn fill_page(&self, page: u64, byte: u8) {
+        self.0.pages.borrow_mut().insert(page, Box::new([byte; PAGE_SIZE as usize]));
+    }
+
+    /// Whether a page is not there; then that is noted.
+    fn lacks(&self, page: u64, access: Access) -> bool {
+        let lacks = self.paging().is_some_and(|paging| paging.is_absent(page));
+        if lacks {
+            note(self, page, access);
+        }
+        lacks
     }
 
     /// The same, paid by an account. `ENOMEM`.
@@ -195,6 +217,13 @@ impl Memory {
         if len_bytes > MAX_MEMORY_BYTES {
             return Err(Errno::EFBIG);
         }
+        let kept = len_bytes.min(self.len_bytes());
+        if !kept.is_multiple_of(PAGE_SIZE) && self.lacks(kept / PAGE_SIZE, Access::Write) {
+            return Err(Errno::EFAULT);
+        }
+        if let Some(paging) = self.paging() {
+            paging.cut(len_bytes.div_ceil(PAGE_SIZE));
+        }
         let mut pages = self.0.pages.borrow_mut();
         pages.split_off(&len_bytes.div_ceil(PAGE_SIZE));
         if let Some(page) = pages.get_mut(&(len_bytes / PAGE_SIZE)) {
@@ -210,10 +239,13 @@ impl Memory {
         let pages = self.0.pages.borrow();
         let mut done = 0;
         for (page, within, length) in pieces(offset, count) {
+            if self.lacks(page, Access::Read) {
+                break;
+            }
             read_page(&pages, page, within, &mut buffer[done..done + length]);
             done += length;
         }
-        count
+        done
     }
 
     /// Writes up to `bytes.len()` bytes at `offset`, not beyond the end; returns how many (less if memory ran out).
@@ -222,11 +254,17 @@ impl Memory {
         let mut pages = self.0.pages.borrow_mut();
         let mut done = 0;
         for (page, within, length) in pieces(offset, count) {
+            if self.lacks(page, Access::Write) {
+                break;
+            }
+            if let Some(paging) = self.paging() {
+                paging.note_store(page);
+            }
             pages.entry(page).or_insert_with(new_page)[within..within + length]
                 .copy_from_slice(&bytes[done..done + length]);
             done += length;
         }
-        count
+        done
     }
 
     /// Gives the frames of a page-aligned range back; it reads as zero.
@@ -360,7 +398,8 @@ impl SpaceState {
                     return false;
                 }
                 out.fill(0);
-                memory.read(at + within as u64, out);
+                let there = (memory.len_bytes().saturating_sub(at + within as u64) as usize).min(out.len());
+                return memory.read(at + within as u64, out) >= there;
             }
         }
         true
@@ -486,6 +525,7 @@ impl Space {
         let mut done = 0;
         for (page, within, length) in pieces(address, buffer.len()) {
             if !state.read_piece(page, within, &mut buffer[done..done + length]) {
+                note_space(self, Access::Read);
                 break;
             }
             done += length;
@@ -499,6 +539,7 @@ impl Space {
         let mut done = 0;
         for (page, within, length) in pieces(address, bytes.len()) {
             if !state.write_piece(page, within, &bytes[done..done + length]) {
+                note_space(self, Access::Write);
                 break;
             }
             done += length;
@@ -525,6 +566,9 @@ impl Space {
         while done < length {
             let count = (length - done).min(PAGE_SIZE) as usize;
             let read = memory.read(offset + done, &mut page[..count]);
+            if read == 0 {
+                break;
+            }
             let written = self.write(address + done, &page[..read]);
             done += written as u64;
             if written < count {
@@ -541,6 +585,9 @@ impl Space {
         while done < length {
             let count = (length - done).min(PAGE_SIZE) as usize;
             let read = self.read(address + done, &mut page[..count]);
+            if read == 0 {
+                break;
+            }
             let written = memory.write(offset + done, &page[..read]);
             done += written as u64;
             if written < count {

@@ -65,6 +65,8 @@ pub struct Server {
     pub exhaustion: super::exhaustion::Exhaustion,
     /// Where system calls are traced to, if they are.
     pub trace: OnceCell<Trace>,
+    /// The files that a pager has.
+    pub page_store: OnceCell<Rc<crate::fs::pagerfs::Store>>,
     processes: RefCell<BTreeMap<Pid, Rc<Process>>>,
     threads: RefCell<BTreeMap<Pid, Rc<Thread>>>,
     forks: Cell<u64>,
@@ -126,6 +128,7 @@ impl Server {
             on_end: RefCell::new(None),
             exhaustion: super::exhaustion::Exhaustion::default(),
             trace: OnceCell::new(),
+            page_store: OnceCell::new(),
             processes: RefCell::new(BTreeMap::new()),
             threads: RefCell::new(BTreeMap::new()),
             sessions: Sessions::default(),

@@ -1,5 +1,6 @@
 //! Processes on the model of the machine: what calls do to them, without a processor.
 
+mod paging;
 mod sleepers;
 mod tracing;
 mod turns;

@@ -145,7 +145,7 @@ impl Block {
         if written > 0 {
             self.read(DATA + result.offset, &mut bytes);
             // It could be written when the call was made.
-            space.write(result.address, &bytes);
+            crate::user::write(space, result.address, &bytes);
         }
     }
 }

@@ -149,6 +149,11 @@ impl Vm {
         self.areas.borrow().total_bytes()
     }
 
+    /// The areas in a range, cut to it.
+    pub fn areas_in(&self, start: u64, end: u64) -> Vec<Area> {
+        self.areas.borrow().in_range(start, end)
+    }
+
     /// The area that an address is in.
     pub fn area_at(&self, address: u64) -> Option<Area> {
         self.areas.borrow().at(address).cloned()

@@ -45,7 +45,7 @@ pub enum Setting {
     /// How far a protection goes, and how far it may.
     Protection(&'static Level, u8),
     /// It does something when it is written.
-    Trigger,
+    Trigger(fn(&Server)),
 }
 
 /// What was set.
@@ -96,7 +96,7 @@ impl Setting {
             Self::Fixed(_) | Self::Shown(_) => 0o444,
             Self::Number { .. } | Self::Line { .. } | Self::Elsewhere(..) => 0o644,
             Self::Protection(..) => 0o644,
-            Self::Trigger => 0o200,
+            Self::Trigger(_) => 0o200,
         }
     }
 
@@ -111,7 +111,7 @@ impl Setting {
             }
             Self::Line { name, default, .. } => line(&kept(name).unwrap_or_else(|| default.as_bytes().to_vec())),
             Self::Protection(level, _) => line(format!("{}", level.get()).as_bytes()),
-            Self::Trigger => Vec::new(),
+            Self::Trigger(_) => Vec::new(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Setting {
                 level.set(value.filter(|value| value <= most).ok_or(Errno::EINVAL)?);
                 Ok(())
             }
-            Self::Trigger => parse_number(bytes).map(|_| ()).ok_or(Errno::EINVAL),
+            Self::Trigger(act) => parse_number(bytes).map(|_| act(server)).ok_or(Errno::EINVAL),
         }
     }
 }

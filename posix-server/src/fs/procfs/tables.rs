@@ -230,7 +230,7 @@ static SYS_VM: [StaticEntry; 16] = [
     number!("vm", "admin_reserve_kbytes", 8192, 0, i64::MAX),
     number!("vm", "dirty_background_ratio", 10, 0, 100),
     number!("vm", "dirty_ratio", 20, 0, 100),
-    setting("drop_caches", &Setting::Trigger),
+    setting("drop_caches", &Setting::Trigger(drop_caches)),
     shown!("max_map_count", |_| format!("{MAX_AREAS}").into_bytes()),
     number!("vm", "min_free_kbytes", 0, 0, INT_MAX),
     shown!("mmap_min_addr", |_| format!("{USER_START}").into_bytes()),
@@ -277,6 +277,13 @@ fn uuid(bytes: [u8; 16]) -> alloc::string::String {
     let digits = format!("{variant:032x}");
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
     format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// Of files that a pager has, all that is as the pager has it; there is nothing else to drop.
+fn drop_caches(server: &Server) {
+    if let Some(store) = server.page_store.get() {
+        store.drop_clean();
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Memories, address spaces and accounts.
 
+use super::paging::{note_both, note_memory, note_space};
 use super::reserve::{is_full, with_reserve};
 use super::{errno, errno_of_fork, machine};
 use crate::errno::{Errno, Result};
-use crate::platform::{Backing, Change, Inherit, MAX_CHANGES, Sharing};
+use crate::platform::{Access, Backing, Change, Inherit, MAX_CHANGES, Sharing};
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::cell::Cell;
 use quire_api::abi::space::{MapFlags, SpaceOp, SpaceOpKind};
 use quire_api::abi::system::AccountLimits;
@@ -18,7 +20,7 @@ const PROCESS_KERNEL_BYTES: u64 = 16 << 20;
 pub struct Memory(Rc<MemoryState>);
 
 struct MemoryState {
-    object: quire_api::Memory,
+    object: Arc<quire_api::Memory>,
     id: u64,
     len_bytes: Cell<u64>,
     _alive: crate::census::counted::Memory,
@@ -27,7 +29,12 @@ struct MemoryState {
 impl Memory {
     pub(super) fn new(object: quire_api::Memory, len_bytes: u64) -> Result<Self> {
         let id = object.as_handle().info().map_err(errno)?.object_number;
-        Ok(Self(Rc::new(MemoryState { _alive: Default::default(), object, id, len_bytes: Cell::new(len_bytes) })))
+        Ok(Self(Rc::new(MemoryState {
+            _alive: Default::default(),
+            object: Arc::new(object),
+            id,
+            len_bytes: Cell::new(len_bytes),
+        })))
     }
 
     /// Makes a memory of `len_bytes`, which reads as zero; the server's budget for files pays. `ENOMEM`.
@@ -58,6 +65,10 @@ impl Memory {
         Self::new(object, rounded)
     }
 
+    pub(super) fn object(&self) -> &Arc<quire_api::Memory> {
+        &self.0.object
+    }
+
     /// The size in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.0.len_bytes.get()
@@ -71,6 +82,10 @@ impl Memory {
     /// Changes the size; what is cut off reads as zero if it comes back. `ENOMEM`, `EFBIG`.
     pub fn resize(&self, len_bytes: u64) -> Result<()> {
         let resized = self.0.object.resize(len_bytes);
+        if let Err(error) = resized {
+            // What is left of the last page becomes zeros, and for that it must be there.
+            note_memory(error, self, len_bytes.min(self.len_bytes()), 1, Access::Write);
+        }
         resized.map_err(|error| if error == Error::OutOfRange { Errno::EFBIG } else { errno(error) })?;
         self.0.len_bytes.set(len_bytes);
         Ok(())
@@ -81,7 +96,9 @@ impl Memory {
         let available = self.len_bytes().saturating_sub(offset).min(buffer.len() as u64) as usize;
         move_all(available, |done| {
             let part = buffer.get_mut(done..available).unwrap_or_default();
-            self.0.object.read(offset + done as u64, part)
+            let at = offset + done as u64;
+            let read = self.0.object.read(at, part);
+            read.inspect_err(|error| note_memory(*error, self, at, (available - done) as u64, Access::Read))
         })
     }
 
@@ -89,7 +106,9 @@ impl Memory {
     pub fn write(&self, offset: u64, bytes: &[u8]) -> usize {
         let available = self.len_bytes().saturating_sub(offset).min(bytes.len() as u64) as usize;
         move_all(available, |done| {
-            self.0.object.write(offset + done as u64, bytes.get(done..available).unwrap_or_default())
+            let at = offset + done as u64;
+            let written = self.0.object.write(at, bytes.get(done..available).unwrap_or_default());
+            written.inspect_err(|error| note_memory(*error, self, at, (available - done) as u64, Access::Write))
         })
     }
 
@@ -167,7 +186,7 @@ impl Account {
 pub struct Space(pub(super) Rc<SpaceState>);
 
 pub(super) struct SpaceState {
-    pub(super) object: AddressSpace,
+    pub(super) object: Arc<AddressSpace>,
     id: u64,
     _alive: crate::census::counted::Space,
 }
@@ -177,7 +196,7 @@ impl Space {
     pub fn create(account: &Account) -> Result<Self> {
         let object = with_reserve(|| AddressSpace::create(&account.0)).map_err(errno)?;
         let id = object.as_handle().info().map_err(errno)?.object_number;
-        Ok(Self(Rc::new(SpaceState { _alive: Default::default(), object, id })))
+        Ok(Self(Rc::new(SpaceState { _alive: Default::default(), object: Arc::new(object), id })))
     }
 
     /// A number that is the same for all clones and for nothing else.
@@ -214,7 +233,8 @@ impl Space {
         let length = buffer.len();
         move_all(length, |done| {
             let at = address.checked_add(done as u64).ok_or(Error::RemoteFault)?;
-            self.0.object.read(at, buffer.get_mut(done..).unwrap_or_default())
+            let read = self.0.object.read(at, buffer.get_mut(done..).unwrap_or_default());
+            read.inspect_err(|error| note_space(*error, self, at, (length - done) as u64, Access::Read))
         })
     }
 
@@ -222,7 +242,8 @@ impl Space {
     pub fn write(&self, address: u64, bytes: &[u8]) -> usize {
         move_all(bytes.len(), |done| {
             let at = address.checked_add(done as u64).ok_or(Error::RemoteFault)?;
-            self.0.object.write(at, bytes.get(done..).unwrap_or_default())
+            let written = self.0.object.write(at, bytes.get(done..).unwrap_or_default());
+            written.inspect_err(|error| note_space(*error, self, at, (bytes.len() - done) as u64, Access::Write))
         })
     }
 
@@ -234,14 +255,18 @@ impl Space {
     /// Copies from a memory into the space; returns how many bytes.
     pub fn copy_from(&self, address: u64, memory: &Memory, offset: u64, length: u64) -> u64 {
         copy_all(length, |done| {
-            quire_api::copy(&self.0.object, address + done, &memory.0.object, offset + done, length - done)
+            let (to, from, left) = (address + done, offset + done, length - done);
+            quire_api::copy(&*self.0.object, to, &*memory.0.object, from, left)
+                .inspect_err(|error| note_both(*error, (memory, from), (self, to), left, Access::Read))
         })
     }
 
     /// Copies from the space into a memory; returns how many bytes.
     pub fn copy_to(&self, memory: &Memory, offset: u64, address: u64, length: u64) -> u64 {
         copy_all(length, |done| {
-            quire_api::copy(&memory.0.object, offset + done, &self.0.object, address + done, length - done)
+            let (to, from, left) = (offset + done, address + done, length - done);
+            quire_api::copy(&*memory.0.object, to, &*self.0.object, from, left)
+                .inspect_err(|error| note_both(*error, (memory, to), (self, from), left, Access::Write))
         })
     }
 }

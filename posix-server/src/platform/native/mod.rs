@@ -2,12 +2,16 @@
 
 mod line;
 mod memory;
+mod pages;
+mod paging;
 mod reserve;
 mod shared;
 mod thread;
 
 pub use line::{Line, shut_down};
 pub use memory::{Account, Memory, Space};
+pub use pages::PageChannel;
+pub use paging::{Absence, Needs, Pager, Postponed, has_needs, take_needs};
 pub use reserve::{memory_is_used_up, settle_loans, take_has_lent};
 pub use shared::SharedPages;
 pub use thread::{Reply, Table, ThreadEvents, UserThread};
@@ -54,7 +58,6 @@ fn errno(error: Error) -> Errno {
         Error::RemoteFault | Error::BadAddress => Errno::EFAULT,
         Error::NotFound | Error::Overlap => Errno::ENOMEM,
         Error::PeerClosed => Errno::ESRCH,
-        Error::PagerFailed | Error::NotPresent => Errno::EIO,
         Error::WouldBlock => Errno::EAGAIN,
         Error::TimedOut => Errno::ETIMEDOUT,
         Error::Interrupted => Errno::EINTR,
@@ -66,7 +69,9 @@ fn errno(error: Error) -> Errno {
         | Error::BadHandle
         | Error::WrongKind
         | Error::MissingRights => Errno::EINVAL,
-        Error::Revoked => Errno::EIO,
+        Error::Revoked | Error::PagerFailed => Errno::EIO,
+        // The call is made again when the page is there.
+        Error::NotPresent => Errno::EFAULT,
     }
 }
 

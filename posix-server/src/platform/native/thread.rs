@@ -134,9 +134,13 @@ impl UserThread {
         self.thread.set_space(&space.0.object).map_err(errno)
     }
 
-    /// Whether it runs, or would if it were not suspended: neither in a call nor stopped by a fault.
+    /// Whether it runs, or would if it were not suspended, or if the page were there that it needs: neither in a call nor stopped
+    /// by a fault.
     pub fn is_running(&self) -> bool {
-        self.thread.info().is_ok_and(|info| info.state == ThreadState::Runnable as u32)
+        self.thread.info().is_ok_and(|info| {
+            let needs_page = info.state == ThreadState::Waiting as u32 && info.waiting_in == 0;
+            info.state == ThreadState::Runnable as u32 || needs_page
+        })
     }
 
     /// Time that it has run, in ns.

@@ -140,6 +140,9 @@ fn messages_to_one_who_never_receives_are_limited(bench: &Bench) -> TestResult {
     site.clear(bench)
 }
 
+/// Makes one object and installs it in the table.
+type Maker = fn(&Account, &HandleTable) -> Result<(), Error>;
+
 /// A message that waits holds a handle to the channel on which it waits: nobody else does.
 fn messages_that_carry_the_channel_they_wait_on_go_with_their_account(bench: &Bench) -> TestResult {
     let site = Site::new(bench)?;
@@ -161,7 +164,7 @@ fn objects_of_every_kind_are_limited(bench: &Bench) -> TestResult {
     let account = &site.account;
     let child = Child::new(account)?;
     let mut made = Vec::new();
-    let kinds: [fn(&Account, &HandleTable) -> Result<(), Error>; 8] = [
+    let kinds: [Maker; 8] = [
         |account, table| table.install(&Account::create_child(account, &LIMITS)?, Rights::all()).map(drop),
         |account, table| table.install(&AddressSpace::create(account)?, Rights::all()).map(drop),
         |account, table| table.install(&Event::create(account)?, Rights::all()).map(drop),

@@ -4,6 +4,8 @@
 //! often it succeeded, is counted. A run fails if one was never made; a long one also if one has never succeeded, but for
 //! those that need an authority that fuzzed threads don't get.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "of most calls there is nothing to say here")]
+
 use crate::child::{CODE, Child, DATA, Piece, RW, number};
 use crate::harness::{Bench, Failure, TestResult, holds, in_ms, same, tests};
 use alloc::format;

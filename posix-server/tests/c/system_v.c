@@ -106,7 +106,9 @@ TEST(a_receiver_waits_and_learns_of_the_removal) {
         _exit(0);
     }
     sleep_ms(20);
-    send_text(queue, 1, "awaited");
+    // Without a line of its own: the receiver may be writing its.
+    struct message message = {1, "awaited"};
+    SET_UP(msgsnd(queue, &message, strlen(message.text), 0) == 0);
     pass_gate(received);
     sleep_ms(20);
     SET_UP(msgctl(queue, IPC_RMID, NULL) == 0);

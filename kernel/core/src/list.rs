@@ -123,6 +123,7 @@ impl<N: Copy + PartialEq> List<N> {
     #[inline]
     pub fn remove(&mut self, arena: &mut impl Arena<N>, node: N) {
         let Links { next, previous } = core::mem::take(arena.links(node));
+        debug_assert!(previous.is_some() || self.head == Some(node), "taken out of a list that it is not in");
         match previous {
             Some(previous) => arena.links(previous).next = next,
             None => self.head = next,

@@ -122,7 +122,7 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
         Some("ipc-bench") => bench::run(&bench, filter),
         Some("scaling") => scaling::run(&bench),
         Some("serial-bench") => serial::run(startup),
-        Some(_) | None => run_tests(&bench, filter, startup.argument("except")),
+        Some(_) | None => run_tests(&bench, filter),
     };
     let how = if all_well { Shutdown::PowerOff } else { Shutdown::Failure };
     let (label, words) = Request::ShutDown(how).encode();
@@ -130,13 +130,10 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the tests whose names contain `filter` and not `except`; `true` if all passed.
-fn run_tests(bench: &Bench, filter: &str, except: Option<&str>) -> bool {
+/// Runs the tests whose names contain `filter`; `true` if all passed.
+fn run_tests(bench: &Bench, filter: &str) -> bool {
     let (mut passed, mut failed) = (0, 0);
     for test in objects::all().filter(|test| test.name.contains(filter)) {
-        if except.is_some_and(|except| test.name.contains(except)) {
-            continue;
-        }
         match (test.run)(bench) {
             Ok(()) => {
                 info!("test {} ... ok", test.name);

@@ -8,7 +8,7 @@ use crate::kernel::Kernel;
 use crate::list::Links;
 use crate::object::{Node, ObjectRef, cost};
 use crate::pool::Id;
-use crate::thread::{CallForm, State, Thread, Wait};
+use crate::thread::{CallForm, CallStage, State, Thread, Wait};
 use quire_abi::error::{OK, Status};
 use quire_abi::message::{HANDLES, Message, WORDS};
 use quire_abi::{Error, Handle};
@@ -127,10 +127,12 @@ impl Kernel {
         }
     }
 
-    /// Ends a thread's call without an answer; a thread whose exception nobody answers ends.
+    /// Ends the call of a thread that stands in no line any more, without an answer; a thread whose exception nobody answers ends.
     pub(crate) fn fail_call(&mut self, m: &mut impl Hardware, thread: Id<Thread>, error: Error) {
         let call = &mut self.threads[thread].call;
         call.serial = call.serial.wrapping_add(1);
+        // Or ending it would take it out of the line a second time.
+        call.stage = CallStage::Received;
         let handles = core::mem::take(&mut call.handles);
         let form = call.form;
         self.drop_handles(m, handles);

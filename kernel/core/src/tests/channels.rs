@@ -1,7 +1,9 @@
 //! Calls, replies, messages with handles and buffers.
 
 use super::{FOREVER, NOWHERE, SCRATCH, World, plain};
+use crate::thread::Exception;
 use quire_abi::message::{CallFrame, KERNEL_LABEL, Message, Received};
+use quire_abi::thread::ExceptionKind;
 use quire_abi::{Call, Error, Handle};
 
 const RECORD: u64 = SCRATCH;
@@ -301,4 +303,22 @@ fn a_chain_of_channels_in_messages_is_torn_down_without_recursion() {
     w.call(&owner, Call::HandleClose, &[far]).ok();
     w.call(&owner, Call::HandleClose, &[near]).ok();
     assert!(w.kernel.endpoints.is_empty() && w.kernel.letters.is_empty());
+}
+
+#[test]
+fn a_faulted_thread_that_is_refused_leaves_alone_who_stands_behind_it() {
+    let mut w = World::new();
+    let (a, b, faulty) = (w.program(), w.program(), w.program());
+    let (near, far) = w.channel(&a, &b);
+    let thread = w.share(&faulty, &a, faulty.thread_handle);
+    w.call(&a, Call::ThreadSetExceptions, &[thread, near]).ok();
+    w.run(faulty.thread);
+    let exception = Exception { kind: ExceptionKind::Illegal, address: 0, code: 0 };
+    w.kernel.exception(&mut w.m, 0, faulty.thread, exception);
+    let message = w.poke(&a, SCRATCH, &plain(1));
+    w.call(&a, Call::ChannelSend, &[near, message]).ok();
+    assert_eq!(w.kernel.letters.len(), 1);
+    w.call(&b, Call::HandleClose, &[far]).ok();
+    assert_eq!(w.kernel.letters.len(), 0, "the message goes with the channel");
+    assert_eq!(w.state(faulty.thread), Some(crate::thread::State::Dead));
 }

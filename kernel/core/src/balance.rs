@@ -36,7 +36,7 @@ impl Kernel {
         if resolved == Err(FaultError::NoMemory) && self.take_back(m, AT_LEAST) != 0 {
             resolved = self.memory.fault(m, space, address, kind);
         }
-        if !matches!(resolved, Err(FaultError::NotPresent(_))) {
+        if !matches!(resolved, Err(FaultError::NotPresent(_) | FaultError::NoMemory)) {
             // Why an earlier wait failed counts for the attempt after it only.
             self.forget_page_failure(thread);
         }
@@ -55,8 +55,12 @@ impl Kernel {
         result
     }
 
-    /// There is no frame for a running thread; but there may be one soon, when a pager has written something back.
+    /// There is no frame for a running thread; but there may be one soon, when a pager has written something back. If it has
+    /// waited in vain, it does not wait again.
     fn wait_for_memory(&mut self, m: &mut impl Hardware, thread: Id<Thread>) -> Result<(), ExceptionKind> {
+        if self.forget_page_failure(thread) {
+            return Err(ExceptionKind::NoMemory);
+        }
         let under_way = self.memory.page_under_way().ok_or(ExceptionKind::NoMemory)?;
         self.wait_for_page(m, thread, under_way).map_err(|_| ExceptionKind::NoMemory)
     }
@@ -71,8 +75,11 @@ impl Kernel {
 
     fn balance_cache(&mut self, m: &mut impl Hardware) {
         let shortage = self.memory.shortage();
-        if shortage != 0 {
-            self.take_back(m, shortage + AHEAD);
+        let free = self.memory.frames().free();
+        // Where nothing could be had, there is nothing more to be had before somebody has taken or given a frame.
+        if shortage != 0 && self.free_in_vain != Some(free) {
+            let freed = self.take_back(m, shortage + AHEAD);
+            self.free_in_vain = (freed == 0).then_some(free);
         }
         if self.memory.unwritten_pages() != 0 && !self.alarms.is_armed(self.dirty_alarm) {
             self.alarms.arm(self.dirty_alarm, m.now_ns().saturating_add(DIRTY_PERIOD_NS));

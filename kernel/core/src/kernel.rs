@@ -46,6 +46,8 @@ pub struct Kernel {
     pub(crate) alarms: Alarms,
     /// For what is dirty; see [`crate::balance`].
     pub(crate) dirty_alarm: AlarmId,
+    /// How many frames were free when none could be taken back; see [`crate::balance`].
+    pub(crate) free_in_vain: Option<u64>,
     pub(crate) scheduler: Scheduler,
     /// Things to be torn down, linked through their headers.
     pub(crate) doomed: Option<ObjectRef>,
@@ -111,6 +113,7 @@ impl Kernel {
             errands: Pool::new(),
             alarms,
             dirty_alarm,
+            free_in_vain: None,
             scheduler: Scheduler::new(processors).ok_or(Error::NoMemory)?,
             doomed: None,
             cpu: 0,

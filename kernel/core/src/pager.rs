@@ -231,9 +231,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// The thread's next attempt did not end at the page that it had waited for.
-    pub(crate) fn forget_page_failure(&mut self, id: Id<Thread>) {
-        self.threads[id].page_failure = None;
+    /// The thread's next attempt did not end at the page that it had waited for. Tells whether that wait had failed.
+    pub(crate) fn forget_page_failure(&mut self, id: Id<Thread>) -> bool {
+        self.threads[id].page_failure.take().is_some()
     }
 
     /// Asks the pager for a page, in nobody's name in particular.

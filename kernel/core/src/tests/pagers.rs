@@ -1,10 +1,12 @@
 //! Pagers and those who wait for them.
 
 use super::{Program, SCRATCH, World};
+use crate::memory::FaultKind;
 use crate::thread::{State, Wait};
 use quire_abi::pager::{PagerFlags, PagerRequest, PagerRequestKind};
 use quire_abi::queue::{Completion, CompletionKind, Header, SUBMISSIONS_OFFSET, Submission, SubmissionKind};
 use quire_abi::space::{MapFlags, MemoryInfo, PAGE_SIZE, Protection, SpaceOp, SpaceOpKind};
+use quire_abi::thread::ExceptionKind;
 use quire_abi::{Call, Error, Handle};
 use std::vec::Vec;
 
@@ -311,4 +313,22 @@ fn everything_goes_with_the_queue() {
     p.w.call(&p.server.clone(), Call::HandleClose, &[p.queue]).ok();
     assert_eq!(p.w.kernel.errands.len(), 0);
     p.w.kernel.check_invariants(&[]);
+}
+
+#[test]
+fn who_waits_for_memory_waits_no_longer_than_for_a_page() {
+    let mut p = Paged::new(PagerFlags::empty());
+    let server = p.server;
+    p.supply(0, 1);
+    p.w.call(&server, Call::MemoryWrite, &[p.memory, 0, SCRATCH, 8]).ok();
+    while p.w.kernel.memory.allocate_for_kernel(&mut p.w.m, 1).is_ok() {}
+    let fault = |p: &mut Paged| {
+        p.w.run(p.client.thread);
+        p.w.kernel.page_fault(&mut p.w.m, p.client.thread, SCRATCH + 9 * PAGE_SIZE, FaultKind::Write)
+    };
+    assert_eq!(fault(&mut p), Ok(()));
+    assert!(p.client_waits(), "what is dirty may be written back");
+    p.pass_time(DEADLINE + 1);
+    assert!(!p.client_waits());
+    assert_eq!(fault(&mut p), Err(ExceptionKind::NoMemory), "it was not");
 }

@@ -234,7 +234,7 @@ calls! {
     /// Lets private pages of address spaces that `account` or one below it pays for go to the managed `memory` when frames run short: its
     /// pager writes them back and fills them again as it would a file's. There is one swap memory, for good.
     62 SwapSet = swap_set(hardware: [Hardware MANAGE], memory: [Memory READ WRITE MANAGE], account: [Account MANAGE])
-        -> () ! [BadState, NoMemory];
+        -> () ! [BadState, NoMemory, AccountLimit];
 
     // ---- threads -------------------------------------------------------------------------------------------------
     /// Makes a thread, not yet started. `flags`: `ThreadFlags`.

@@ -15,6 +15,7 @@ use super::overlay::{Overlay, Page};
 use super::pages::Writing;
 use super::region::{Region, Sharing};
 use super::space::{END_PAGE, Space};
+use super::swap_slots::SwapSlots;
 use super::tables::{self, Shown};
 use crate::account::{ACCOUNT_BYTES, Account, Usage};
 use crate::machine::{Entry, Frame, Machine, TABLE_ENTRIES};
@@ -54,6 +55,9 @@ impl MemorySystem {
         census.frame(self.zero);
         for (id, memory) in self.memories.iter() {
             self.check_memory(id, memory, &mut census);
+        }
+        if let Some(id) = self.swap_memory() {
+            census.pays(self.memories[id].account, SwapSlots::cost(self.frames.swap.len()));
         }
         for (id, space) in self.spaces.iter() {
             self.check_space(m, id, space, &mut census);

@@ -19,9 +19,9 @@ use super::object::Memory;
 use super::overlay::Page;
 use super::reclaim::Reclaimed;
 use super::space::{END_PAGE, FIRST_PAGE, Space};
-use super::swap_slots::{MAX_SLOTS, SwapSlot};
+use super::swap_slots::{MAX_SLOTS, SwapSlot, SwapSlots};
 use super::tables::{self, Change};
-use crate::account::Account;
+use crate::account::{Account, Resource};
 use crate::machine::{Frame, Machine};
 use crate::pool::Id;
 
@@ -53,13 +53,19 @@ impl MemorySystem {
     /// Lets private pages of the spaces that `within` or an account below it pays for go to a managed memory. For good.
     ///
     /// # Errors
-    /// [`MemoryError::BadState`] if the memory is not managed, or there is a swap memory already; else exhaustion.
+    /// [`MemoryError::BadState`] if the memory is not managed, or there is a swap memory already; else exhaustion: the
+    /// memory's account pays for the slots.
     pub fn set_swap(&mut self, memory: Id<Memory>, within: Id<Account>) -> Result<(), MemoryError> {
         if self.swap.is_some() || self.managed(memory).is_none() {
             return Err(MemoryError::BadState);
         }
         let pages = u32::try_from(self.memories[memory].pages()).unwrap_or(u32::MAX).min(MAX_SLOTS);
-        self.frames.swap.make(pages)?;
+        let (account, bytes) = (self.memories[memory].account, SwapSlots::cost(pages.into()));
+        self.accounts.charge(account, Resource::KernelBytes, bytes).map_err(Exhausted::from)?;
+        if let Err(exhausted) = self.frames.swap.make(pages) {
+            self.accounts.credit(account, Resource::KernelBytes, bytes);
+            return Err(exhausted.into());
+        }
         self.retain_memory(memory);
         self.accounts.retain(within);
         self.swap = Some(Swap { memory, within });
@@ -210,6 +216,9 @@ impl MemorySystem {
         }
         assert_eq!(self.swap_info().used_pages, 0, "somebody's pages are still swapped");
         self.swap = None;
+        let bytes = SwapSlots::cost(self.frames.swap.len());
+        self.accounts.credit(self.memories[memory].account, Resource::KernelBytes, bytes);
+        self.frames.swap = SwapSlots::new();
         self.frames.keep_reserve(0, within);
         self.accounts.release(within);
         self.release_memory(memory);

@@ -60,6 +60,11 @@ impl SwapSlots {
         Self { states: Vec::new(), free: NONE, dropped: NONE, used: 0 }
     }
 
+    /// What so many slots cost, in bytes.
+    pub(super) const fn cost(count: u64) -> u64 {
+        count * size_of::<State>() as u64
+    }
+
     /// Makes `count` slots, all free.
     pub(super) fn make(&mut self, count: u32) -> Result<(), Exhausted> {
         let mut states = Vec::new();

@@ -62,6 +62,10 @@ _end_idle() {
 	kill $(jobs -p); wait 2> /dev/null
 }
 
+# What the kernel's pools and the server's heap hold back goes up and down by a dozen pages with the order in which things
+# end; something that is lost in every process costs at least a page for each.
+SLACK=24
+
 fifty_idle_busyboxes_share_their_text() {
 	# Twice before, so that what this shell and the server need for so many processes is there.
 	_start_idle; _end_idle
@@ -70,12 +74,13 @@ fifty_idle_busyboxes_share_their_text() {
 	_start_idle
 	during=$(_pages_used)
 	_end_idle
+	_start_idle; _end_idle
+	_start_idle; _end_idle
 	after=$(_pages_used)
 	each=$(((during - before) * 4 / 50))
 	echo "each takes $each KiB; $before pages before, $during during, $after after"
 	[ $each -le 160 ] || _fail "more than 160 KiB"
-	# This shell itself still writes: a page or two of its own may have become copies.
-	[ $((after - before)) -le 2 ] || _fail "$((after - before)) pages are not given back"
+	[ $((after - before)) -le $SLACK ] || _fail "$((after - before)) pages are not given back"
 }
 
 _pipeline() { seq 1 10000 | sort | uniq | gzip | gunzip | md5sum > /dev/null; }
@@ -85,7 +90,7 @@ processes_give_back_their_pages() {
 	before=$(_pages_used)
 	for round in 1 2 3 4 5 6 7 8 9 10; do _pipeline; done
 	after=$(_pages_used)
-	[ $((after - before)) -le 2 ] || _fail "$((after - before)) pages are not given back"
+	[ $((after - before)) -le $SLACK ] || _fail "$((after - before)) pages are not given back"
 }
 
 files_give_back_their_pages() {
@@ -98,8 +103,7 @@ files_give_back_their_pages() {
 	after=$(_pages_used)
 	# What ended just before the first count may give its last pages back after it.
 	[ $((during - before)) -ge 8188 ] || _fail "32 MiB take only $((during - before)) pages"
-	# The server's own heap may have become a little larger.
-	[ $((after - before)) -le 4 ] || _fail "$((after - before)) pages are not given back"
+	[ $((after - before)) -le $SLACK ] || _fail "$((after - before)) pages are not given back"
 }
 
 ps_lists_the_shell() {

@@ -48,6 +48,7 @@ const RULES: [Rule; 17] = [
     Rule { package: "posix-tests", imports: &[], code: Code::Safe },
     Rule { package: "mlibc-shim", imports: &["quire-abi", "posix-protocol"], code: Code::UnsafeIn(&["src"]) },
     Rule { package: "driver-protocol", imports: &["quire-abi"], code: Code::Safe },
+    Rule { package: "ext4", imports: &[], code: Code::Safe },
     Rule {
         package: "driver-runtime",
         imports: &["quire-abi", "quire-api", "driver-protocol"],

@@ -7,9 +7,12 @@
 
 pub mod block;
 pub mod console;
+pub mod files;
 pub mod pages;
 pub mod purpose;
 pub mod supervisor;
+
+extern crate alloc;
 
 use quire_abi::message::WORDS;
 

@@ -41,6 +41,10 @@ use crate::Words;
 pub const SECTOR_BYTES: u64 = 512;
 /// Sectors of one `Read` or `Write` at most: 512 KiB.
 pub const MAX_SECTORS: u64 = 1024;
+/// Pages of the memory that one `Read` or `Write` touches at most.
+pub const MAX_PAGES: u64 = 128;
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
 /// Requests of one channel that may be under way.
 pub const MAX_REQUESTS: usize = 128;
 /// Numbers of attached memories of one channel are below this.
@@ -150,12 +154,24 @@ impl Control {
 /// Sectors to move, and where they are in the client's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
-    /// Which sectors of the channel's range, at most [`MAX_SECTORS`].
+    /// Which sectors of the channel's range, at most [`MAX_SECTORS`]. Their bytes touch [`MAX_PAGES`] pages at most.
     pub range: SectorRange,
     /// The number of the attached memory.
     pub buffer: u64,
     /// Where in it, in bytes: a multiple of [`SECTOR_BYTES`].
     pub offset: u64,
+}
+
+impl Transfer {
+    /// The pages of the memory that it touches: the first, and how many. `None` if they are too many, or it does not begin at a
+    /// sector's place.
+    pub fn pages(&self) -> Option<(u64, u64)> {
+        let is_short = self.range.count <= MAX_SECTORS && self.offset.is_multiple_of(SECTOR_BYTES);
+        let end = self.offset.checked_add(self.range.len_bytes())?;
+        let first = self.offset / PAGE_BYTES;
+        let count = end.div_ceil(PAGE_BYTES).checked_sub(first)?;
+        (is_short && count <= MAX_PAGES).then_some((first, count))
+    }
 }
 
 /// What a client asks for.
@@ -236,13 +252,14 @@ impl Request {
         let [id, first, count, buffer, offset, flags, ..] = *words;
         let range = SectorRange { first, count };
         let transfer = Transfer { range, buffer, offset };
-        let is_transfer = count <= MAX_SECTORS && offset.is_multiple_of(SECTOR_BYTES);
         match label {
             DESCRIBE => Some(Self::Describe),
             ATTACH if id < MAX_BUFFERS => Some(Self::Attach { buffer: id }),
             DETACH if id < MAX_BUFFERS => Some(Self::Detach { buffer: id }),
-            READ if is_transfer => Some(Self::Read { id, transfer }),
-            WRITE if is_transfer => Some(Self::Write { id, transfer, flags: WriteFlags::from_bits(flags)? }),
+            READ if transfer.pages().is_some() => Some(Self::Read { id, transfer }),
+            WRITE if transfer.pages().is_some() => {
+                Some(Self::Write { id, transfer, flags: WriteFlags::from_bits(flags)? })
+            }
             FLUSH => Some(Self::Flush { id }),
             DISCARD => Some(Self::Discard { id, range }),
             WRITE_ZEROES => Some(Self::WriteZeroes { id, range }),
@@ -340,6 +357,11 @@ mod tests {
         let too_long = Transfer { range: SectorRange { first: 0, count: MAX_SECTORS + 1 }, ..TRANSFER };
         let (label, words) = Request::Read { id: 0, transfer: too_long }.encode();
         assert_eq!(Request::decode(label, &words), None);
+        let too_many_pages = Transfer { offset: SECTOR_BYTES, ..TRANSFER };
+        let (label, words) = Request::Read { id: 0, transfer: too_many_pages }.encode();
+        assert_eq!(Request::decode(label, &words), None);
+        assert_eq!(TRANSFER.pages(), Some((1, MAX_PAGES)));
+        assert_eq!(Transfer { offset: u64::MAX - 511, ..TRANSFER }.pages(), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ enum Code {
     UnsafeIn(&'static [&'static str]),
 }
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 19] = [
     Rule { package: "quire-abi", imports: &[], code: Code::Safe },
     Rule { package: "boot-archive", imports: &[], code: Code::Safe },
     Rule { package: "quire-core", imports: &["quire-abi"], code: Code::Safe },
@@ -49,6 +49,7 @@ const RULES: [Rule; 17] = [
     Rule { package: "mlibc-shim", imports: &["quire-abi", "posix-protocol"], code: Code::UnsafeIn(&["src"]) },
     Rule { package: "driver-protocol", imports: &["quire-abi"], code: Code::Safe },
     Rule { package: "ext4", imports: &[], code: Code::Safe },
+    Rule { package: "block", imports: &["quire-abi", "quire-api", "driver-protocol"], code: Code::Safe },
     Rule {
         package: "driver-runtime",
         imports: &["quire-abi", "quire-api", "driver-protocol"],
@@ -63,7 +64,7 @@ const RULES: [Rule; 17] = [
     Rule { package: "pager", imports: &["quire-abi", "quire-api", "driver-protocol"], code: Code::Safe },
     Rule {
         package: "supervisor",
-        imports: &["quire-abi", "quire-api", "boot-archive", "driver-protocol"],
+        imports: &["quire-abi", "quire-api", "block", "boot-archive", "driver-protocol"],
         code: Code::Safe,
     },
     Rule { package: "xtask", imports: &["boot-archive", "posix-protocol", "posix-tests"], code: Code::Safe },

@@ -1,6 +1,8 @@
 //! What a file system is stored on.
 
+use crate::buffers::TransactionId;
 use core::future::Future;
+use core::time::Duration;
 
 /// Bytes of a sector, the unit in which devices are addressed.
 pub const SECTOR_BYTES: usize = 512;
@@ -32,4 +34,27 @@ pub trait Device {
     /// # Errors
     /// The device failed; what was written before may be lost.
     fn flush(&self) -> impl Future<Output = Result<(), DeviceFailed>>;
+
+    /// Waits until all file data that a transaction's metadata point to have been written (not flushed). Called once for every
+    /// transaction, when no operation can join it any more and before anything of it is made durable.
+    ///
+    /// # Errors
+    /// Data could not be written: the transaction is not committed, and the file system becomes read-only.
+    fn settle(&self, _transaction: TransactionId) -> impl Future<Output = Result<(), DeviceFailed>> {
+        core::future::ready(Ok(()))
+    }
+
+    /// A transaction closes: all operations that were finished before are in it or in earlier ones, those that finish later are
+    /// not. It is made durable after this call, and after everything before it.
+    fn closing(&self, _transaction: TransactionId) {}
+
+    /// The file system is about to be used: what the transactions up to and including `last` did is there, and nothing of later
+    /// ones. Called at every mount before anything is changed, above all before a journal that was replayed is marked empty,
+    /// so that the answer is the same if the mount is repeated.
+    fn recovered(&self, _last: TransactionId) {}
+
+    /// The time since the epoch.
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
 }

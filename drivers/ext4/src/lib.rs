@@ -6,6 +6,7 @@
 //! - [`device`], [`error`]: what a file system stands on, and how it fails.
 //! - [`bytes`], [`checksum`]: fields and sums of the records on the disk.
 //! - [`buffers`]: metadata blocks in memory, and transactions over them.
+//! - [`sync`]: waiting.
 //!
 //! The disk is never trusted: every size, count and pointer read from it is checked before use, and what makes no sense is
 //! [`Error::Corrupt`].
@@ -21,6 +22,9 @@ pub mod bytes;
 pub mod checksum;
 pub mod device;
 pub mod error;
+#[cfg(test)]
+mod simulated;
+pub mod sync;
 
 pub use device::{Device, DeviceFailed};
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@
 //! - [`device`], [`error`]: what a file system stands on, and how it fails.
 //! - [`bytes`], [`checksum`]: fields and sums of the records on the disk.
 //! - [`buffers`]: metadata blocks in memory, and transactions over them.
-//! - [`sync`]: waiting.
+//! - [`sync`]: how tasks wait for each other.
 //!
 //! The disk is never trusted: every size, count and pointer read from it is checked before use, and what makes no sense is
 //! [`Error::Corrupt`].

@@ -2,8 +2,8 @@
 //!
 //! `cargo xtask help` prints what there is. Each command is a module of the same name; what they share:
 //!
-//! - [`build`] compiles, [`flatten`] turns the first program's ELF file into segments, [`root_files`] and [`payload`]
-//!   fill the boot archive, [`image`] makes a disk of it;
+//! - [`build`] compiles, [`flatten`] turns the first program's ELF file into segments, [`root_files`] makes a [`tree`] of
+//!   files, [`payload`] fills the boot archive, [`image`] makes a disk of both;
 //! - [`guest`] starts QEMU on that and talks to the program in it;
 //! - [`setup`] provides missing tools, [`progress`] tells what is going on.
 
@@ -24,6 +24,7 @@ mod progress;
 mod root_files;
 mod setup;
 mod strip;
+mod tree;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,13 @@
 //! The command line of xtask.
 
-use crate::guest::{BootPath, LogLevel, MemorySize};
+use crate::guest::{BootPath, Disk, LogLevel, MemorySize, Root};
+use crate::image::{MEBIBYTE, Reuse, Sizes};
 use anyhow::{Context as _, Result, anyhow, bail};
 use boot_archive::init::Tracing;
 use lexopt::{Arg, Parser, ValueExt as _};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What `cargo xtask help` prints.
@@ -41,6 +42,13 @@ Options of run, exec, debug, native and image:
   --uefi                  boot through the firmware (run does so unless told --direct)
   --direct                boot the kernel directly, without the firmware: faster
   --add HOST[:GUEST]      more files for the guest: a file or a directory, by default at the same path
+  --root WHERE            root file system: `memory` (it begins anew with each boot: the default), `image` (a partition of the
+                          disk image, which keeps what is changed on it until the files it is made of change), or a FILE: an
+                          image of somebody else, with or without partitions, that has an ext4 file system
+  --fresh                 make that disk image anew
+  --root-size SIZE, --swap-size SIZE
+                          of its partitions, such as 512M or 2G (1G and 512M; no swap: 0)
+  --disk FILE[:DIRECTORY] another disk; its ext4 file system is mounted on the directory, or on /mnt
   --log LEVEL             kernel log: off, error, warn, info, debug or trace
 
 Environment: QUIRE_ACCEL=tcg|kvm overrides the choice of the accelerator.
@@ -70,6 +78,10 @@ pub(crate) struct GuestOptions {
     pub(crate) boot: Option<BootPath>,
     pub(crate) log: Option<LogLevel>,
     pub(crate) additions: Vec<Addition>,
+    pub(crate) root: Option<Root>,
+    pub(crate) sizes: Sizes,
+    pub(crate) reuse: Reuse,
+    pub(crate) disks: Vec<Disk>,
 }
 
 /// A file or directory of the host that the guest gets too.
@@ -245,6 +257,11 @@ fn guest_option(options: &mut GuestOptions, name: &str, parser: &mut Parser) -> 
         "direct" => options.boot = Some(BootPath::Direct),
         "log" => options.log = Some(parser.value()?.parse()?),
         "add" => options.additions.push(addition(&text(parser.value()?)?)?),
+        "root" => options.root = Some(root(&text(parser.value()?)?)?),
+        "disk" => options.disks.push(disk(&text(parser.value()?)?)?),
+        "root-size" => options.sizes.root_bytes = size_bytes(&text(parser.value()?)?)?,
+        "swap-size" => options.sizes.swap_bytes = size_bytes(&text(parser.value()?)?)?,
+        "fresh" => options.reuse = Reuse::Never,
         unknown => bail!("there is no option --{unknown}"),
     }
     Ok(())
@@ -332,6 +349,47 @@ fn addition(value: &str) -> Result<Addition> {
     Ok(Addition { host, guest })
 }
 
+/// The value of `--root`.
+fn root(value: &str) -> Result<Root> {
+    match value {
+        "memory" => Ok(Root::Archive),
+        "image" => Ok(Root::LastingImage(Sizes::default(), Reuse::default())),
+        file => Ok(Root::Disk(existing_disk(file).with_context(|| format!("--root {file}"))?)),
+    }
+}
+
+/// The value of `--disk`: a file, perhaps with a directory of the guest.
+fn disk(value: &str) -> Result<Disk> {
+    const DIRECTORY: &str = "/mnt";
+    let (file, directory) = match value.rsplit_once(':') {
+        Some((file, directory)) if directory.starts_with('/') && !Path::new(value).exists() => (file, directory),
+        Some(_) | None => (value, DIRECTORY),
+    };
+    let disk = existing_disk(file).with_context(|| format!("--disk {value}"))?;
+    Ok(Disk { mount: Some(directory.to_owned()), ..disk })
+}
+
+fn existing_disk(file: &str) -> Result<Disk> {
+    let path = std::path::absolute(file)?;
+    if !path.is_file() {
+        bail!("{} is no file of the host", path.display());
+    }
+    Ok(Disk::kept(&path))
+}
+
+/// A size such as `512M` or `2G`.
+fn size_bytes(value: &str) -> Result<u64> {
+    const MAX_MEBIBYTES: u64 = 1 << 20;
+    let (digits, factor) = match value.strip_suffix(['G', 'g']) {
+        Some(digits) => (digits, 1024),
+        None => (value.strip_suffix(['M', 'm']).unwrap_or(value), 1),
+    };
+    match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        Some(mebibytes @ 0..=MAX_MEBIBYTES) => Ok(mebibytes * MEBIBYTE),
+        Some(_) | None => bail!("{value:?} is no size of a partition: say 512M or 2G"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,6 +418,9 @@ mod tests {
             &["run", "--add", "/nonexistent-path"],
             &["run", "--add", "/:relative"],
             &["run", "--log", "loud"],
+            &["run", "--root", "/nonexistent-image"],
+            &["exec", "--disk", "/nonexistent-image:/data", "true"],
+            &["run", "--swap-size", "much"],
         ] {
             assert!(parsed(arguments).is_err(), "{arguments:?}");
         }

@@ -3,9 +3,9 @@
 use crate::build::{Artifacts, FIRST_PROGRAM, ProgramSet};
 use crate::flatten::flatten;
 use crate::guest::LogLevel;
-use crate::options::Addition;
 use crate::root_files;
 use crate::strip::without_sections;
+use crate::tree::Tree;
 use anyhow::{Context as _, Result};
 use boot_archive::init::{self, CONSOLE_SIZE, Stdio, Tracing};
 use boot_archive::{Builder, Metadata};
@@ -54,14 +54,11 @@ fn terminal_size() -> Option<String> {
     (rows > 0 && columns > 0).then(|| format!("{rows}x{columns}"))
 }
 
-/// The bytes of the boot archive of a POSIX system that runs `init` first.
-pub(crate) fn archive(artifacts: &Artifacts, init: &Init, additions: &[Addition]) -> Result<Vec<u8>> {
+/// The bytes of the boot archive of a POSIX system that runs `init` first, with a tree of files.
+pub(crate) fn archive(artifacts: &Artifacts, init: &Init, tree: Tree) -> Result<Vec<u8>> {
     let mut archive = system(artifacts, ProgramSet::Posix)?;
     archive.file("boot/init", Metadata::of_root(FILE_MODE), encode_init(init)?)?;
-    root_files::add_standard(&mut archive)?;
-    for addition in additions {
-        root_files::add(&mut archive, addition)?;
-    }
+    tree.move_to(&mut archive)?;
     archive.build().context("making the boot archive")
 }
 

@@ -1,6 +1,7 @@
 //! Running tools of the host.
 
 use anyhow::{Context as _, Result, bail};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The command line of `command`, for messages.
@@ -33,4 +34,10 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
 pub(crate) fn is_installed(program: &str) -> bool {
     let Some(path) = std::env::var_os("PATH") else { return false };
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+/// A tool of the administrator, which may lie where others don't look.
+pub(crate) fn system_tool(name: &str) -> PathBuf {
+    let places = ["/usr/sbin", "/sbin"].iter().map(|directory| Path::new(directory).join(name));
+    places.into_iter().find(|path| path.is_file()).unwrap_or_else(|| name.into())
 }

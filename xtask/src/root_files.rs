@@ -2,8 +2,9 @@
 
 use crate::options::Addition;
 use crate::process;
+use crate::tree::Tree;
 use anyhow::{Context as _, Result, bail};
-use boot_archive::{Builder, Metadata};
+use boot_archive::Metadata;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -20,7 +21,6 @@ pub(crate) const WORK_DIRECTORY: &str = "/work";
 pub(crate) const ENVIRONMENT: [&str; 5] =
     ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh"];
 
-const PREFIX: &str = "root";
 const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
 const PROGRAM_MODE: u32 = 0o755;
@@ -54,53 +54,69 @@ const FILES: [(&str, &str); 6] = [
     ("/etc/profile", "PS1='\\w \\$ '\nexport PS1\n"),
 ];
 
-/// Adds the usual tree.
-pub(crate) fn add_standard(archive: &mut Builder) -> Result<()> {
+/// The usual tree, and what the user wants to have besides.
+pub(crate) fn tree(additions: &[Addition]) -> Result<Tree> {
+    let mut tree = standard()?;
+    additions.iter().try_for_each(|addition| add(&mut tree, addition))?;
+    Ok(tree)
+}
+
+/// Only what the user wants to have.
+pub(crate) fn only(additions: &[Addition]) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.directory("", Metadata::of_root(DIRECTORY_MODE));
+    additions.iter().try_for_each(|addition| add(&mut tree, addition))?;
+    Ok(tree)
+}
+
+/// The usual tree.
+fn standard() -> Result<Tree> {
+    let mut tree = Tree::default();
     for (path, mode) in DIRECTORIES {
-        archive.directory(&in_root(path), Metadata::of_root(mode))?;
+        tree.directory(path, Metadata::of_root(mode));
     }
     for (path, target) in LINKS {
-        archive.symlink(&in_root(path), Metadata::of_root(LINK_MODE), target)?;
+        tree.symlink(path, Metadata::of_root(LINK_MODE), target);
     }
     for (path, text) in FILES {
-        archive.file(&in_root(path), Metadata::of_root(FILE_MODE), text.into())?;
+        tree.file(path, Metadata::of_root(FILE_MODE), text.into());
     }
-    add_busybox(archive)?;
+    add_busybox(&mut tree)?;
     let bash = fs::read(BASH).with_context(|| format!("can't read {BASH} (package bash-static)"))?;
-    archive.file(&in_root("/bin/bash"), Metadata::of_root(PROGRAM_MODE), bash)?;
-    Ok(())
+    tree.file("/bin/bash", Metadata::of_root(PROGRAM_MODE), bash);
+    Ok(tree)
 }
 
 /// Busybox, and a link for each of its applets.
-fn add_busybox(archive: &mut Builder) -> Result<()> {
+fn add_busybox(tree: &mut Tree) -> Result<()> {
     let busybox = fs::read(BUSYBOX).with_context(|| format!("can't read {BUSYBOX} (package busybox-static)"))?;
-    archive.file(&in_root("/bin/busybox"), Metadata::of_root(PROGRAM_MODE), busybox)?;
+    tree.file("/bin/busybox", Metadata::of_root(PROGRAM_MODE), busybox);
     let applets = process::output_of(Command::new(BUSYBOX).arg("--list"))?;
     for applet in applets.lines().filter(|applet| *applet != "busybox" && !applet.contains('/')) {
-        archive.symlink(&in_root(&format!("/bin/{applet}")), Metadata::of_root(LINK_MODE), "busybox")?;
+        tree.symlink(&format!("/bin/{applet}"), Metadata::of_root(LINK_MODE), "busybox");
     }
     Ok(())
 }
 
 /// Adds what the user wants to have besides.
-pub(crate) fn add(archive: &mut Builder, addition: &Addition) -> Result<()> {
+fn add(tree: &mut Tree, addition: &Addition) -> Result<()> {
     let guest = addition.guest.trim_end_matches('/');
-    add_tree(archive, &addition.host, guest).with_context(|| format!("adding {} as {guest}", addition.host.display()))
+    add_tree(tree, &addition.host, guest).with_context(|| format!("adding {} as {guest}", addition.host.display()))
 }
 
-fn add_tree(archive: &mut Builder, host: &Path, guest: &str) -> Result<()> {
+fn add_tree(tree: &mut Tree, host: &Path, guest: &str) -> Result<()> {
     // What the user names may be a link to what is meant; links below it stay links.
     let metadata = fs::metadata(host)?;
     if metadata.is_dir() {
-        return add_directory(archive, host, guest);
+        return add_directory(tree, host, guest);
     }
-    archive.file(&in_root(guest), metadata_of(&metadata), fs::read(host)?)?;
+    tree.file(guest, metadata_of(&metadata), fs::read(host)?);
     Ok(())
 }
 
-fn add_directory(archive: &mut Builder, host: &Path, guest: &str) -> Result<()> {
+fn add_directory(tree: &mut Tree, host: &Path, guest: &str) -> Result<()> {
     if !guest.is_empty() {
-        archive.directory(&in_root(guest), metadata_of(&fs::metadata(host)?))?;
+        tree.directory(guest, metadata_of(&fs::metadata(host)?));
     }
     for entry in fs::read_dir(host).with_context(|| format!("can't list {}", host.display()))? {
         let entry = entry?;
@@ -111,14 +127,14 @@ fn add_directory(archive: &mut Builder, host: &Path, guest: &str) -> Result<()> 
         let guest = format!("{guest}/{name}");
         let metadata = entry.metadata()?;
         if metadata.is_dir() {
-            add_directory(archive, &path, &guest)?;
+            add_directory(tree, &path, &guest)?;
         } else if metadata.is_symlink() {
             let target = fs::read_link(&path)?;
             let target = target.to_str().with_context(|| format!("the target of {} is not UTF-8", path.display()))?;
-            archive.symlink(&in_root(&guest), metadata_of(&metadata), target)?;
+            tree.symlink(&guest, metadata_of(&metadata), target);
         } else if metadata.is_file() {
             let content = fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
-            archive.file(&in_root(&guest), metadata_of(&metadata), content)?;
+            tree.file(&guest, metadata_of(&metadata), content);
         }
         // Sockets, pipes and devices have no content that could be carried over.
     }
@@ -129,8 +145,4 @@ fn add_directory(archive: &mut Builder, host: &Path, guest: &str) -> Result<()> 
 fn metadata_of(metadata: &fs::Metadata) -> Metadata {
     const PERMISSIONS: u32 = 0o7777;
     Metadata { modified_s: metadata.mtime(), ..Metadata::of_root(metadata.mode() & PERMISSIONS) }
-}
-
-fn in_root(path: &str) -> String {
-    format!("{PREFIX}{path}")
 }

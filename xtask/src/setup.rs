@@ -16,12 +16,16 @@ const QEMU: Tool = Tool { package: "qemu-system-x86", is_there: || process::is_i
 const FIRMWARE: Tool = Tool { package: "ovmf", is_there: || firmware().is_some() };
 const BUSYBOX: Tool = Tool { package: "busybox-static", is_there: || Path::new(crate::root_files::BUSYBOX).exists() };
 const BASH: Tool = Tool { package: "bash-static", is_there: || Path::new(crate::root_files::BASH).exists() };
+const E2FSPROGS: Tool = Tool {
+    package: "e2fsprogs",
+    is_there: || process::system_tool("mke2fs").is_absolute() || process::is_installed("mke2fs"),
+};
 const MUSL: Tool = Tool { package: "musl-tools", is_there: || process::is_installed("musl-gcc") };
 const C_COMPILER: Tool = Tool { package: "gcc", is_there: || process::is_installed("gcc") };
 const C_LIBRARY: Tool = Tool { package: "libc6-dev", is_there: || Path::new("/usr/include/stdio.h").exists() };
 
 /// What running a guest needs.
-const FOR_GUESTS: [Tool; 4] = [QEMU, FIRMWARE, BUSYBOX, BASH];
+const FOR_GUESTS: [Tool; 5] = [QEMU, FIRMWARE, BUSYBOX, BASH, E2FSPROGS];
 /// What the tests need besides.
 const FOR_TESTS: [Tool; 3] = [MUSL, C_COMPILER, C_LIBRARY];
 

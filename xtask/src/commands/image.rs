@@ -4,19 +4,17 @@ use super::SUCCESS;
 use super::run::build_for;
 use crate::guest::{BootPath, Guest};
 use crate::options::GuestOptions;
-use crate::payload::{self, Init};
-use crate::{image, setup};
-use anyhow::{Context as _, Result};
+use crate::payload::Init;
+use crate::setup;
+use anyhow::Result;
 
 /// Makes the disk image, and says where it lies.
 pub(crate) fn run(options: GuestOptions) -> Result<u8> {
     setup::for_guests()?;
+    let (sizes, reuse) = (options.sizes, options.reuse);
     let guest = Guest::default().with(GuestOptions { boot: Some(BootPath::Firmware), ..options });
     let artifacts = build_for(&guest)?;
-    let archive = payload::archive(&artifacts, &Init::shell(), &guest.additions)?;
-    let bytes = image::bytes(&artifacts, &archive, &payload::command_line(guest.log, &guest.words))?;
-    let path = artifacts.work_directory()?.join("quire.img");
-    std::fs::write(&path, bytes).with_context(|| format!("can't write {}", path.display()))?;
+    let path = guest.lasting_image(&artifacts, &Init::shell(), sizes, reuse)?;
     println!("{}", path.display());
     Ok(SUCCESS)
 }

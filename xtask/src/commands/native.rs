@@ -36,7 +36,7 @@ pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
 pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(Option<MachineEnd>, String)> {
     let mut guest = guest.clone();
     guest.words.push(format!("test={name}"));
-    let media = guest.media_of(artifacts, &crate::payload::native_archive(artifacts)?)?;
+    let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;
     let mut machine = Machine::start(&guest, &media, Ports::Console)?;
     let end = machine.wait()?;
     Ok((end, machine.log().text()))

@@ -17,7 +17,7 @@ pub(crate) struct Console {
     /// Up to where the console's output has been looked at.
     position: usize,
     /// What the machine boots from.
-    _media: Media,
+    media: Media,
 }
 
 impl Guest {
@@ -25,7 +25,7 @@ impl Guest {
     pub(crate) fn console(&self, artifacts: &Artifacts, init: &Init) -> Result<Console> {
         let media = self.media(artifacts, init)?;
         let machine = Machine::start(self, &media, Ports::Console)?;
-        Ok(Console { machine, position: 0, _media: media })
+        Ok(Console { machine, position: 0, media })
     }
 
     /// Boots a guest whose console is our terminal, and waits for its end; `None` if that was the time limit.
@@ -35,7 +35,11 @@ impl Guest {
         // The multiplexer gives Ctrl-A X, which ends QEMU; everything else, also ^C, goes to the guest.
         command.args(["-serial", "mon:stdio"]);
         let child = command.spawn().with_context(|| format!("can't start `{}`", process::describe(&command)))?;
-        wait_for(child, self.timeout)
+        let end = wait_for(child, self.timeout)?;
+        if end == Some(MachineEnd::Clean) {
+            media.check()?;
+        }
+        Ok(end)
     }
 }
 
@@ -87,9 +91,12 @@ impl Console {
         }
     }
 
-    /// Waits until the machine has ended.
+    /// Waits until the machine has ended; its file systems must be in order if it was shut down.
     pub(crate) fn wait(&mut self) -> Result<MachineEnd> {
         let end = self.machine.wait()?;
+        if end == Some(MachineEnd::Clean) {
+            self.media.check()?;
+        }
         let tail = || self.machine.log().tail(Self::TAIL_LINES);
         end.with_context(|| format!("the guest ran into its time limit; the last lines of its console:\n{}", tail()))
     }

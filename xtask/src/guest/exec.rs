@@ -1,7 +1,7 @@
 //! Running one program in a guest, over the host link.
 
-use super::Guest;
 use super::running::{Machine, MachineEnd, POLL_INTERVAL, Ports};
+use super::{Guest, Root};
 use crate::build::Artifacts;
 use crate::options::Addition;
 use crate::payload::Init;
@@ -16,6 +16,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Where the files of the boot archive are if the root file system is on somebody else's disk.
+const ARCHIVE_DIRECTORY: &str = "/run";
 /// How long a guest may take to end after its program has.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many lines of the kernel log explain the death of a guest.
@@ -114,6 +116,21 @@ impl Program {
         }
     }
 
+    /// What starts it, in a guest with this root file system.
+    fn init_on(&self, root: &Root) -> Init {
+        let mut init = self.init();
+        match root {
+            Root::Archive | Root::Image(_) | Root::LastingImage(..) => {}
+            Root::Disk(_) => {
+                init.directory = "/".to_owned();
+                if let (Some(path), true) = (init.command.first_mut(), self.host_file.is_some()) {
+                    path.insert_str(0, ARCHIVE_DIRECTORY);
+                }
+            }
+        }
+        init
+    }
+
     /// The guest with the program's file in it.
     fn provide(&self, guest: &Guest) -> Guest {
         let mut guest = guest.clone();
@@ -138,9 +155,12 @@ impl Guest {
         sink: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<Finished> {
         let guest = program.provide(self);
-        let media = guest.media(artifacts, &program.init())?;
+        let media = guest.media(artifacts, &program.init_on(&self.root))?;
         let mut machine = Machine::start(&guest, &media, Ports::ConsoleAndLink)?;
         let ending = converse(&mut machine, input, guest.silence, sink)?;
+        if matches!(ending, Ending::Program(_)) && machine.ended()? == Some(MachineEnd::Clean) {
+            media.check()?;
+        }
         let log = machine.log();
         Ok(Finished { started: machine.started(), ending, log: log.text(), tail: log.tail(TAIL_LINES) })
     }

@@ -10,20 +10,25 @@
 //! Every guest ends: by itself, at its time limit, or when the value that stands for it is dropped.
 
 mod console;
+mod disk;
 mod exec;
 mod qemu;
 mod running;
 
+pub(crate) use disk::{Changes, Disk, Root};
 pub(crate) use exec::{Ending, Input, Program, Stream};
 pub(crate) use qemu::{CpuClock, MachineStart, Media};
 pub(crate) use running::{Machine, MachineEnd, POLL_INTERVAL, Ports};
 
 use crate::build::Artifacts;
-use crate::image;
+use crate::image::{self, Reuse, Sizes};
 use crate::options::{Addition, GuestOptions};
 use crate::payload;
-use anyhow::{Result, bail};
+use crate::root_files;
+use crate::tree::Tree;
+use anyhow::{Context as _, Result, bail};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -70,6 +75,10 @@ pub(crate) struct Guest {
     pub(crate) words: Vec<String>,
     /// More files for the guest.
     pub(crate) additions: Vec<Addition>,
+    /// Where its root file system is.
+    pub(crate) root: Root,
+    /// More disks.
+    pub(crate) disks: Vec<Disk>,
 }
 
 impl Default for Guest {
@@ -86,6 +95,8 @@ impl Default for Guest {
             start: MachineStart::AtOnce,
             words: Vec::new(),
             additions: Vec::new(),
+            root: Root::Archive,
+            disks: Vec::new(),
         }
     }
 }
@@ -100,23 +111,121 @@ impl Guest {
             boot: options.boot.unwrap_or(self.boot),
             log: options.log.unwrap_or(self.log),
             additions: options.additions,
+            root: options.root.map_or(self.root, |root| root.with(options.sizes, options.reuse)),
+            disks: options.disks,
             ..self
         }
     }
 
-    /// Makes what the guest boots from: an archive that runs `init` first.
+    /// Makes what the guest boots from: an archive that runs `init` first, and a disk with its root file system if it has one.
     pub(crate) fn media(&self, artifacts: &Artifacts, init: &payload::Init) -> Result<Media> {
-        self.media_of(artifacts, &payload::archive(artifacts, init, &self.additions)?)
-    }
-
-    /// Makes what the guest boots from, with this boot archive.
-    pub(crate) fn media_of(&self, artifacts: &Artifacts, archive: &[u8]) -> Result<Media> {
-        let command_line = payload::command_line(self.log, &self.words);
-        match self.boot {
-            BootPath::Direct => Media::direct(artifacts, archive, command_line),
-            BootPath::Firmware => Media::disk(&image::bytes(artifacts, archive, &command_line)?),
+        match &self.root {
+            Root::Archive => {
+                let tree = root_files::tree(&self.additions)?;
+                self.media_of(artifacts, payload::archive(artifacts, init, tree)?)
+            }
+            Root::Disk(disk) => {
+                let tree = root_files::only(&self.additions)?;
+                let device = disk.device(0)?;
+                let disks = std::iter::once(disk).chain(&self.disks).cloned().collect();
+                let guest = Self { disks, ..self.with_word(format!("root={device}")) };
+                guest.media_of(artifacts, payload::archive(artifacts, init, tree)?)
+            }
+            Root::Image(sizes) => {
+                let parts = self.image_parts(artifacts, init)?;
+                let mut media = self.media_without_disks(artifacts, &parts)?;
+                let path = media.directory().join("image");
+                image::make(&path, *sizes, &parts.tree, &parts.system).context("making the disk image")?;
+                media.attach_image(path);
+                media.attach(&self.disks).map(|()| media)
+            }
+            Root::LastingImage(sizes, reuse) => {
+                let parts = self.image_parts(artifacts, init)?;
+                let mut media = self.media_without_disks(artifacts, &parts)?;
+                media.attach_image(lasting_image(artifacts, &parts, *sizes, *reuse)?);
+                media.attach(&self.disks).map(|()| media)
+            }
         }
     }
+
+    /// Makes the image that lasts, for the firmware.
+    pub(crate) fn lasting_image(
+        &self,
+        artifacts: &Artifacts,
+        init: &payload::Init,
+        sizes: Sizes,
+        reuse: Reuse,
+    ) -> Result<PathBuf> {
+        lasting_image(artifacts, &self.image_parts(artifacts, init)?, sizes, reuse)
+    }
+
+    /// Makes what the guest boots from, with this boot archive; it has the disks, but none of them is its root.
+    pub(crate) fn media_of(&self, artifacts: &Artifacts, archive: Vec<u8>) -> Result<Media> {
+        let command_line = self.command_line(0)?;
+        let mut media = match self.boot {
+            BootPath::Direct => Media::direct(artifacts, &archive, command_line)?,
+            BootPath::Firmware => {
+                let system = image::files(artifacts, archive, &command_line)?;
+                Media::disk(&image::with_files(&system).context("making the disk image")?)?
+            }
+        };
+        media.attach(&self.disks)?;
+        Ok(media)
+    }
+
+    /// What is needed to boot from an image with a root file system.
+    fn image_parts(&self, artifacts: &Artifacts, init: &payload::Init) -> Result<ImageParts> {
+        let guest = self.with_word(format!("root={}", disk::device(0, Some(image::ROOT_PARTITION))));
+        let tree = root_files::tree(&self.additions)?;
+        let archive = payload::archive(artifacts, init, tree.clone())?;
+        let command_line = guest.command_line(1)?;
+        let (archive, system) = match self.boot {
+            BootPath::Direct => (archive, Vec::new()),
+            BootPath::Firmware => (Vec::new(), image::files(artifacts, archive, &command_line)?),
+        };
+        Ok(ImageParts { tree, archive, command_line, system })
+    }
+
+    fn media_without_disks(&self, artifacts: &Artifacts, parts: &ImageParts) -> Result<Media> {
+        match self.boot {
+            BootPath::Direct => Media::direct(artifacts, &parts.archive, parts.command_line.clone()),
+            BootPath::Firmware => Media::of_disks(),
+        }
+    }
+
+    /// The kernel's command line, if the guest's disks come after `before` others.
+    fn command_line(&self, before: usize) -> Result<String> {
+        let mut words = self.words.clone();
+        for (index, disk) in self.disks.iter().enumerate() {
+            if let Some(directory) = &disk.mount {
+                words.push(format!("mount={}:{directory}", disk.device(before + index)?));
+            }
+        }
+        Ok(payload::command_line(self.log, &words))
+    }
+
+    fn with_word(&self, word: String) -> Self {
+        let mut guest = self.clone();
+        guest.words.push(word);
+        guest
+    }
+}
+
+/// What becomes an image with a root file system, and a guest that boots from it.
+struct ImageParts {
+    /// Of the root file system.
+    tree: Tree,
+    /// For a direct boot.
+    archive: Vec<u8>,
+    command_line: String,
+    /// For the firmware.
+    system: image::Files,
+}
+
+fn lasting_image(artifacts: &Artifacts, parts: &ImageParts, sizes: Sizes, reuse: Reuse) -> Result<PathBuf> {
+    let path = artifacts.work_directory()?.join(image::LASTING);
+    image::provide(&path, sizes, &parts.tree, &parts.system, reuse)?;
+    Ok(path)
 }
 
 impl MemorySize {

@@ -1,5 +1,6 @@
 //! QEMU's command line.
 
+use super::disk::{Attached, Disk};
 use super::{BootPath, Guest};
 use crate::build::Artifacts;
 use crate::process;
@@ -45,12 +46,13 @@ impl MachineStart {
 pub(crate) struct Media {
     directory: TempDir,
     kind: MediaKind,
+    disks: Vec<Attached>,
 }
 
 #[derive(Debug)]
 enum MediaKind {
     Direct { kernel: PathBuf, command_line: String },
-    Disk,
+    Firmware,
 }
 
 impl Media {
@@ -66,15 +68,46 @@ impl Media {
 
     /// A disk image for the firmware.
     pub(crate) fn disk(image: &[u8]) -> Result<Self> {
-        Self::with_file(image, MediaKind::Disk)
+        let mut media = Self::with_file(image, MediaKind::Firmware)?;
+        media.disks.push(Attached::bootable(media.file()));
+        Ok(media)
+    }
+
+    /// Disks for the firmware, still without any.
+    pub(super) fn of_disks() -> Result<Self> {
+        Self::new(MediaKind::Firmware)
+    }
+
+    /// Adds a disk that the firmware would boot from.
+    pub(super) fn attach_image(&mut self, file: PathBuf) {
+        self.disks.insert(0, Attached::bootable(file));
+    }
+
+    /// Adds disks, before one that is only booted from.
+    pub(super) fn attach(&mut self, disks: &[Disk]) -> Result<()> {
+        let medium = self.file();
+        let place = self.disks.iter().position(|disk| disk.is(&medium)).unwrap_or(self.disks.len());
+        for (index, disk) in (place..).zip(disks) {
+            self.disks.insert(index, disk.attach(index, self.directory.path())?);
+        }
+        Ok(())
+    }
+
+    /// Has the file systems on the disks checked, after a guest that was shut down.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.disks.iter().try_for_each(Attached::check)
     }
 
     fn with_file(content: &[u8], kind: MediaKind) -> Result<Self> {
-        let directory =
-            tempfile::Builder::new().prefix("quire-").tempdir().context("can't make a temporary directory")?;
-        let media = Self { directory, kind };
+        let media = Self::new(kind)?;
         fs::write(media.file(), content).with_context(|| format!("can't write {}", media.file().display()))?;
         Ok(media)
+    }
+
+    fn new(kind: MediaKind) -> Result<Self> {
+        let directory =
+            tempfile::Builder::new().prefix("quire-").tempdir().context("can't make a temporary directory")?;
+        Ok(Self { directory, kind, disks: Vec::new() })
     }
 
     /// A directory for sockets and the like.
@@ -111,13 +144,13 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
         MediaKind::Direct { kernel, command_line } => {
             qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(media.file()).arg("-append").arg(command_line);
         }
-        MediaKind::Disk => {
+        MediaKind::Firmware => {
             let firmware = setup::firmware().context("no UEFI firmware is installed (package ovmf)")?;
             qemu.arg("-bios").arg(firmware);
-            let file = media.file().into_os_string().into_string().unwrap_or_default();
-            qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={file}")]);
-            qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
         }
+    }
+    for (index, disk) in media.disks.iter().enumerate() {
+        qemu.args(disk.arguments(index));
     }
     Ok(qemu)
 }

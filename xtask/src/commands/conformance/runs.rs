@@ -8,6 +8,7 @@ use crate::guest::{Ending, Guest, Input, LogLevel, MemorySize, Program, Stream};
 use crate::options::Addition;
 use crate::payload;
 use crate::progress::note;
+use crate::root_files;
 use anyhow::{Result, bail};
 use posix_tests::plan::Task;
 use posix_tests::record::{Outcome, Record};
@@ -103,7 +104,7 @@ impl Laboratory<'_> {
             System::Linux => {
                 let [runner, rest @ ..] = &command;
                 let program = Program::of_guest(&[&[*runner, "--linger"], rest.as_slice()].concat());
-                let archive = payload::archive(self.artifacts, &program.init(), &guest.additions)?;
+                let archive = payload::archive(self.artifacts, &program.init(), root_files::tree(&guest.additions)?)?;
                 linux::run(self.artifacts, &guest, &archive, &program.command, silence, &mut transcript)?
             }
             System::Quire => self.on_quire(&guest, &Program::of_guest(&command), &mut transcript)?,

@@ -2,10 +2,13 @@
 
 use super::{Context, Counts};
 use crate::commands::{conformance as suites, native};
-use crate::guest::{BootPath, Ending, Guest, Machine, MachineEnd, Media, MemorySize, Ports, Program};
-use crate::image;
+use crate::guest::{
+    BootPath, Changes, Disk, Ending, Guest, Machine, MachineEnd, Media, MemorySize, Ports, Program, Root,
+};
+use crate::image::{self, MEBIBYTE, Sizes, Volume};
 use crate::payload::{self, Init};
 use crate::posix_cases;
+use crate::tree::Tree;
 use anyhow::{Context as _, Result, bail, ensure};
 use boot_archive::init::Tracing;
 use posix_protocol::host_link::ExitStatus;
@@ -100,6 +103,32 @@ pub(super) fn firmware_boot(context: &Context) -> Result<Counts> {
     }
 }
 
+/// The image with a root file system boots through the firmware, and directly; the file system is in order afterwards.
+pub(super) fn image_boot(context: &Context) -> Result<Counts> {
+    context.loader()?;
+    let sizes = Sizes { root_bytes: 128 * MEBIBYTE, swap_bytes: 64 * MEBIBYTE };
+    let mut counts = Counts::default();
+    for boot in [BootPath::Direct, BootPath::Firmware] {
+        let guest = Guest { boot, root: Root::Image(sizes), ..context.guest() };
+        counts.try_one(&format!("{guest} from an image"), || {
+            let outcome = guest.exec_captured(context.posix()?, &Program::of_guest(&["/bin/echo", "here"]), b"")?;
+            ensure!(outcome.output == b"here\n", "{outcome:?}");
+            Ok(())
+        });
+    }
+    counts.try_one("a disk is a copy of somebody else's file system", || {
+        let directory = tempfile::tempdir()?;
+        let volume = Volume { file: directory.path().join("volume"), offset: 0 };
+        volume.make(32 * MEBIBYTE, &Tree::default())?;
+        let disk = Disk { changes: Changes::Lost, ..Disk::kept(&volume.file) };
+        let guest = Guest { disks: vec![disk], ..context.guest() };
+        let outcome = guest.exec_captured(context.posix()?, &Program::of_guest(&["/bin/echo", "here"]), b"")?;
+        ensure!(outcome.output == b"here\n", "{outcome:?}");
+        Ok(())
+    });
+    Ok(counts)
+}
+
 /// A byte of the archive's index.
 const INDEX_PLACE: usize = 100;
 /// A byte of the archive's last file, counted from the end.
@@ -127,14 +156,14 @@ pub(super) fn broken_boot(context: &Context) -> Result<Counts> {
     refused("a damaged archive is named", &[loader, kernel, broken, line], "archive");
     counts.try_one("a damaged archive is named after a direct boot, too", || {
         let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..context.guest() };
-        machine_is_refused(&guest, &guest.media_of(artifacts, &damaged(&archive, INDEX_PLACE))?, "archive")
+        machine_is_refused(&guest, &guest.media_of(artifacts, damaged(&archive, INDEX_PLACE))?, "archive")
     });
     counts.try_one("a damaged file in the archive is named", || {
         let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..context.guest() };
         let place = archive.len().saturating_sub(LAST_FILE_PLACE);
         machine_is_refused(
             &guest,
-            &guest.media_of(artifacts, &damaged(&archive, place))?,
+            &guest.media_of(artifacts, damaged(&archive, place))?,
             "boot/serial): the content is damaged",
         )
     });

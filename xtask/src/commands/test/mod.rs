@@ -53,7 +53,7 @@ pub(crate) struct Context {
     cpus: u32,
 }
 
-const STAGES: [Stage; 18] = [
+const STAGES: [Stage; 19] = [
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
@@ -64,6 +64,7 @@ const STAGES: [Stage; 18] = [
     Stage { name: "object-tests", place: Place::Guest, length: TestLength::Usual, run: guest::object_tests },
     Stage { name: "object-fuzz", place: Place::Guest, length: TestLength::Long, run: guest::object_fuzz },
     Stage { name: "firmware-boot", place: Place::Guest, length: TestLength::Usual, run: guest::firmware_boot },
+    Stage { name: "image-boot", place: Place::Guest, length: TestLength::Usual, run: guest::image_boot },
     Stage { name: "broken-boot", place: Place::Guest, length: TestLength::Usual, run: guest::broken_boot },
     Stage { name: "exec", place: Place::Guest, length: TestLength::Usual, run: guest::exec },
     Stage { name: "console", place: Place::Guest, length: TestLength::Usual, run: guest::console },

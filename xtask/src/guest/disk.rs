@@ -1,0 +1,148 @@
+//! Disks of a guest: image files, as QEMU's virtio-blk devices.
+
+use crate::image::{self, Reuse, Sizes};
+use crate::process;
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where a guest's root file system is.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Root {
+    /// In its memory: the files come with the boot archive.
+    #[default]
+    Archive,
+    /// On an image that is made for this guest, and goes with it.
+    Image(Sizes),
+    /// On the image that lasts.
+    LastingImage(Sizes, Reuse),
+    /// On an image that somebody else has made.
+    Disk(Disk),
+}
+
+/// An image file that is to be a disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) file: PathBuf,
+    pub(crate) changes: Changes,
+    /// Where the guest mounts its file system, if it does.
+    pub(crate) mount: Option<String>,
+}
+
+/// What becomes of what the guest writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changes {
+    /// The file has it.
+    Kept,
+    /// The guest works on a copy, which goes with it.
+    Lost,
+}
+
+/// A disk of a guest that boots.
+#[derive(Clone, Debug)]
+pub(super) struct Attached {
+    file: PathBuf,
+    boot: Boot,
+}
+
+/// Whether the firmware boots from a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Boot {
+    First,
+    Never,
+}
+
+impl Root {
+    /// The same, with other sizes of an image that we make, and more or less regard for one that is there.
+    pub(super) fn with(self, sizes: Sizes, reuse: Reuse) -> Self {
+        match self {
+            Self::Image(_) => Self::Image(sizes),
+            Self::LastingImage(..) => Self::LastingImage(sizes, reuse),
+            Self::Archive | Self::Disk(_) => self,
+        }
+    }
+}
+
+impl Disk {
+    /// A disk whose changes are kept.
+    pub(crate) fn kept(file: &Path) -> Self {
+        Self { file: file.to_owned(), changes: Changes::Kept, mount: None }
+    }
+
+    /// The guest's name of the file system on this disk, if it is the guest's disk with this index.
+    pub(super) fn device(&self, index: usize) -> Result<String> {
+        match image::volumes(&self.file)?.first() {
+            Some((partition, _)) => Ok(device(index, *partition)),
+            None => bail!("{} has no ext file system", self.file.display()),
+        }
+    }
+
+    /// The disk, or a copy of it in `directory`.
+    pub(super) fn attach(&self, index: usize, directory: &Path) -> Result<Attached> {
+        let file = match self.changes {
+            Changes::Kept => self.file.clone(),
+            Changes::Lost => {
+                let copy = directory.join(format!("disk{index}"));
+                let mut cp = Command::new("cp");
+                process::run(cp.args(["--sparse=always", "--reflink=auto"]).arg(&self.file).arg(&copy))?;
+                copy
+            }
+        };
+        Ok(Attached { file, boot: Boot::Never })
+    }
+}
+
+/// The guest's name of a disk, or of a partition of it.
+pub(super) fn device(index: usize, partition: Option<u32>) -> String {
+    let letter = u8::try_from(index).ok().and_then(|index| b'a'.checked_add(index)).map_or('?', char::from);
+    let partition = partition.map(|number| number.to_string()).unwrap_or_default();
+    format!("/dev/vd{letter}{partition}")
+}
+
+impl Attached {
+    /// A file that the firmware boots from.
+    pub(super) fn bootable(file: PathBuf) -> Self {
+        Self { file, boot: Boot::First }
+    }
+
+    /// Whether this is its file.
+    pub(super) fn is(&self, file: &Path) -> bool {
+        self.file == file
+    }
+
+    /// QEMU's arguments for the disk with this index.
+    pub(super) fn arguments(&self, index: usize) -> Vec<String> {
+        let file = json!({ "driver": "file", "filename": self.file });
+        let name = format!("disk{index}");
+        let node = json!({ "driver": "raw", "node-name": name, "file": file });
+        let boot = match self.boot {
+            Boot::First => ",bootindex=0",
+            Boot::Never => "",
+        };
+        // An error of the file is an error of the disk; otherwise the machine would stop.
+        let device =
+            format!("virtio-blk-pci,drive={name},serial={name},disable-legacy=on,rerror=report,werror=report{boot}");
+        ["-blockdev".to_owned(), node.to_string(), "-device".to_owned(), device].to_vec()
+    }
+
+    /// Has the file systems on it checked, which must have been unmounted.
+    pub(super) fn check(&self) -> Result<()> {
+        for (partition, volume) in image::volumes(&self.file)? {
+            let name = partition.map(|number| format!("partition {number} of ")).unwrap_or_default();
+            volume.check().with_context(|| format!("{name}{} is not in order", self.file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_and_partitions_have_the_names_of_linux() {
+        assert_eq!(device(0, None), "/dev/vda");
+        assert_eq!(device(2, Some(3)), "/dev/vdc3");
+    }
+}

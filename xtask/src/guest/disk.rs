@@ -89,7 +89,7 @@ impl Disk {
                 copy
             }
         };
-        Ok(Attached { file, boot: Boot::Never })
+        Ok(Attached::of(file))
     }
 }
 
@@ -101,6 +101,11 @@ pub(super) fn device(index: usize, partition: Option<u32>) -> String {
 }
 
 impl Attached {
+    /// A file that is a disk.
+    pub(super) fn of(file: PathBuf) -> Self {
+        Self { file, boot: Boot::Never }
+    }
+
     /// A file that the firmware boots from.
     pub(super) fn bootable(file: PathBuf) -> Self {
         Self { file, boot: Boot::First }

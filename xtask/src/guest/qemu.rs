@@ -78,9 +78,13 @@ impl Media {
         Self::new(MediaKind::Firmware)
     }
 
-    /// Adds a disk that the firmware would boot from.
+    /// Adds an image as the first disk: the firmware boots from it.
     pub(super) fn attach_image(&mut self, file: PathBuf) {
-        self.disks.insert(0, Attached::bootable(file));
+        let disk = match self.kind {
+            MediaKind::Direct { .. } => Attached::of(file),
+            MediaKind::Firmware => Attached::bootable(file),
+        };
+        self.disks.insert(0, disk);
     }
 
     /// Adds disks, before one that is only booted from.

@@ -3,6 +3,7 @@
 //! - [`client`]: a disk as a program uses it: many requests under way at once, sent again when the driver dies.
 //! - [`machine`]: the client on a channel.
 //! - [`gpt`]: the partition table; pure.
+//! - [`service`]: what a driver does for its clients, whatever its disk is; pure.
 //!
 //! The words that travel are in [`driver_protocol::block`].
 #![no_std]
@@ -13,3 +14,4 @@ extern crate alloc;
 pub mod client;
 pub mod gpt;
 pub mod machine;
+pub mod service;

@@ -16,3 +16,9 @@ pub const INTERRUPT: Purpose = Purpose(104);
 pub const PAGES: Purpose = Purpose(105);
 /// The memory that a store keeps its files in: its disk, which outlives its server.
 pub const DISK: Purpose = Purpose(106);
+/// A channel to a disk, or to a part of one ([`block`](crate::block) protocol).
+pub const BLOCK: Purpose = Purpose(110);
+/// The pager of a memory.
+pub const PAGER: Purpose = Purpose(111);
+/// The memory of that pager.
+pub const PAGED: Purpose = Purpose(112);

@@ -1,0 +1,128 @@
+//! A file that is served.
+
+use super::ahead::Ahead;
+use super::lines::{Kind, Lines};
+use super::{Blocks, Shared, Slot, fill, writeback};
+use crate::platform::{PAGE_BYTES, Pages, Platform};
+use crate::turns::{Turn, Turns, Use};
+use alloc::rc::Rc;
+use core::cell::{Cell, RefCell};
+use core::ops::Range;
+use driver_protocol::files::Refused;
+
+/// Jobs of one file at once; what comes then stays with the kernel, where it becomes longer runs.
+const MAX_JOBS: usize = 64;
+
+/// A file whose pager this server is.
+#[derive(Debug)]
+pub struct File<P: Platform, B> {
+    pub(super) shared: Rc<Shared<P, B>>,
+    pub(super) inode: u64,
+    pub(super) pages: P::Pages,
+    pub(super) slot: Slot<P::Notes>,
+    /// The size in bytes, by the operations that were applied.
+    size: Cell<u64>,
+    /// Writebacks share it; who cuts the file off has it alone.
+    pub(super) writes: Turns,
+    lines: Lines,
+    ahead: RefCell<Ahead>,
+    is_released: Cell<bool>,
+}
+
+impl<P: Platform, B: Blocks> File<P, B> {
+    /// The file of an inode, which has this size.
+    pub fn new(shared: &Rc<Shared<P, B>>, inode: u64, size: u64, pages: P::Pages, slot: Slot<P::Notes>) -> Rc<Self> {
+        Rc::new(Self {
+            shared: shared.clone(),
+            inode,
+            pages,
+            slot,
+            size: Cell::new(size),
+            writes: Turns::default(),
+            lines: Lines::default(),
+            ahead: RefCell::default(),
+            is_released: Cell::new(false),
+        })
+    }
+
+    /// The size in bytes, by the operations that were applied.
+    pub fn size(&self) -> u64 {
+        self.size.get()
+    }
+
+    /// An operation has set the size.
+    pub fn set_size(&self, size: u64) {
+        self.size.set(size);
+    }
+
+    /// Waits until more may be asked for.
+    pub async fn room(&self) {
+        self.lines.fewer_than(MAX_JOBS).await;
+    }
+
+    /// The kernel needs pages, and thinks that another `ahead_bytes` will be needed soon.
+    pub fn fill(self: &Rc<Self>, offset: u64, len_bytes: u64, ahead_bytes: u64) {
+        let Range { start, end } = pages_of(offset, len_bytes);
+        let ahead = self.ahead.borrow_mut().advance(start, end, ahead_bytes / PAGE_BYTES);
+        let last = self.size.get().div_ceil(PAGE_BYTES);
+        let end = end.max((end + ahead).min(last));
+        for pages in self.lines.not_being_filled(start..end) {
+            self.begin(Kind::Fill, pages);
+        }
+    }
+
+    /// The kernel has begun to write pages back.
+    pub fn write_back(self: &Rc<Self>, offset: u64, len_bytes: u64) {
+        self.begin(Kind::Writeback, pages_of(offset, len_bytes));
+    }
+
+    fn begin(self: &Rc<Self>, kind: Kind, pages: Range<u64>) {
+        let number = self.lines.enter(kind, pages.clone());
+        let file = self.clone();
+        self.shared.platform.spawn(async move {
+            file.lines.turn(number).await;
+            let result = match kind {
+                Kind::Fill => fill::run(&file, pages).await,
+                Kind::Writeback => writeback::run(&file, pages).await,
+            };
+            file.end(number, kind, result);
+        });
+    }
+
+    /// Tells the kernel how a job ended. A page that a later writeback is about was cut off meanwhile and is another one now.
+    fn end(&self, number: u64, kind: Kind, result: Result<(), Refused>) {
+        let left = self.lines.leave(number);
+        if result.is_err() {
+            super::count(&self.shared.counts.failures, 1);
+        }
+        for pages in left {
+            let (offset, len_bytes) = (pages.start * PAGE_BYTES, (pages.end - pages.start) * PAGE_BYTES);
+            match (result, kind) {
+                (Err(_), _) => self.pages.fail(offset, len_bytes),
+                (Ok(()), Kind::Writeback) if !self.is_released() => self.pages.written(offset, len_bytes),
+                (Ok(()), Kind::Fill | Kind::Writeback) => {}
+            }
+        }
+    }
+
+    /// Waits until no write is under way, and lets none begin as long as the turn lasts.
+    pub async fn cut(&self) -> Turn<'_> {
+        self.writes.take(Use::Exclusive).await
+    }
+
+    /// Whether nobody is interested in the pages any more.
+    pub fn is_released(&self) -> bool {
+        self.is_released.get()
+    }
+
+    /// Ends the jobs: those that have not begun do nothing. To be called when nothing more comes.
+    pub async fn release(&self) {
+        self.is_released.set(true);
+        self.lines.fewer_than(1).await;
+    }
+}
+
+fn pages_of(offset: u64, len_bytes: u64) -> Range<u64> {
+    let start = offset / PAGE_BYTES;
+    start..start + len_bytes / PAGE_BYTES
+}

@@ -1,0 +1,116 @@
+//! Regions of the staging memory, of which pieces are taken and given back.
+
+use crate::platform::PAGE_BYTES;
+use crate::signal::Signal;
+use crate::turns::{Turns, Use};
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+/// The most pages in one piece: 512 KiB, the longest transfer of a disk.
+pub const MAX_PIECE_PAGES: u64 = 128;
+
+/// A region of the staging memory.
+#[derive(Debug)]
+pub struct Region {
+    first_page: u64,
+    is_taken: RefCell<Vec<bool>>,
+    line: Turns,
+    changed: Signal,
+}
+
+impl Region {
+    /// The region of so many pages from one on.
+    pub fn new(first_page: u64, pages: u64) -> Rc<Self> {
+        let is_taken = RefCell::new(vec![false; pages as usize]);
+        Rc::new(Self { first_page, is_taken, line: Turns::default(), changed: Signal::default() })
+    }
+
+    /// How many pages a piece has at most.
+    pub fn max_pages(&self) -> u64 {
+        (self.is_taken.borrow().len() as u64).clamp(1, MAX_PIECE_PAGES)
+    }
+
+    /// Waits for so many pages one after the other, in the order of asking; at most [`max_pages`](Self::max_pages).
+    pub async fn take(self: &Rc<Self>, pages: u64) -> Piece {
+        let count = pages.min(self.max_pages()) as usize;
+        let turn = self.line.take(Use::Exclusive).await;
+        let first = self.changed.until(|| self.take_now(count)).await;
+        drop(turn);
+        Piece { region: self.clone(), first, count }
+    }
+
+    /// The first run of free pages that is long enough.
+    fn take_now(&self, count: usize) -> Option<usize> {
+        let mut is_taken = self.is_taken.borrow_mut();
+        let mut run = 0;
+        for index in 0..is_taken.len() {
+            run = if is_taken.get(index) == Some(&false) { run + 1 } else { 0 };
+            if run >= count {
+                let first = (index + 1).saturating_sub(count);
+                is_taken.iter_mut().skip(first).take(count).for_each(|page| *page = true);
+                return Some(first);
+            }
+        }
+        None
+    }
+}
+
+/// Pages of a region, until this is dropped.
+#[derive(Debug)]
+pub struct Piece {
+    region: Rc<Region>,
+    first: usize,
+    count: usize,
+}
+
+impl Piece {
+    /// Where it begins in the staging memory, in bytes.
+    pub fn offset(&self) -> u64 {
+        (self.region.first_page + self.first as u64) * PAGE_BYTES
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> u64 {
+        self.count as u64
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut is_taken = self.region.is_taken.borrow_mut();
+        is_taken.iter_mut().skip(self.first).take(self.count).for_each(|page| *page = false);
+        drop(is_taken);
+        self.region.changed.raise();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    fn take(region: &Rc<Region>, pages: u64) -> Option<Piece> {
+        match pin!(region.take(pages)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(piece) => Some(piece),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn pieces_do_not_overlap_and_come_back() {
+        let region = Region::new(8, 4);
+        let one = take(&region, 2).unwrap();
+        let two = take(&region, 1).unwrap();
+        assert_eq!((one.offset(), two.offset(), two.pages()), (8 * PAGE_BYTES, 10 * PAGE_BYTES, 1));
+        assert!(take(&region, 2).is_none());
+        drop(one);
+        assert_eq!(take(&region, 2).unwrap().offset(), 8 * PAGE_BYTES);
+        assert!(take(&region, 3).is_none());
+        drop(two);
+        assert_eq!(take(&region, 99).unwrap().pages(), 4);
+    }
+}

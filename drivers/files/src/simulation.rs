@@ -256,10 +256,13 @@ pub(crate) enum State {
     WritingBackDirtied,
 }
 
+/// Pages that are there or asked for.
+type Cache = BTreeMap<u64, (State, Vec<u8>)>;
+
 /// The kernel's side of a file: its cache, which outlives the server.
 #[derive(Clone)]
 pub(crate) struct SimulatedPages {
-    pub(crate) cache: Rc<RefCell<BTreeMap<u64, (State, Vec<u8>)>>>,
+    pub(crate) cache: Rc<RefCell<Cache>>,
     /// The memory's length in pages, and how many of them the pager may have something for.
     pub(crate) len: Rc<Cell<u64>>,
     pub(crate) backed: Rc<Cell<u64>>,
@@ -336,7 +339,7 @@ impl SimulatedPages {
             *state = match *state {
                 State::Requested => State::Wanted,
                 State::WritingBack | State::WritingBackDirtied => State::Dirty,
-                other => other,
+                State::Wanted | State::Clean | State::Dirty => *state,
             };
         }
     }
@@ -392,7 +395,7 @@ impl Pages for SimulatedPages {
             *state = match *state {
                 State::WritingBack => State::Clean,
                 State::WritingBackDirtied => State::Dirty,
-                other => other,
+                State::Wanted | State::Requested | State::Clean | State::Dirty => *state,
             };
         }
         self.backed.set(self.backed.get().max(end.min(self.len.get())));

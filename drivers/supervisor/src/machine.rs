@@ -3,6 +3,7 @@
 use crate::loader::{Files, Program};
 use crate::successors::{self, Legacy};
 use crate::watch::Watcher;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -147,7 +148,11 @@ fn start_pager(watcher: &Watcher, files: Files, disk_frames: u64, arguments: &st
     let disk_account = account.create_child(&limits).map_err(failed)?;
     let disk = Memory::create(&disk_account, pages::MAX_FILES * pages::MAX_FILE_BYTES).map_err(failed)?;
     let (server_end, client_end) = ChannelEndpoint::pair(account).map_err(failed)?;
-    let legacy = Legacy { path: PAGER, server_end, disk, arguments: String::from(arguments) };
+    let hand_over = Box::new(move |program: &mut Program| {
+        program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)?;
+        program.give(purpose::DISK, &disk, DEVICE_RIGHTS)
+    });
+    let legacy = Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, arguments: String::from(arguments) };
     successors::keep_alive(watcher, files, legacy)?;
     Ok(client_end)
 }

@@ -1,26 +1,27 @@
 //! Programs that may end: another takes their place.
 //!
-//! What a program works on lies in objects that the supervisor keeps: its disk, and the end of the channel that it serves. So a
+//! What a program works on lies in objects that the supervisor keeps: such as its disk, and the end of the channel that it serves. So a
 //! client's channel stays what it is: requests that the dead had received are answered with `PeerClosed`, those that it had not
 //! wait for the successor. What clients gave the dead besides, they give the successor again.
 
 use crate::loader::{Files, Program};
-use crate::machine::{DEVICE_RIGHTS, DRIVER_LIMITS, DRIVER_PRIORITY, SERVE_RIGHTS, prepare};
+use crate::machine::{DRIVER_PRIORITY, prepare};
 use crate::watch::{Life, Watcher};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use driver_protocol::purpose;
 use log::{error, warn};
-use quire_api::{ChannelEndpoint, Error, Memory, rt};
+use quire_api::abi::system::AccountLimits;
+use quire_api::{Error, rt};
 
 /// What passes from one program to its successor.
 pub(crate) struct Legacy {
     /// The program, in the boot archive.
     pub(crate) path: &'static str,
-    /// The end of the channel that it serves.
-    pub(crate) server_end: ChannelEndpoint,
-    /// What it stores in.
-    pub(crate) disk: Memory,
+    /// What it may use.
+    pub(crate) limits: AccountLimits,
+    /// Gives the program the objects that it works on.
+    pub(crate) hand_over: Box<dyn Fn(&mut Program) -> Result<(), Error>>,
     /// What it is told at its start.
     pub(crate) arguments: String,
 }
@@ -57,15 +58,14 @@ pub(crate) fn keep_alive(watcher: &Watcher, files: Files, legacy: Legacy) -> Res
 }
 
 fn start(watcher: &Watcher, files: Files, legacy: &Legacy) -> Result<(Program, Life), String> {
-    let mut program = Program::load(files, legacy.path, &DRIVER_LIMITS)?;
+    let mut program = Program::load(files, legacy.path, &legacy.limits)?;
     let life = run(watcher, &mut program, legacy)
         .map_err(|error: Error| format!("{}: can't be started: {}", legacy.path, error.describe()))?;
     Ok((program, life))
 }
 
 fn run(watcher: &Watcher, program: &mut Program, legacy: &Legacy) -> Result<Life, Error> {
-    program.give(purpose::SERVE, &legacy.server_end, SERVE_RIGHTS)?;
-    program.give(purpose::DISK, &legacy.disk, DEVICE_RIGHTS)?;
+    (legacy.hand_over)(program)?;
     prepare(program, DRIVER_PRIORITY)?;
     watcher.start_mortal(program, rt::account()?, &legacy.arguments)
 }

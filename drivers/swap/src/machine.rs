@@ -55,7 +55,7 @@ impl Partition {
         let disk = BlockDisk::connect(Connection::new(executor, channel)).await?;
         let shown = staging.duplicate(Rights::all()).map_err(|_| BlockError::BadBuffer)?;
         let buffer = disk.attach(shown, STAGING_PAGES * PAGE_BYTES).await?;
-        info!("serves the swap memory from {} MiB of a disk", disk.description().sectors * SECTOR_BYTES >> 20);
+        info!("serves the swap memory from {} MiB of a disk", (disk.description().sectors * SECTOR_BYTES) >> 20);
         Ok(Self { disk, buffer })
     }
 
@@ -108,10 +108,8 @@ impl Pages for SwapPages {
     fn supply(&self, page: u64, run: Run) -> Result<(), SupplyError> {
         let supplied =
             self.pager.supply(page * PAGE_BYTES, run.count * PAGE_BYTES, &self.staging, run.first * PAGE_BYTES);
-        supplied.map_err(|error| match error {
-            Error::NoMemory | Error::AccountLimit => SupplyError::NoMemory,
-            _other => SupplyError::Failed,
-        })
+        let is_short = |error| [Error::NoMemory, Error::AccountLimit].contains(&error);
+        supplied.map_err(|error| if is_short(error) { SupplyError::NoMemory } else { SupplyError::Failed })
     }
 
     fn written(&self, page: u64, count: u64) {

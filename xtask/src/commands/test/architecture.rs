@@ -67,6 +67,7 @@ const RULES: &[Rule] = &[
         code: Code::Safe,
     },
     Rule { package: "pager", imports: &["quire-abi", "quire-api", "driver-protocol"], code: Code::Safe },
+    Rule { package: "swap", imports: &["quire-abi", "quire-api", "driver-protocol", "block"], code: Code::Safe },
     Rule {
         package: "supervisor",
         imports: &["quire-abi", "quire-api", "block", "boot-archive", "driver-protocol"],

@@ -14,6 +14,9 @@ use log::{error, warn};
 use quire_api::abi::system::AccountLimits;
 use quire_api::{Error, rt};
 
+/// Gives a program the objects that it works on.
+pub(crate) type HandOver = Box<dyn Fn(&mut Program) -> Result<(), Error>>;
+
 /// What passes from one program to its successor.
 pub(crate) struct Legacy {
     /// The program, in the boot archive.
@@ -21,7 +24,7 @@ pub(crate) struct Legacy {
     /// What it may use.
     pub(crate) limits: AccountLimits,
     /// Gives the program the objects that it works on.
-    pub(crate) hand_over: Box<dyn Fn(&mut Program) -> Result<(), Error>>,
+    pub(crate) hand_over: HandOver,
     /// What it is told at its start.
     pub(crate) arguments: String,
 }

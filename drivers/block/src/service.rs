@@ -138,7 +138,7 @@ impl<D: Disk, F: Frames, C: Client> Service<D, F, C> {
         let Some(request) = Request::decode(label, words) else { return refuse(client, Refusal::Unknown) };
         let kind = match request {
             Request::Describe => return client.answer(ANSWERED, channel.describe(&self.description).encode()),
-            Request::Attach { buffer } => return attach(channel, buffer, memory, client),
+            Request::Attach { buffer } => return self.attach(id, buffer, memory, client),
             Request::Detach { buffer } => return self.detach(id, buffer, client),
             Request::Read { id: _, transfer } => Kind::Read { transfer },
             Request::Write { id: _, transfer, flags } => {
@@ -285,6 +285,17 @@ impl<D: Disk, F: Frames, C: Client> Service<D, F, C> {
         }
     }
 
+    fn attach(&mut self, id: ChannelId, buffer: u64, memory: Option<F::Memory>, client: C) {
+        let (Some(channel), Some(memory)) = (self.channels.get(id), memory) else {
+            return refuse(client, Refusal::BadBuffer);
+        };
+        if channel.is_full() {
+            return refuse(client, Refusal::Busy);
+        }
+        channel.attach(buffer, memory, client);
+        self.let_leavers_go(id);
+    }
+
     fn detach(&mut self, id: ChannelId, buffer: u64, client: C) {
         let Some(channel) = self.channels.get(id) else { return };
         match channel.detach(buffer, client) {
@@ -399,16 +410,6 @@ fn check<M, C: Client>(channel: &Channel<M, C>, kind: Kind, disk: &Description) 
         Kind::Read { .. } | Kind::Write { .. } | Kind::Flush | Kind::Discard { .. } | Kind::WriteZeroes { .. } => {
             Ok(Check::Valid)
         }
-    }
-}
-
-fn attach<M, C: Client>(channel: &mut Channel<M, C>, buffer: u64, memory: Option<M>, client: C) {
-    match memory {
-        Some(memory) => {
-            channel.attach(buffer, memory);
-            client.answer(ANSWERED, Words::default());
-        }
-        None => refuse(client, Refusal::BadBuffer),
     }
 }
 

@@ -8,7 +8,7 @@
 //! |---|---|---|---|---|
 //! | `Describe` | both | – | – | at once, with a [`Description`] of the disk, or of the channel's range |
 //! | `Open` | control | first, sectors, 1 if writable | 0: server's end of a channel | when the channel is served |
-//! | `Attach` | client | buffer | 0: a memory (`READ`, `WRITE`) | when requests may name it by that number |
+//! | `Attach` | client | buffer | 0: a memory (`READ`, `WRITE`) | when the number means it, and the device is done with what it meant before |
 //! | `Detach` | client | buffer | – | when the device does not touch it any more |
 //! | `Read` | client | id, first sector, sectors, buffer, offset | – | when the bytes are in the memory |
 //! | `Write` | client | the same, [`WriteFlags`] | – | when the disk has taken the bytes |

@@ -6,7 +6,7 @@ use super::jobs::Kind;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use driver_protocol::block::{Abilities, Description, MAX_BUFFERS, MAX_REQUESTS, SectorRange};
-use driver_protocol::{ANSWERED, Words};
+use driver_protocol::{ANSWERED, Refusal, Words};
 
 /// A request that waits for room.
 pub(super) struct Waiting<C> {
@@ -22,7 +22,7 @@ pub(super) struct Channel<M, C> {
     waiting: VecDeque<Waiting<C>>,
     /// How many of its requests the disk has.
     jobs: usize,
-    /// Clients that wait until the disk has let go of a memory.
+    /// Clients that wait until the disk has let go of what a number meant.
     leavers: Vec<(u64, C)>,
 }
 
@@ -58,17 +58,29 @@ impl<M, C: Client> Channel<M, C> {
         self.memories.get(buffer as usize)?.as_ref()
     }
 
-    /// Pages of the old memory that the disk still has stay pinned, as jobs hold them.
-    pub(super) fn attach(&mut self, buffer: u64, memory: M) {
-        if let Some(slot) = self.memories.get_mut(buffer as usize) {
-            *slot = Some(memory);
+    /// Gives a number to a memory. If another had it, whoever attached that is gone, or wants nothing more to do with it: what waits
+    /// and names it is refused, and the client waits until no job uses it, so that an old write can't overtake a new one.
+    pub(super) fn attach(&mut self, buffer: u64, memory: M, client: C) {
+        let Some(slot) = self.memories.get_mut(buffer as usize) else {
+            return client.answer(Refusal::BadBuffer as u64, Words::default());
+        };
+        if slot.replace(memory).is_none() {
+            return client.answer(ANSWERED, Words::default());
         }
+        let waiting = core::mem::take(&mut self.waiting).into_iter();
+        let (stale, rest): (VecDeque<_>, VecDeque<_>) =
+            waiting.partition(|request| request.kind.buffer() == Some(buffer));
+        self.waiting = rest;
+        for request in stale {
+            request.client.answer(Refusal::BadBuffer as u64, Words::default());
+        }
+        self.leavers.push((buffer, client));
     }
 
     /// Forgets a memory; the client waits until no job uses it. Gives the client back if there is no such memory.
     pub(super) fn detach(&mut self, buffer: u64, client: C) -> Result<(), C> {
         let known = self.memories.get_mut(buffer as usize).and_then(Option::take);
-        if known.is_none() || self.leavers.len() >= MAX_REQUESTS {
+        if known.is_none() || self.is_full() {
             return Err(client);
         }
         self.leavers.push((buffer, client));

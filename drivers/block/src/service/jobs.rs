@@ -32,6 +32,14 @@ impl Kind {
         }
     }
 
+    /// The memory that it names.
+    pub(super) fn buffer(self) -> Option<u64> {
+        match self {
+            Self::Read { transfer } | Self::Write { transfer, durable: _ } => Some(transfer.buffer),
+            Self::Flush | Self::Discard { .. } | Self::WriteZeroes { .. } => None,
+        }
+    }
+
     /// The same, counted from the start of the disk. The range was checked.
     pub(super) fn on_disk(mut self, channel_first: u64) -> Self {
         match &mut self {

@@ -182,6 +182,24 @@ fn who_detaches_a_memory_waits_until_the_disk_has_let_go_of_it() {
 }
 
 #[test]
+fn who_attaches_another_memory_under_a_number_waits_for_the_writes_of_the_old() {
+    let mut bench = Bench::new();
+    let (id, old) = bench.client(1);
+    bench.disk.machine.write(&old, 0, &[1; 4096]);
+    let writes: Vec<_> = (0..12).map(|index| bench.write(id, index * 8, 8, 0, WriteFlags::empty())).collect();
+    let new = bench.disk.machine.memory(1);
+    bench.disk.machine.write(&new, 0, &[2; 4096]);
+    let attach = bench.send(id, Request::Attach { buffer: 0 }, Some(new));
+    assert_eq!(bench.answer(attach), None, "the disk has writes of the old memory");
+    let refused = writes.iter().filter(|number| bench.answer(**number) == Some(Err(Refusal::BadBuffer))).count();
+    assert_eq!(refused, 4, "what waited must not write the new memory's bytes");
+    bench.settle();
+    assert_eq!(bench.answer(attach), Some(Ok(())));
+    assert!(bench.disk.platter.bytes.borrow().iter().all(|byte| *byte != 2));
+    assert_eq!(bench.disk.machine.pinned(), 0);
+}
+
+#[test]
 fn too_many_requests_are_refused_as_busy_and_others_keep_their_share() {
     let mut bench = Bench::new();
     let (greedy, _) = bench.client(1);

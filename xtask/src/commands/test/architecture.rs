@@ -55,6 +55,7 @@ const RULES: &[Rule] = &[
         imports: &["quire-abi", "quire-api", "driver-protocol"],
         code: Code::UnsafeIn(&["src"]),
     },
+    Rule { package: "virtio", imports: &["driver-runtime"], code: Code::Safe },
     Rule {
         package: "serial",
         imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime"],

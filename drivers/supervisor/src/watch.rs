@@ -109,7 +109,7 @@ impl Watcher {
                     self.shut_down(how);
                     Refusal::DeviceFailed
                 }
-                None => Refusal::Unknown,
+                Some(Wish::Disks | Wish::OpenFiles { .. }) | None => Refusal::Unknown,
             };
             if let Some(reply) = request.reply {
                 let words: Words = [0; WORDS];

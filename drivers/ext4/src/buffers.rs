@@ -27,11 +27,12 @@ pub use transaction::Transaction;
 
 use crate::device::{Device, SECTOR_BYTES};
 use crate::error::{Error, Place, Result};
+use crate::journal::Journal;
 use crate::sync::{Lock, Signal};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
 use cache::{Cache, Slot};
-use commit::Closed;
+pub(crate) use commit::Closed;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
 use freed::Freed;
@@ -58,6 +59,10 @@ impl TransactionId {
 
     pub(crate) const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    pub(crate) const fn plus(self, count: u32) -> Self {
+        Self(self.0 + count as u64)
     }
 
     pub(crate) const fn previous(self) -> Self {
@@ -110,6 +115,7 @@ pub struct Buffers<D> {
     device: Rc<D>,
     block_bytes: usize,
     blocks: u64,
+    journal: Option<Journal>,
     state: RefCell<State>,
     seal: RefCell<Option<Rc<dyn Seal>>>,
     /// Held by the open [`Transaction`], and while the running transaction closes.
@@ -127,13 +133,6 @@ struct State {
     closed: Option<Rc<Closed>>,
     committed: TransactionId,
     health: Health,
-}
-
-impl State {
-    /// What a transaction on its way to the disk has of a block.
-    fn pending_copy(&self, number: u64) -> Option<Rc<[u8]>> {
-        self.closed.as_ref()?.blocks.get(&number).cloned()
-    }
 }
 
 /// The transaction that operations add to.
@@ -167,18 +166,30 @@ impl<D: Device> Buffers<D> {
     /// The blocks of a file system of `blocks` blocks of `block_bytes` bytes, without a journal.
     #[must_use]
     pub fn new(device: Rc<D>, block_bytes: usize, blocks: u64) -> Self {
-        let first = TransactionId::from_sequence(1);
+        Self::with(device, block_bytes, blocks, None, TransactionId::from_sequence(1))
+    }
+
+    /// The blocks of a file system with a journal, of the same block size.
+    #[must_use]
+    pub fn with_journal(device: Rc<D>, block_bytes: usize, blocks: u64, journal: Journal) -> Self {
+        let first = journal.next_id();
+        Self::with(device, block_bytes, blocks, Some(journal), first)
+    }
+
+    fn with(device: Rc<D>, block_bytes: usize, blocks: u64, journal: Option<Journal>, first: TransactionId) -> Self {
+        let state = State {
+            cache: Cache::new(CACHE_BYTES / block_bytes.max(1)),
+            running: Running::new(first),
+            closed: None,
+            committed: first.previous(),
+            health: Health::Writable,
+        };
         Self {
             device,
             block_bytes,
             blocks,
-            state: RefCell::new(State {
-                cache: Cache::new(CACHE_BYTES / block_bytes.max(1)),
-                running: Running::new(first),
-                closed: None,
-                committed: first.previous(),
-                health: Health::Writable,
-            }),
+            journal,
+            state: RefCell::new(state),
             seal: RefCell::new(None),
             operation: Lock::new(),
             writer: Lock::new(),
@@ -271,7 +282,7 @@ impl<D: Device> Buffers<D> {
             None if !(1..self.blocks).contains(&number) && kind != Kind::Superblock => {
                 return Err(Error::corrupt("block number", Place::Block(number)));
             }
-            None => match state.pending_copy(number) {
+            None => match self.pending_copy(&state, number) {
                 Some(bytes) => {
                     let block = Block::new(number, kind, bytes);
                     state.cache.insert(block.clone());
@@ -299,12 +310,18 @@ impl<D: Device> Buffers<D> {
         let _writer = self.writer.lock().await;
         let _operation = self.operation.lock().await;
         self.check_healthy()?;
-        if block.is_dirty() || self.state.borrow().pending_copy(block.number()).is_some() {
+        if block.is_dirty() || self.pending_copy(&self.state.borrow(), block.number()).is_some() {
             return Err(Error::Invalid);
         }
         block.edit(change);
         let written = self.device.write(self.sector_of(block.number()), &block.bytes()).await;
         written.map_err(|_| self.fail("the superblock"))
+    }
+
+    /// What a block holds that is not home yet, although it is not in the cache.
+    fn pending_copy(&self, state: &State, number: u64) -> Option<Rc<[u8]>> {
+        let closed = state.closed.as_ref().and_then(|closed| closed.copy_of(number));
+        closed.or_else(|| self.journal.as_ref()?.pending_copy(number))
     }
 
     fn sector_of(&self, block: u64) -> u64 {

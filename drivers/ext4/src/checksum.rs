@@ -4,6 +4,8 @@
 const CASTAGNOLI: u32 = 0x82F6_3B78;
 /// The reflected polynomial of CRC-16 (ANSI).
 const ANSI: u16 = 0xA001;
+/// The polynomial of CRC-32, taken from the highest bit on.
+const IEEE: u32 = 0x04C1_1DB7;
 /// Bytes taken in one step.
 const STEP: usize = 8;
 
@@ -73,6 +75,15 @@ pub fn crc32c(sum: u32, bytes: &[u8]) -> u32 {
     rest.iter().fold(sum, |sum, byte| sum >> 8 ^ CRC32C[0][usize::from(sum.to_le_bytes()[0] ^ byte)])
 }
 
+/// Goes on with a CRC-32 from `sum`, from the highest bit of each byte on, without inversions: of old journals, so rare that
+/// it has no tables.
+#[must_use]
+pub fn crc32_big_endian(sum: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(sum, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| sum << 1 ^ if sum >> 31 == 1 { IEEE } else { 0 })
+    })
+}
+
 /// Goes on with a CRC-16 from `sum`; a whole sum starts at `!0`.
 #[must_use]
 pub fn crc16(sum: u16, bytes: &[u8]) -> u16 {
@@ -87,6 +98,7 @@ mod tests {
     fn the_check_values_of_the_catalogue_come_out() {
         assert_eq!(!crc32c(!0, b"123456789"), 0xE306_9283);
         assert_eq!(crc16(0, b"123456789"), 0xBB3D);
+        assert_eq!(!crc32_big_endian(!0, b"123456789"), 0xFC89_1918);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - [`device`], [`error`]: what a file system stands on, and how it fails.
 //! - [`bytes`], [`checksum`]: fields and sums of the records on the disk.
 //! - [`buffers`]: metadata blocks in memory, and transactions over them.
+//! - [`journal`]: the log that makes transactions atomic, and its recovery.
 //! - [`sync`]: how tasks wait for each other.
 //!
 //! The disk is never trusted: every size, count and pointer read from it is checked before use, and what makes no sense is
@@ -22,6 +23,7 @@ pub mod bytes;
 pub mod checksum;
 pub mod device;
 pub mod error;
+pub mod journal;
 #[cfg(test)]
 mod simulated;
 pub mod sync;

@@ -3,7 +3,7 @@
 use crate::image::{self, Reuse, Sizes};
 use crate::process;
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,6 +26,7 @@ pub(crate) enum Root {
 pub(crate) struct Disk {
     pub(crate) file: PathBuf,
     pub(crate) changes: Changes,
+    pub(crate) layer: Layer,
     /// Where the guest mounts its file system, if it does.
     pub(crate) mount: Option<String>,
 }
@@ -39,10 +40,20 @@ pub(crate) enum Changes {
     Lost,
 }
 
+/// What lies between a disk and its file.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Layer {
+    #[default]
+    Nothing,
+    /// Everything that is written is logged to this file, too, in the format of Linux's dm-log-writes.
+    WriteLog(PathBuf),
+}
+
 /// A disk of a guest that boots.
 #[derive(Clone, Debug)]
 pub(super) struct Attached {
     file: PathBuf,
+    layer: Layer,
     boot: Boot,
 }
 
@@ -67,7 +78,7 @@ impl Root {
 impl Disk {
     /// A disk whose changes are kept.
     pub(crate) fn kept(file: &Path) -> Self {
-        Self { file: file.to_owned(), changes: Changes::Kept, mount: None }
+        Self { file: file.to_owned(), changes: Changes::Kept, layer: Layer::Nothing, mount: None }
     }
 
     /// The guest's name of the file system on this disk, if it is the guest's disk with this index.
@@ -89,7 +100,7 @@ impl Disk {
                 copy
             }
         };
-        Ok(Attached::of(file))
+        Ok(Attached { layer: self.layer.clone(), ..Attached::of(file) })
     }
 }
 
@@ -103,12 +114,12 @@ pub(super) fn device(index: usize, partition: Option<u32>) -> String {
 impl Attached {
     /// A file that is a disk.
     pub(super) fn of(file: PathBuf) -> Self {
-        Self { file, boot: Boot::Never }
+        Self { file, layer: Layer::Nothing, boot: Boot::Never }
     }
 
     /// A file that the firmware boots from.
     pub(super) fn bootable(file: PathBuf) -> Self {
-        Self { file, boot: Boot::First }
+        Self { file, layer: Layer::Nothing, boot: Boot::First }
     }
 
     /// Whether this is its file.
@@ -120,7 +131,10 @@ impl Attached {
     pub(super) fn arguments(&self, index: usize) -> Vec<String> {
         let file = json!({ "driver": "file", "filename": self.file });
         let name = format!("disk{index}");
-        let node = json!({ "driver": "raw", "node-name": name, "file": file });
+        let mut node = self.layer.over(json!({ "driver": "raw", "file": file }));
+        if let Value::Object(fields) = &mut node {
+            fields.insert("node-name".to_owned(), json!(name));
+        }
         let boot = match self.boot {
             Boot::First => ",bootindex=0",
             Boot::Never => "",
@@ -141,6 +155,21 @@ impl Attached {
     }
 }
 
+impl Layer {
+    /// QEMU's description of this layer over an image.
+    fn over(&self, image: Value) -> Value {
+        match self {
+            Self::Nothing => image,
+            Self::WriteLog(file) => json!({
+                "driver": "blklogwrites",
+                "file": image,
+                "log": { "driver": "file", "filename": file },
+                "log-sector-size": 512,
+            }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +178,14 @@ mod tests {
     fn disks_and_partitions_have_the_names_of_linux() {
         assert_eq!(device(0, None), "/dev/vda");
         assert_eq!(device(2, Some(3)), "/dev/vdc3");
+    }
+
+    #[test]
+    fn a_layer_lies_between_the_device_and_its_file() {
+        let attached = |layer| Attached { file: PathBuf::from("/a,b"), layer, boot: Boot::Never };
+        let node = |layer| serde_json::from_str::<Value>(&attached(layer).arguments(1)[1]).unwrap();
+        assert_eq!(node(Layer::Nothing)["file"]["filename"], "/a,b");
+        let logged = node(Layer::WriteLog(PathBuf::from("/log")));
+        assert_eq!((&logged["node-name"], &logged["log"]["filename"]), (&json!("disk1"), &json!("/log")));
     }
 }

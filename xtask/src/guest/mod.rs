@@ -15,7 +15,7 @@ mod exec;
 mod qemu;
 mod running;
 
-pub(crate) use disk::{Changes, Disk, Root};
+pub(crate) use disk::{Changes, Disk, Layer, Root};
 pub(crate) use exec::{Ending, Input, Program, Stream};
 pub(crate) use qemu::{CpuClock, MachineStart, Media};
 pub(crate) use running::{Machine, MachineEnd, POLL_INTERVAL, Ports};

@@ -88,7 +88,7 @@ impl Media {
     }
 
     /// Adds disks, before one that is only booted from.
-    pub(super) fn attach(&mut self, disks: &[Disk]) -> Result<()> {
+    pub(crate) fn attach(&mut self, disks: &[Disk]) -> Result<()> {
         let medium = self.file();
         let place = self.disks.iter().position(|disk| disk.is(&medium)).unwrap_or(self.disks.len());
         for (index, disk) in (place..).zip(disks) {

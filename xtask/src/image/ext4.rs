@@ -71,14 +71,31 @@ impl Volume {
 
     /// Has it checked, without changing anything: an error says what is wrong with it.
     pub(crate) fn check(&self) -> Result<()> {
+        self.fsck(&["-fn"], 0)
+    }
+
+    /// Replays its journal, and nothing else.
+    pub(crate) fn recover(&self) -> Result<()> {
+        // 1: something was mended.
+        self.fsck(&["-y", "-E", "journal_only"], 1)
+    }
+
+    fn fsck(&self, arguments: &[&str], worst: i32) -> Result<()> {
         let mut e2fsck = Command::new(process::system_tool("e2fsck"));
-        let output = e2fsck.arg("-fn").arg(self.argument()).stdin(Stdio::null()).output();
+        let output = e2fsck.args(arguments).arg(self.argument()).stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("can't start `{}`", process::describe(&e2fsck)))?;
-        if !output.status.success() {
+        if output.status.code().is_none_or(|code| code > worst) {
             let text =
                 [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
             bail!("`{}` failed ({}):\n{text}", process::describe(&e2fsck), output.status);
         }
         Ok(())
+    }
+
+    /// Copies all of its files into a directory of the host.
+    pub(crate) fn extract(&self, directory: &Path) -> Result<()> {
+        let mut debugfs = Command::new(process::system_tool("debugfs"));
+        let copy = format!("rdump / \"{}\"", directory.display());
+        process::output_of(debugfs.args(["-R", &copy]).arg(self.argument())).map(drop)
     }
 }

@@ -7,9 +7,11 @@
 
 mod ext4;
 mod system_partition;
+mod write_log;
 
 pub(crate) use ext4::Volume;
 pub(crate) use system_partition::{ARCHIVE_PATH, COMMAND_LINE_PATH, Files, KERNEL_PATH, LOADER_PATH, files};
+pub(crate) use write_log::{Chance, Replay, WriteLog};
 
 use crate::progress::note;
 use crate::tree::Tree;

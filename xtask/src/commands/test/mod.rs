@@ -3,6 +3,7 @@
 mod architecture;
 mod guest;
 mod host;
+mod power_cuts;
 mod sources;
 
 use super::SUCCESS;
@@ -51,9 +52,10 @@ pub(crate) struct Context {
     cases: Vec<String>,
     /// How many CPUs guests have.
     cpus: u32,
+    length: TestLength,
 }
 
-const STAGES: [Stage; 19] = [
+const STAGES: [Stage; 20] = [
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
@@ -72,6 +74,7 @@ const STAGES: [Stage; 19] = [
     Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
+    Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Long, run: power_cuts::run },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },
 ];
 
@@ -150,12 +153,24 @@ impl Context {
     fn new(options: &TestOptions) -> Self {
         let cases = options.cases.clone();
         let cpus = options.cpus.unwrap_or(1);
-        Self { posix: OnceCell::new(), native: OnceCell::new(), loader: OnceCell::new(), cases, cpus }
+        Self {
+            posix: OnceCell::new(),
+            native: OnceCell::new(),
+            loader: OnceCell::new(),
+            cases,
+            cpus,
+            length: options.length,
+        }
     }
 
     /// The guest that stages run in, unless they need another.
     pub(crate) fn guest(&self) -> Guest {
         Guest { cpus: self.cpus, ..Guest::default() }
+    }
+
+    /// How much to test.
+    pub(crate) fn length(&self) -> TestLength {
+        self.length
     }
 
     /// Parts of the names of the POSIX cases that the user wants; none for all.

@@ -5,6 +5,7 @@
 //! | `ShutDown` | how | – | only if that is refused |
 //! | `Disks` | – | receive: [`Disk`]s of [`Disk::BYTES`] each | when all disks have been looked at: bytes, bytes that all take |
 //! | `OpenFiles` | name, 1 if only to be read | – | with handle 0: a channel to a file server ([`files`](crate::files) protocol) |
+//! | `Finished` | – | – | at once: whoever asks needs no successor when it ends |
 //!
 //! Disks and their parts have names of up to [`NAME_BYTES`] bytes: `vda`, `vda1`, `nvme0n1`, `nvme0n1p1`. A file server lives until the channel to
 //! it is closed; if it dies before, a successor serves the same channel. `OpenFiles` is refused as [`Busy`](crate::Refusal::Busy) if the disk, or something that
@@ -24,6 +25,7 @@ pub const LABEL_BYTES: usize = 72;
 const SHUT_DOWN: u64 = 1;
 const DISKS: u64 = 2;
 const OPEN_FILES: u64 = 3;
+const FINISHED: u64 = 4;
 
 /// The name of a disk, with zeros after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +71,8 @@ pub enum Request {
         /// Whether nothing may be written to it.
         read_only: bool,
     },
+    /// What the program was started for is done.
+    Finished,
 }
 
 impl Request {
@@ -81,6 +85,7 @@ impl Request {
                 let [low, high] = name.words();
                 (OPEN_FILES, [low, high, read_only as u64, 0, 0, 0, 0, 0])
             }
+            Self::Finished => (FINISHED, [0; 8]),
         }
     }
 
@@ -93,6 +98,7 @@ impl Request {
             OPEN_FILES if third <= 1 => {
                 Some(Self::OpenFiles { name: DiskName::from_words(first, second), read_only: third == 1 })
             }
+            FINISHED => Some(Self::Finished),
             _ => None,
         }
     }
@@ -167,7 +173,7 @@ mod tests {
     fn requests_survive_their_words_and_others_are_refused() {
         let name = DiskName::new(b"nvme0n1p1").unwrap();
         let all = [Shutdown::PowerOff, Shutdown::Failure, Shutdown::Reset].map(Request::ShutDown);
-        let others = [Request::Disks, Request::OpenFiles { name, read_only: true }];
+        let others = [Request::Disks, Request::OpenFiles { name, read_only: true }, Request::Finished];
         for request in all.into_iter().chain(others) {
             let (label, words) = request.encode();
             assert_eq!(Request::decode(label, &words), Some(request));

@@ -1,5 +1,7 @@
 //! What is started, and with what.
 
+use crate::disks::Disks;
+use crate::filesystems::FileSystems;
 use crate::loader::{Files, Program};
 use crate::successors::{self, Legacy};
 use crate::watch::Watcher;
@@ -47,7 +49,8 @@ pub(crate) const DEVICE_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union
 /// What a server may do with the end of a channel that it serves.
 pub(crate) const SERVE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
 /// What a client may do with its end of a channel.
-const CLIENT_RIGHTS: Rights = Rights::SEND.union(Rights::WAIT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
+pub(crate) const CLIENT_RIGHTS: Rights =
+    Rights::SEND.union(Rights::WAIT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
 /// What a program may do with the archive.
 const ARCHIVE_RIGHTS: Rights =
     Rights::READ.union(Rights::MAP).union(Rights::EXECUTE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
@@ -118,9 +121,12 @@ fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), S
     }
     let free_frames = system::system_info().map_or(u64::MAX, |info| info.free_frames);
     let pages = start_pager(watcher, files, free_frames / DISK_SHARE, arguments)?;
+    let disks = Disks::new(&watcher.executor);
+    disks.all_added();
+    let filesystems = FileSystems::new(watcher, files, &disks, arguments);
     let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
     let mut server = Program::load(files, POSIX_SERVER, &limits)?;
-    hand_over(watcher, files, &mut server, &lines, &pages)
+    hand_over(watcher, files, &mut server, &lines, &pages, &filesystems)
         .and_then(|()| launch(watcher, server, SERVER_PRIORITY, arguments))
         .map_err(|error| format!("{POSIX_SERVER}: can't be started: {}", error.describe()))
 }
@@ -132,11 +138,12 @@ fn hand_over(
     server: &mut Program,
     lines: &Lines,
     pages: &ChannelEndpoint,
+    filesystems: &Rc<FileSystems>,
 ) -> Result<(), Error> {
     server.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS)?;
     lines.give_to(server)?;
     server.give(purpose::PAGES, pages, CLIENT_RIGHTS)?;
-    let supervisor = watcher.serve(rt::account()?, server.name())?;
+    let supervisor = watcher.serve(rt::account()?, server.name(), Some(filesystems.clone()))?;
     server.give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
 }
 
@@ -152,7 +159,8 @@ fn start_pager(watcher: &Watcher, files: Files, disk_frames: u64, arguments: &st
         program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)?;
         program.give(purpose::DISK, &disk, DEVICE_RIGHTS)
     });
-    let legacy = Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, arguments: String::from(arguments) };
+    let (arguments, is_finished) = (String::from(arguments), Rc::default());
+    let legacy = Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
     successors::keep_alive(watcher, files, legacy)?;
     Ok(client_end)
 }
@@ -194,7 +202,7 @@ fn is_uart(ports: &IoPorts) -> bool {
 fn start_test(watcher: &Watcher, files: Files, lines: Lines, arguments: &str) -> Result<(), String> {
     let failed = |error: Error| format!("{OBJECT_TESTS}: can't be started: {}", error.describe());
     let mut tests = Program::load(files, OBJECT_TESTS, &UNLIMITED)?;
-    let supervisor = rt::account().and_then(|account| watcher.serve(account, tests.name())).map_err(failed)?;
+    let supervisor = rt::account().and_then(|account| watcher.serve(account, tests.name(), None)).map_err(failed)?;
     tests
         .give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
         .and_then(|()| tests.give(Purpose::HARDWARE, &*watcher.hardware, Rights::all()))

@@ -10,6 +10,10 @@
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod disks;
+#[cfg(target_os = "none")]
+mod filesystems;
+#[cfg(target_os = "none")]
 mod loader;
 #[cfg(target_os = "none")]
 mod machine;

@@ -7,6 +7,8 @@ pub const PAGER: &str = "boot/pager";
 /// See [`SERIAL`].
 pub const POSIX_SERVER: &str = "boot/posix-server";
 /// See [`SERIAL`].
+pub const FILES: &str = "boot/files";
+/// See [`SERIAL`].
 pub const OBJECT_TESTS: &str = "boot/object-tests";
 
 /// What the machine is started for.

@@ -9,7 +9,9 @@ use crate::machine::{DRIVER_PRIORITY, prepare};
 use crate::watch::{Life, Watcher};
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
+use core::cell::Cell;
 use log::{error, warn};
 use quire_api::abi::system::AccountLimits;
 use quire_api::{Error, rt};
@@ -27,6 +29,8 @@ pub(crate) struct Legacy {
     pub(crate) hand_over: HandOver,
     /// What it is told at its start.
     pub(crate) arguments: String,
+    /// Whether it needs no successor when it ends.
+    pub(crate) is_finished: Rc<Cell<bool>>,
 }
 
 /// How long it takes until a successor starts, in ns: at first, and at most, of a program that lives no longer than that.
@@ -42,6 +46,9 @@ pub(crate) fn keep_alive(watcher: &Watcher, files: Files, legacy: Legacy) -> Res
         loop {
             let began_ns = watcher.executor.now_ns();
             life.over().await;
+            if legacy.is_finished.get() {
+                return;
+            }
             warn!("{} has ended; another takes its place", program.name());
             let lived_ns = watcher.executor.now_ns().saturating_sub(began_ns);
             pause_ns = if lived_ns > pause_ns { FIRST_PAUSE_NS } else { (pause_ns * 2).min(LONGEST_PAUSE_NS) };

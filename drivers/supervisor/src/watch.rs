@@ -1,5 +1,6 @@
 //! Watching the programs that were started: their ends, their faults, what they ask for.
 
+use crate::filesystems::FileSystems;
 use crate::loader::Program;
 use alloc::rc::Rc;
 use driver_protocol::supervisor::Request as Wish;
@@ -94,22 +95,36 @@ impl Watcher {
     }
 
     /// Makes the channel on which a program asks the supervisor for things, and serves it. Returns the program's end.
-    pub(crate) fn serve(&self, account: &Account, name: &'static str) -> Result<ChannelEndpoint, Error> {
+    pub(crate) fn serve(
+        &self,
+        account: &Account,
+        name: &'static str,
+        filesystems: Option<Rc<FileSystems>>,
+    ) -> Result<ChannelEndpoint, Error> {
         let (ours, theirs) = ChannelEndpoint::pair(account)?;
         let wishes = self.executor.bind(ours)?;
-        self.executor.spawn(self.clone().serve_wishes(wishes, name));
+        self.executor.spawn(self.clone().serve_wishes(wishes, name, filesystems));
         Ok(theirs)
     }
 
-    async fn serve_wishes(self, mut wishes: Messages, name: &'static str) {
+    async fn serve_wishes(self, mut wishes: Messages, name: &'static str, filesystems: Option<Rc<FileSystems>>) {
         while let Some(request) = wishes.receive().await {
-            let refusal = match Wish::decode(request.message.label, &request.message.words) {
-                Some(Wish::ShutDown(how)) => {
+            let wish = Wish::decode(request.message.label, &request.message.words);
+            let refusal = match (wish, &filesystems) {
+                (Some(Wish::ShutDown(how)), _) => {
                     info!("{name} ends the machine: {how:?}");
                     self.shut_down(how);
                     Refusal::DeviceFailed
                 }
-                Some(Wish::Disks | Wish::OpenFiles { .. }) | None => Refusal::Unknown,
+                (Some(Wish::Disks), Some(filesystems)) => {
+                    filesystems.begin_list(request);
+                    continue;
+                }
+                (Some(Wish::OpenFiles { name, read_only }), Some(filesystems)) => {
+                    filesystems.begin_open(name, read_only, request);
+                    continue;
+                }
+                (Some(Wish::Disks | Wish::OpenFiles { .. } | Wish::Finished) | None, _) => Refusal::Unknown,
             };
             if let Some(reply) = request.reply {
                 let words: Words = [0; WORDS];

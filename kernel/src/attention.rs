@@ -10,8 +10,14 @@ pub(crate) fn ask() {
     ASKED.store(true, Ordering::Relaxed);
 }
 
+/// Whether somebody asked since this was last taken back.
+#[inline(always)]
+pub(crate) fn is_asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
+
 /// Whether somebody asked since the last time.
 #[inline]
 pub(crate) fn take() -> bool {
-    ASKED.load(Ordering::Relaxed) && ASKED.swap(false, Ordering::Relaxed)
+    is_asked() && ASKED.swap(false, Ordering::Relaxed)
 }

@@ -9,6 +9,7 @@ use crate::paging;
 use crate::power;
 use crate::random;
 use crate::time;
+use crate::trap::resume;
 use crate::vector;
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ use quire_core::thread::{Thread, VectorBlock};
 use x86_64::instructions::port::Port;
 
 impl Devices for Hardware {
+    #[inline(always)]
     fn now_ns(&self) -> u64 {
         time::now_ns()
     }
@@ -98,6 +100,7 @@ impl Devices for Hardware {
             // SAFETY: the kernel's own root is never freed.
             unsafe { paging::load_root(kernel) };
             loaded.set(kernel);
+            percpu::current().guarded.loaded_thread.set(None);
         }
         if !percpu::is_alone() {
             let uses_it = move |cpu: &&PerCpu| cpu.guarded.loaded_root.get() == root;
@@ -133,6 +136,11 @@ impl Devices for Hardware {
         }
     }
 
+    #[inline(always)]
+    fn switch_to(&mut self, thread: Id<Thread>, record: &mut Thread) {
+        resume::switch(percpu::current(), thread, record);
+    }
+
     fn interrupt_processors(&mut self, processors: u64) {
         for cpu in percpu::others().filter(|cpu| processors >> cpu.number.get() & 1 != 0) {
             local_apic::interrupt(cpu.apic_id.load(Ordering::Relaxed), RESCHEDULE_VECTOR);
@@ -148,4 +156,5 @@ impl Devices for Hardware {
 fn expel_from(cpu: &'static PerCpu) {
     requests::ask(core::iter::once(cpu), Request::Leave);
     cpu.guarded.loaded_root.set(paging::kernel_root());
+    cpu.guarded.loaded_thread.set(None);
 }

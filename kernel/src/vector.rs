@@ -127,36 +127,60 @@ fn is_large_enough(area: &[VectorBlock]) -> bool {
     size_of_val(area) >= image_bytes() as usize
 }
 
-/// Writes the processor's vector registers to `area`. CR0.TS may be set: it is cleared.
-pub(crate) fn save(area: &mut [VectorBlock]) {
-    assert!(is_large_enough(area), "XSAVE image too small");
-    allow();
-    let pointer = area.as_mut_ptr();
-    // SAFETY: the area is as large as all components need and aligned to 64 bytes; XSAVE is used where it exists.
-    unsafe {
-        if HAS_XSAVE.load(Ordering::Relaxed) {
-            asm!("xsave64 [{}]", in(reg) pointer, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
-        } else {
-            asm!("fxsave64 [{}]", in(reg) pointer, options(nostack));
+/// Where the processor's vector registers may be written: large enough, aligned.
+#[derive(Clone, Copy)]
+pub(crate) struct Image(*mut VectorBlock);
+
+impl Image {
+    /// Nowhere.
+    pub(crate) const NONE: Self = Self(core::ptr::null_mut());
+
+    /// The image in `area`.
+    #[inline]
+    pub(crate) fn in_area(area: &mut [VectorBlock]) -> Self {
+        assert!(is_large_enough(area), "XSAVE image too small");
+        Self(area.as_mut_ptr())
+    }
+
+    /// Writes the processor's vector registers there. [`allow`] was called.
+    ///
+    /// # Safety
+    /// The area is still there, and nobody has a reference to it.
+    #[inline]
+    pub(crate) unsafe fn save(self) {
+        // SAFETY: the area is as large as all components need and aligned to 64 bytes; XSAVE is used where it exists.
+        unsafe {
+            if HAS_XSAVE.load(Ordering::Relaxed) {
+                asm!("xsave64 [{}]", in(reg) self.0, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+            } else {
+                asm!("fxsave64 [{}]", in(reg) self.0, options(nostack));
+            }
+        }
+    }
+
+    /// Loads the processor's vector registers from there. [`allow`] was called.
+    ///
+    /// # Safety
+    /// The area is still there, and what it holds is valid ([`is_valid`]).
+    #[inline]
+    pub(crate) unsafe fn load(self) {
+        // SAFETY: the area is large enough and aligned, and its content does not fault. The kernel itself uses no vector
+        // registers.
+        unsafe {
+            if HAS_XSAVE.load(Ordering::Relaxed) {
+                asm!("xrstor64 [{}]", in(reg) self.0, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+            } else {
+                asm!("fxrstor64 [{}]", in(reg) self.0, options(nostack));
+            }
         }
     }
 }
 
-/// Loads the processor's vector registers from `area`, which must be valid ([`is_valid`]).
-pub(crate) fn load(area: &[VectorBlock]) {
-    assert!(is_large_enough(area), "XSAVE image too small");
+/// Writes the processor's vector registers to `area`. CR0.TS may be set: it is cleared.
+pub(crate) fn save(area: &mut [VectorBlock]) {
     allow();
-    let pointer = area.as_ptr();
-    // SAFETY: the area is large enough and aligned. The core lets nothing into an image but what `init_image` or
-    // `save` wrote or `is_valid` accepted, so the instruction does not fault. The kernel itself uses no vector
-    // registers.
-    unsafe {
-        if HAS_XSAVE.load(Ordering::Relaxed) {
-            asm!("xrstor64 [{}]", in(reg) pointer, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
-        } else {
-            asm!("fxrstor64 [{}]", in(reg) pointer, options(nostack));
-        }
-    }
+    // SAFETY: the area is the caller's.
+    unsafe { Image::in_area(area).save() };
 }
 
 /// Lets vector instructions run on this processor.

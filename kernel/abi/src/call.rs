@@ -81,6 +81,7 @@ macro_rules! calls {
 
         impl Call {
             /// The call with this number.
+            #[inline]
             pub const fn from_number(number: u64) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)+

@@ -66,13 +66,14 @@ impl Kernel {
     }
 
     /// Sees to it that there are free frames, and that what is dirty does not stay so.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn balance(&mut self, m: &mut impl Hardware) {
         if self.memory.has_cache() {
             self.balance_cache(m);
         }
     }
 
+    #[inline(never)]
     fn balance_cache(&mut self, m: &mut impl Hardware) {
         let shortage = self.memory.shortage();
         let free = self.memory.frames().free();

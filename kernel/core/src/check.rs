@@ -24,6 +24,7 @@ impl Kernel {
         self.check_references(held);
         self.check_lines();
         self.check_tables();
+        self.check_routes();
     }
 
     /// Panics if an invariant of memory is broken, or if an account pays for anything that is not there, or not for something
@@ -117,6 +118,8 @@ impl Kernel {
             .iter()
             .flat_map(|(id, end)| {
                 assert!(end.receivers.is_empty() || end.incoming.is_empty(), "nobody waits for what is there");
+                let tells = end.binding.is_some_and(|binding| self.queues.get(binding.queue).is_some());
+                assert!(!tells || end.incoming.is_empty() || end.pending, "a queue with room has what comes in");
                 [(format!("incoming {id:?}"), end.incoming), (format!("receivers {id:?}"), end.receivers)]
             })
             .chain(self.events.iter().map(|(id, event)| (format!("event {id:?}"), event.waiters)))

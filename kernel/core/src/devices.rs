@@ -144,8 +144,13 @@ pub trait Devices {
     /// Brings `area`, the image of a thread that isn't running, up to date if a processor still holds its registers.
     fn flush_vector_state(&mut self, thread: Id<Thread>, area: &mut [VectorBlock]);
 
-    /// The image of the thread was changed, or the thread ended: what a processor still holds of it is stale.
+    /// The image of the thread was changed, or the thread ended: what a processor still holds of it is stale. Comes before the
+    /// image's memory is freed.
     fn forget_vector_state(&mut self, thread: Id<Thread>);
+
+    /// The thread with which this processor entered the kernel, which is still alive, hands it over to this one: what belongs to
+    /// it can be loaded now, while it is at hand. [`crate::kernel::Kernel::next_thread`] will name it.
+    fn switch_to(&mut self, thread: Id<Thread>, record: &mut Thread);
 }
 
 /// A whole machine.

@@ -14,7 +14,8 @@ use crate::handles::HandleTable;
 use crate::kernel::Kernel;
 use crate::object::{Capability, Node, ObjectRef, ReplyRef};
 use crate::pool::Id;
-use crate::queue::Queue;
+use crate::queue::{Binding, Queue};
+use crate::route::{Destination, Use};
 use crate::schedule::Processor;
 use crate::thread::{CallForm, CallStage, ReceiveForm, State, Thread, Wait};
 use crate::timer::Alarms;
@@ -26,38 +27,17 @@ use quire_abi::{Handle, Rights};
 /// Whether the fast path took the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fast {
+    /// All is done, and there is nothing else to look at: the thread that was switched to goes on.
+    Switched,
     /// All is done.
     Taken,
     /// Nothing has changed; take the general way.
     Declined,
 }
 
-/// A call on its way: who calls, and the number that the call will have.
-struct Caller {
-    id: Id<Thread>,
-    serial: u32,
-}
-
-impl Caller {
-    #[inline(always)]
-    fn reply(&self) -> Capability {
-        Capability::reply(ReplyRef::Thread { thread: self.id, serial: self.serial })
-    }
-
-    /// Makes the caller wait for its answer.
-    #[inline(always)]
-    fn park(&self, thread: &mut Thread) {
-        thread.state = State::Waiting(Wait::Call);
-        thread.call.serial = self.serial;
-        thread.call.form = CallForm::Registers;
-        thread.call.stage = CallStage::Received;
-    }
-}
-
 /// A thread that is about to wait in a queue.
 struct Waiter {
     id: Id<Thread>,
-    table: Id<HandleTable>,
     queue: Id<Queue>,
     deadline: u64,
 }
@@ -68,48 +48,57 @@ const FAST_ANSWERS: u32 = 8;
 impl Kernel {
     /// `channel_call` to a thread that waits in `channel_reply_receive`, or in `queue_wait` on the queue to which the endpoint
     /// is bound.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fast_call(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Fast {
-        self.try_fast_call(m, id).map_or(Fast::Declined, |()| Fast::Taken)
+        self.try_fast_call(m, id).map_or(Fast::Declined, |()| Fast::Switched)
     }
 
     /// `channel_reply_receive` that answers a `channel_call` and finds nothing to receive.
-    #[inline]
-    pub(crate) fn fast_reply_receive(&mut self, m: &impl Devices, id: Id<Thread>) -> Fast {
-        self.try_fast_reply_receive(m, id).map_or(Fast::Declined, |()| Fast::Taken)
+    #[inline(always)]
+    pub(crate) fn fast_reply_receive(&mut self, m: &mut impl Devices, id: Id<Thread>) -> Fast {
+        self.try_fast_reply_receive(m, id).map_or(Fast::Declined, |()| Fast::Switched)
     }
 
     /// `queue_wait` with a few submissions, all of them answers to a `channel_call`, that finds no completion. If it declines,
     /// it has done those submissions that stand before the one that is out of the ordinary.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fast_queue_wait(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Fast {
-        self.try_fast_queue_wait(m, id).map_or(Fast::Declined, |()| Fast::Taken)
+        self.try_fast_queue_wait(m, id).unwrap_or(Fast::Declined)
     }
 
     /// `thread_yield` to another ready thread of the same priority.
     #[inline(never)]
-    pub(crate) fn fast_yield(&mut self, m: &impl Devices, id: Id<Thread>) -> Fast {
-        if !self.scheduler.rotate(&mut self.threads, self.cpu, m.now_ns()) {
-            return Fast::Declined;
-        }
-        self.threads[id].context.registers.rax = OK;
-        Fast::Taken
+    pub(crate) fn fast_yield(&mut self, m: &mut impl Devices) -> Fast {
+        if self.scheduler.rotate(m, &mut self.threads, self.cpu) { Fast::Taken } else { Fast::Declined }
     }
 
     #[inline(always)]
     fn try_fast_call(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<()> {
         let thread = self.threads.get(id)?;
         let registers = &thread.context.registers;
-        let label = registers.rsi;
+        let (handle, label) = (registers.rdi, registers.rsi);
         if label & KERNEL_LABEL != 0 {
             return None;
         }
-        let channel = endpoint(self.tables.get(thread.table)?, registers.rdi, Rights::SEND)?;
-        let call = Caller { id, serial: thread.call.serial.wrapping_add(1) };
-        let end = self.endpoints.get(channel)?.peer?;
+        let to = match thread.route.of(handle, self.route_epoch) {
+            Some(to) => to,
+            None => self.find_route(id, handle, Use::Call)?,
+        };
+        match to {
+            Destination::Binding(binding) => self.try_fast_post(m, id, binding),
+            Destination::Endpoint(end) => self.try_fast_hand(m, id, end),
+            Destination::None | Destination::Receiver(_) | Destination::Queue(_) => None,
+        }
+    }
+
+    /// To a thread that waits in `channel_reply_receive`.
+    #[inline(always)]
+    fn try_fast_hand(&mut self, m: &mut impl Hardware, id: Id<Thread>, end: Id<Endpoint>) -> Option<()> {
         let line = self.endpoints.get_mut(end)?;
-        let Some(Node::Thread(to)) = line.receivers.front() else { return self.try_fast_post(m, &call, end) };
-        let words = words_of(registers);
+        let Some(Node::Thread(to)) = line.receivers.front() else { return None };
+        let caller = self.threads.get(id)?;
+        let serial = caller.call.serial.wrapping_add(1);
+        let (label, words) = (caller.context.registers.rsi, words_of(&caller.context.registers));
         let receiver = self.threads.get_mut(to)?;
         let waits = matches!(receiver.state, State::Waiting(Wait::Receive { form: ReceiveForm::Registers, .. }));
         let processor = self.scheduler.free_hand(self.cpu)?;
@@ -117,44 +106,46 @@ impl Kernel {
             return None;
         }
         // From here on nothing fails: making the handle is the last thing that can.
-        let handle = self.tables.get_mut(receiver.table)?.insert(call.reply())?;
+        let handle = self.tables.get_mut(receiver.table)?.insert(reply_to(id, serial))?;
         receiver.state = State::Running;
         receiver.cpu = self.cpu;
         let registers = &mut receiver.context.registers;
         registers.rax = OK;
         registers.rbx = handle.0.into();
         set_message(registers, label, &words);
+        m.switch_to(to, receiver);
         line.receivers.clear();
         let caller = &mut self.threads[id];
-        call.park(caller);
+        park_in_call(caller, serial);
         processor.hand_over(caller, to, m.now_ns());
         Some(())
     }
 
-    #[inline]
-    fn try_fast_post(&mut self, m: &mut impl Hardware, call: &Caller, end: Id<Endpoint>) -> Option<()> {
-        let line = self.endpoints.get(end)?;
-        let binding = line.binding?;
-        if !line.incoming.is_empty() || line.pending {
-            return None;
-        }
+    /// To a thread that waits in `queue_wait`. That nothing stands in the queue's line also means that nothing waits at the
+    /// endpoint.
+    #[inline(always)]
+    fn try_fast_post(&mut self, m: &mut impl Hardware, id: Id<Thread>, binding: Binding) -> Option<()> {
         let queue = self.queues.get_mut(binding.queue)?;
         let to = queue.waiter?;
+        if !queue.pending.is_empty() || !queue.has_room(m) {
+            return None;
+        }
+        let serial = self.threads.get(id)?.call.serial.wrapping_add(1);
         let receiver = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
-        let ready = receiver.suspensions == 0 && takes(processor, self.cpu, receiver);
-        if !ready || !queue.pending.is_empty() || !queue.has_room(m) {
+        if receiver.suspensions != 0 || !takes(processor, self.cpu, receiver) {
             return None;
         }
         // From here on nothing fails: making the handle is the last thing that can.
-        let reply = self.tables.get_mut(queue.table)?.insert(call.reply())?;
+        let reply = self.tables.get_mut(queue.table)?.insert(reply_to(id, serial))?;
         queue.waiter = None;
         receiver.state = State::Running;
         receiver.cpu = self.cpu;
         receiver.context.registers.rax = OK;
         // The alarm stays: it means nothing without `has_deadline`, and a server comes back with the same deadline.
         receiver.has_deadline = false;
-        let caller = &mut self.threads[call.id];
+        m.switch_to(to, receiver);
+        let caller = &mut self.threads[id];
         let registers = &caller.context.registers;
         let completion = Completion {
             key: binding.key,
@@ -165,31 +156,32 @@ impl Kernel {
             ..Completion::default()
         };
         queue.write(m, &completion);
-        call.park(caller);
+        park_in_call(caller, serial);
         processor.hand_over(caller, to, m.now_ns());
         Some(())
     }
 
     #[inline(always)]
-    fn try_fast_queue_wait(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<()> {
+    fn try_fast_queue_wait(&mut self, m: &mut impl Hardware, id: Id<Thread>) -> Option<Fast> {
         let server = self.threads.get(id)?;
         let registers = &server.context.registers;
-        let deadline = registers.rsi;
-        let record = self.tables.get_mut(server.table)?;
-        let capability = record.lookup(handle(registers.rdi)?).ok()?;
-        let ObjectRef::Queue(queue_id) = capability.object else { return None };
+        let (handle, deadline, table) = (registers.rdi, registers.rsi, server.table);
+        let to = match server.route.of(handle, self.route_epoch) {
+            Some(to) => to,
+            None => self.find_route(id, handle, Use::Wait)?,
+        };
+        let Destination::Queue(queue_id) = to else { return None };
         let queue = self.queues.get_mut(queue_id)?;
         let now = m.now_ns();
-        let waits = queue.waiter.is_none() && queue.pending.is_empty() && deadline > now;
-        if !capability.rights.contains(Rights::WAIT) || !waits {
+        if queue.waiter.is_some() || !queue.pending.is_empty() || deadline <= now {
             return None;
         }
         let count = queue.submitted_if_drained(m)?;
         if count != 1 {
-            let server = Waiter { id, table: server.table, queue: queue_id, deadline };
-            return self.try_fast_answers(m, &server, count);
+            return self.try_fast_answers(m, &Waiter { id, queue: queue_id, deadline }, table, count);
         }
         let answer = queue.first_answer(m)?;
+        let record = self.tables.get_mut(table)?;
         let (to, serial) = answered(record, answer.target)?;
         let caller = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
@@ -203,59 +195,86 @@ impl Kernel {
         queue.waiter = Some(id);
         caller.state = State::Running;
         caller.cpu = self.cpu;
+        m.switch_to(to, caller);
         let server = &mut self.threads[id];
         settle_in(server, &mut self.alarms, queue_id, deadline);
         processor.hand_over(server, to, now);
-        Some(())
+        Some(if self.alarms.came_nearer() { Fast::Taken } else { Fast::Switched })
     }
 
-    /// Any other number of answers: whoever is answered first runs next, the others become ready.
-    fn try_fast_answers(&mut self, m: &mut impl Hardware, server: &Waiter, count: u32) -> Option<()> {
+    /// Any other number of answers: whoever is answered first runs next, the others become ready; and if nobody is, whoever is
+    /// ready.
+    fn try_fast_answers(
+        &mut self,
+        m: &mut impl Hardware,
+        server: &Waiter,
+        table: Id<HandleTable>,
+        count: u32,
+    ) -> Option<Fast> {
         if count > FAST_ANSWERS {
             return None;
         }
-        for number in 0..count {
-            let record = self.tables.get_mut(server.table)?;
-            let queue = self.queues.get_mut(server.queue)?;
-            let answer = queue.first_answer(m)?;
-            let (to, serial) = answered(record, answer.target)?;
-            let caller = self.threads.get_mut(to)?;
-            if !awaits_answer(caller, serial) {
+        let mut first = None;
+        for _ in 0..count {
+            let Some(to) = self.try_fast_answer(m, server.queue, table) else {
+                if let Some(first) = first {
+                    self.scheduler.enqueue_first(&mut self.threads, self.cpu, first);
+                }
                 return None;
-            }
-            record.remove(answer.target).ok()?;
-            finish_call(caller, answer.label, &queue.words_of_first(m));
-            queue.take_one(m);
-            match number {
-                0 => self.scheduler.enqueue_here(&mut self.threads, self.cpu, to),
-                _ => self.scheduler.enqueue(&mut self.threads, to),
+            };
+            match first {
+                None => first = Some(to),
+                Some(_) => self.scheduler.enqueue(&mut self.threads, to),
             }
         }
         self.queues.get_mut(server.queue)?.waiter = Some(server.id);
         settle_in(&mut self.threads[server.id], &mut self.alarms, server.queue, server.deadline);
-        self.scheduler.park(self.cpu);
-        Some(())
+        self.scheduler.replace(m, &mut self.threads, self.cpu, server.id, first);
+        Some(Fast::Taken)
+    }
+
+    /// Takes one answer; who has got it is in no queue yet.
+    fn try_fast_answer(
+        &mut self,
+        m: &mut impl Hardware,
+        queue: Id<Queue>,
+        table: Id<HandleTable>,
+    ) -> Option<Id<Thread>> {
+        let record = self.tables.get_mut(table)?;
+        let queue = self.queues.get_mut(queue)?;
+        let answer = queue.first_answer(m)?;
+        let (to, serial) = answered(record, answer.target)?;
+        let caller = self.threads.get_mut(to)?;
+        if !awaits_answer(caller, serial) {
+            return None;
+        }
+        record.remove(answer.target).ok()?;
+        finish_call(caller, answer.label, &queue.words_of_first(m));
+        queue.take_one(m);
+        Some(to)
     }
 
     #[inline(always)]
-    fn try_fast_reply_receive(&mut self, m: &impl Devices, id: Id<Thread>) -> Option<()> {
+    fn try_fast_reply_receive(&mut self, m: &mut impl Devices, id: Id<Thread>) -> Option<()> {
         let server = self.threads.get(id)?;
         let registers = &server.context.registers;
-        let label = registers.rsi;
+        let (own, label, reply, table) = (registers.rdi, registers.rsi, registers.rbx, server.table);
         if label & KERNEL_LABEL != 0 {
             return None;
         }
         let words = words_of(registers);
-        let table = server.table;
-        let record = self.tables.get_mut(table)?;
-        let reply = handle(registers.rbx)?;
-        let (to, serial) = answered(record, reply)?;
-        let end = endpoint(record, registers.rdi, Rights::RECEIVE)?;
+        let to = match server.route.of(own, self.route_epoch) {
+            Some(to) => to,
+            None => self.find_route(id, own, Use::Receive)?,
+        };
+        let Destination::Receiver(end) = to else { return None };
         let line = self.endpoints.get_mut(end)?;
-        let nothing_to_do = line.incoming.is_empty() && line.receivers.is_empty();
-        if !nothing_to_do || line.binding.is_some() || line.peer.is_none() {
+        if !line.incoming.is_empty() || !line.receivers.is_empty() {
             return None;
         }
+        let record = self.tables.get_mut(table)?;
+        let reply = handle(reply)?;
+        let (to, serial) = answered(record, reply)?;
         let caller = self.threads.get_mut(to)?;
         let processor = self.scheduler.free_hand(self.cpu)?;
         if !awaits_answer(caller, serial) || !takes(processor, self.cpu, caller) {
@@ -266,6 +285,7 @@ impl Kernel {
         finish_call(caller, label, &words);
         caller.state = State::Running;
         caller.cpu = self.cpu;
+        m.switch_to(to, caller);
         line.receivers.set_single(Node::Thread(id));
         let server = &mut self.threads[id];
         server.state = State::Waiting(Wait::Receive { endpoint: end, form: ReceiveForm::Registers });
@@ -273,6 +293,21 @@ impl Kernel {
         processor.hand_over(server, to, m.now_ns());
         Some(())
     }
+}
+
+/// The right to answer the call of this number that a thread makes.
+#[inline(always)]
+fn reply_to(thread: Id<Thread>, serial: u32) -> Capability {
+    Capability::reply(ReplyRef::Thread { thread, serial })
+}
+
+/// Makes a caller wait for its answer.
+#[inline(always)]
+fn park_in_call(thread: &mut Thread, serial: u32) {
+    thread.state = State::Waiting(Wait::Call);
+    thread.call.serial = serial;
+    thread.call.form = CallForm::Registers;
+    thread.call.stage = CallStage::Received;
 }
 
 /// Whether a processor would run this thread before all that are ready there.
@@ -313,14 +348,6 @@ fn settle_in(thread: &mut Thread, alarms: &mut Alarms, queue: Id<Queue>, deadlin
 #[inline(always)]
 fn handle(value: u64) -> Option<Handle> {
     u32::try_from(value).ok().map(Handle)
-}
-
-/// The endpoint that a handle in a register names.
-#[inline(always)]
-fn endpoint(table: &HandleTable, value: u64, rights: Rights) -> Option<Id<Endpoint>> {
-    let capability = table.lookup(handle(value)?).ok()?;
-    let ObjectRef::Channel(id) = capability.object else { return None };
-    capability.rights.contains(rights).then_some(id)
 }
 
 /// The thread, and the number of its call, that a reply handle answers.

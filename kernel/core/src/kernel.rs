@@ -51,6 +51,8 @@ pub struct Kernel {
     pub(crate) scheduler: Scheduler,
     /// Things to be torn down, linked through their headers.
     pub(crate) doomed: Option<ObjectRef>,
+    /// Changes with everything that could change where a handle leads; see [`crate::route`].
+    pub(crate) route_epoch: u64,
     /// The processor that is in the kernel.
     pub(crate) cpu: usize,
 }
@@ -116,6 +118,7 @@ impl Kernel {
             free_in_vain: None,
             scheduler: Scheduler::new(processors).ok_or(Error::NoMemory)?,
             doomed: None,
+            route_epoch: 1,
             cpu: 0,
         })
     }
@@ -152,19 +155,28 @@ impl Kernel {
         self.threads.get_mut(id).map(|thread| &mut thread.context)
     }
 
-    /// Whom `cpu` runs when it leaves the kernel. Cheap when nothing has changed.
+    /// Whom `cpu` runs when it leaves the kernel. Then ask for [`Kernel::next_deadline`].
     #[inline]
     pub fn next_thread(&mut self, m: &mut impl Hardware, cpu: usize) -> Next {
         self.cpu = cpu;
-        if let Some(current) = self.scheduler.settled(cpu) {
-            return Next::Run(current);
-        }
-        let next = self.scheduler.choose(&mut self.threads, cpu, m.now_ns());
+        self.alarms.note_seen();
+        let next = match self.scheduler.settled(cpu) {
+            Some(current) => Next::Run(current),
+            None => self.scheduler.choose(&mut self.threads, cpu, m.now_ns()),
+        };
+        self.scheduler.note_seen(cpu);
         let interrupts = self.scheduler.take_interrupts(cpu);
         if interrupts != 0 {
             m.interrupt_processors(interrupts);
         }
         next
+    }
+
+    /// Whether `cpu` may go on with the thread that it has loaded as if nothing had happened: [`Kernel::next_thread`] would name it,
+    /// and no deadline has come nearer.
+    #[inline(always)]
+    pub fn goes_on_with(&self, cpu: usize, loaded: Option<Id<Thread>>) -> bool {
+        self.scheduler.goes_on_with(cpu, loaded) && !self.alarms.came_nearer()
     }
 
     /// When the time slice of the thread that `cpu` runs ends, if that matters.

@@ -34,6 +34,7 @@ pub mod pager;
 pub mod pool;
 pub mod ports;
 pub mod queue;
+pub mod route;
 pub mod schedule;
 #[cfg(test)]
 mod tests;

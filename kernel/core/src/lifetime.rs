@@ -102,8 +102,15 @@ impl Kernel {
     }
 
     /// Tears down what nobody refers to any more. Cheap when there is nothing.
-    #[inline]
+    #[inline(always)]
     pub fn reap(&mut self, m: &mut impl Hardware) {
+        if self.doomed.is_some() {
+            self.reap_all(m);
+        }
+    }
+
+    #[inline(never)]
+    fn reap_all(&mut self, m: &mut impl Hardware) {
         while let Some(object) = self.doomed {
             self.reap_one(m, object);
         }
@@ -212,6 +219,7 @@ impl Kernel {
     #[inline]
     pub(crate) fn take(&mut self, table: Id<HandleTable>, handle: Handle) -> Result<Capability, Error> {
         let capability = self.tables[table].remove(handle)?;
+        self.note_removed(capability);
         if capability.object == ObjectRef::Table(table) {
             self.retain(capability.object);
         }
@@ -243,6 +251,7 @@ impl Kernel {
     /// `BadHandle`.
     pub(crate) fn close(&mut self, m: &mut impl Hardware, table: Id<HandleTable>, handle: Handle) -> Result<(), Error> {
         let capability = self.tables[table].remove(handle)?;
+        self.note_removed(capability);
         if capability.object != ObjectRef::Table(table) {
             self.release(m, capability.object);
         }

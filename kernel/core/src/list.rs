@@ -119,6 +119,20 @@ impl<N: Copy + PartialEq> List<N> {
         self.head = Some(node);
     }
 
+    /// Takes the first out and puts `node`, which is in no list, at the end.
+    #[inline]
+    pub fn exchange_first(&mut self, arena: &mut impl Arena<N>, node: N) -> Option<N> {
+        let first = self.head?;
+        if self.tail == Some(first) {
+            // Neither has neighbours.
+            self.set_single(node);
+        } else {
+            self.push_back(arena, node);
+            self.remove(arena, first);
+        }
+        Some(first)
+    }
+
     /// Takes `node` out, which is in this list.
     #[inline]
     pub fn remove(&mut self, arena: &mut impl Arena<N>, node: N) {
@@ -177,8 +191,12 @@ mod tests {
         list.remove(&mut arena, 4);
         list.remove(&mut arena, 3);
         assert_eq!(content(&list, &mut arena), [0, 2]);
-        assert_eq!(list.pop_front(&mut arena), Some(0));
+        assert_eq!(list.exchange_first(&mut arena, 1), Some(0));
+        assert_eq!(content(&list, &mut arena), [2, 1]);
         assert_eq!(list.pop_front(&mut arena), Some(2));
+        assert_eq!(list.exchange_first(&mut arena, 3), Some(1));
+        assert_eq!(content(&list, &mut arena), [3]);
+        assert_eq!(list.pop_front(&mut arena), Some(3));
         assert_eq!(list.pop_front(&mut arena), None);
         assert!(list.is_empty());
     }

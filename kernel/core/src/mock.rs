@@ -29,6 +29,8 @@ pub(crate) struct MockMachine {
     pub(crate) interrupted: u64,
     pub(crate) expelled: Vec<usize>,
     pub(crate) shut_down: Option<Shutdown>,
+    /// The thread that was last switched to directly.
+    pub(crate) switched_to: Option<Id<Thread>>,
 }
 
 impl MockMachine {
@@ -171,4 +173,9 @@ impl Devices for MockMachine {
     fn flush_vector_state(&mut self, _thread: Id<Thread>, _area: &mut [VectorBlock]) {}
 
     fn forget_vector_state(&mut self, _thread: Id<Thread>) {}
+
+    fn switch_to(&mut self, thread: Id<Thread>, record: &mut Thread) {
+        assert_eq!(record.state, crate::thread::State::Running, "who is loaded runs");
+        self.switched_to = Some(thread);
+    }
 }

@@ -16,10 +16,12 @@
 
 mod spread;
 
+use crate::devices::Devices;
 use crate::list::{Arena, Links, List};
 use crate::pool::{Id, Pool};
 use crate::thread::{State, Thread};
 use alloc::vec::Vec;
+use quire_abi::error::OK;
 
 /// Number of priorities; the highest is `PRIORITIES - 1`.
 pub const PRIORITIES: usize = 32;
@@ -35,6 +37,17 @@ pub enum Next {
     Idle,
     /// Let another processor into the kernel and ask again.
     Later,
+}
+
+/// Who used a processor's time since it was last counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ran {
+    /// Whoever is the current thread.
+    Current,
+    /// A thread that is not the current one any more.
+    Thread(Id<Thread>),
+    /// It idled.
+    Nobody,
 }
 
 /// Where in a run queue a thread goes.
@@ -71,8 +84,8 @@ impl Thread {
 #[derive(Debug)]
 pub(crate) struct Processor {
     current: Option<Id<Thread>>,
-    /// Whom the processor was last told to run.
-    told: Option<Id<Thread>>,
+    /// Whose the time since `counted_ns` is.
+    ran: Ran,
     ready: [List<Id<Thread>>; PRIORITIES],
     /// How many threads are in each.
     counts: [u32; PRIORITIES],
@@ -81,7 +94,13 @@ pub(crate) struct Processor {
     /// [`Scheduler::choose`] has something to do: another thread came first, the current one must give way or stopped, or
     /// it is not the one that the processor was told to run.
     reschedule: bool,
+    /// There are others: somebody may become ready there at any time.
+    has_peers: bool,
     slice_end_ns: u64,
+    /// When the timer interrupts for the end of a slice, at the latest.
+    timer_ns: u64,
+    /// The time slice ends before that.
+    slice_is_news: bool,
     /// When the current thread's time was last counted.
     counted_ns: u64,
     /// The current thread does not go on before this one, which was suspended, has stopped on another processor.
@@ -89,15 +108,18 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    const fn new() -> Self {
+    const fn new(has_peers: bool) -> Self {
         Self {
             current: None,
-            told: None,
+            ran: Ran::Nobody,
             ready: [const { List::new() }; PRIORITIES],
             counts: [0; PRIORITIES],
             occupied: 0,
             reschedule: false,
+            has_peers,
             slice_end_ns: 0,
+            timer_ns: u64::MAX,
+            slice_is_news: false,
             counted_ns: 0,
             awaited: None,
         }
@@ -113,10 +135,55 @@ impl Processor {
     /// that of the first.
     #[inline(always)]
     pub(crate) fn hand_over(&mut self, from: &mut Thread, to: Id<Thread>, now_ns: u64) {
-        from.run_time_ns = from.run_time_ns.wrapping_add(now_ns.wrapping_sub(self.counted_ns));
-        self.counted_ns = now_ns;
+        self.count_time(from, now_ns);
         self.current = Some(to);
-        self.told = Some(to);
+    }
+
+    /// The time until now is that of the thread that ran.
+    #[inline(always)]
+    fn count_time(&mut self, thread: &mut Thread, now_ns: u64) {
+        thread.run_time_ns = thread.run_time_ns.wrapping_add(now_ns.wrapping_sub(self.counted_ns));
+        self.counted_ns = now_ns;
+    }
+
+    /// The current thread does not run any more.
+    #[inline(always)]
+    fn stop_current(&mut self) {
+        if let (Ran::Current, Some(current)) = (self.ran, self.current.take()) {
+            self.ran = Ran::Thread(current);
+        }
+        self.reschedule = true;
+    }
+
+    /// Whether the end of the time slice matters.
+    #[inline(always)]
+    fn slice_matters(&self) -> bool {
+        self.occupied != 0 || self.has_peers
+    }
+
+    /// Notes if the timer would interrupt too late for the end of the time slice.
+    #[inline(always)]
+    fn note_slice(&mut self) {
+        self.slice_is_news |= self.slice_matters() && self.slice_end_ns < self.timer_ns;
+    }
+
+    /// Begins the time slice of a thread that comes from a queue.
+    #[inline(always)]
+    fn begin_slice(&mut self, thread: &mut Thread, now_ns: u64) {
+        self.slice_end_ns = now_ns.saturating_add(thread.take_slice_ns());
+        self.note_slice();
+    }
+
+    /// Takes the first of the highest priority out of its queue.
+    #[inline]
+    fn take_first(&mut self, threads: &mut Pool<Thread>) -> Option<Id<Thread>> {
+        let priority = usize::from(self.highest()?);
+        let first = self.ready[priority].pop_front(threads)?;
+        self.counts[priority] -= 1;
+        if self.ready[priority].is_empty() {
+            self.occupied &= !(1 << priority);
+        }
+        Some(first)
     }
 
     /// The highest priority that has a ready thread.
@@ -135,6 +202,7 @@ impl Processor {
         }
         self.occupied |= 1 << priority;
         self.counts[priority] += 1;
+        self.note_slice();
     }
 
     #[inline]
@@ -163,7 +231,7 @@ impl Scheduler {
     pub fn new(processors: usize) -> Option<Self> {
         let mut list = Vec::new();
         list.try_reserve_exact(processors).ok()?;
-        list.resize_with(processors, Processor::new);
+        list.resize_with(processors, || Processor::new(processors > 1));
         Some(Self { processors: list, idle: 0, interrupts: 0 })
     }
 
@@ -219,13 +287,55 @@ impl Scheduler {
         }
     }
 
-    /// Puts a thread that can run into the queue of the processor that is in the kernel and has none to run, if it may run there.
-    pub(crate) fn enqueue_here(&mut self, threads: &mut Pool<Thread>, cpu: usize, id: Id<Thread>) {
+    /// Puts a thread that can run before all others of its priority, on the processor that is in the kernel if it may run there.
+    pub(crate) fn enqueue_first(&mut self, threads: &mut Pool<Thread>, cpu: usize, id: Id<Thread>) {
         if threads[id].may_run_on(cpu) {
-            self.enqueue_on(threads, cpu, id, End::Back);
+            self.enqueue_on(threads, cpu, id, End::Front);
         } else {
             self.enqueue(threads, id);
         }
+    }
+
+    /// Lets another thread run in the place of the current one, which parks and has its new state: `first`, which is in no queue,
+    /// if it comes before all that are ready, and otherwise whoever does.
+    #[inline]
+    pub(crate) fn replace(
+        &mut self,
+        m: &mut impl Devices,
+        threads: &mut Pool<Thread>,
+        cpu: usize,
+        current: Id<Thread>,
+        first: Option<Id<Thread>>,
+    ) {
+        let is_alone = self.is_alone();
+        let Some(processor) = self.processors.get_mut(cpu) else { return };
+        let is_free = !processor.reschedule;
+        let next = match first {
+            Some(first) => {
+                let thread = &threads[first];
+                let goes_first = is_free && processor.comes_first(thread.priority) && thread.may_run_on(cpu);
+                if goes_first {
+                    Some(first)
+                } else {
+                    self.enqueue_first(threads, cpu, first);
+                    None
+                }
+            }
+            // On several processors, somebody elsewhere may be more urgent.
+            None if is_free && is_alone => {
+                let now_ns = m.now_ns();
+                processor.take_first(threads).inspect(|id| processor.begin_slice(&mut threads[*id], now_ns))
+            }
+            None => None,
+        };
+        let Some(next) = next else { return self.park(cpu) };
+        let processor = &mut self.processors[cpu];
+        processor.count_time(&mut threads[current], m.now_ns());
+        let thread = &mut threads[next];
+        thread.state = State::Running;
+        thread.cpu = cpu;
+        m.switch_to(next, thread);
+        processor.current = Some(next);
     }
 
     #[inline(always)]
@@ -265,10 +375,7 @@ impl Scheduler {
         let thread = &threads[id];
         let processor = &mut self.processors[thread.cpu];
         match thread.state {
-            State::Running => {
-                processor.current = None;
-                processor.reschedule = true;
-            }
+            State::Running => processor.stop_current(),
             State::Ready => processor.remove(threads, id),
             State::New | State::Stopped | State::Waiting(_) | State::Dead => {}
         }
@@ -277,9 +384,7 @@ impl Scheduler {
     /// The current thread of `cpu` parks; the caller has set its new state.
     #[inline]
     pub fn park(&mut self, cpu: usize) {
-        let processor = &mut self.processors[cpu];
-        processor.current = None;
-        processor.reschedule = true;
+        self.processors[cpu].stop_current();
     }
 
     /// Something about the current thread of `cpu` has changed: [`Scheduler::choose`] looks at it.
@@ -315,32 +420,34 @@ impl Scheduler {
         processor.reschedule = true;
     }
 
-    /// Lets the first of those that are ready and of the current thread's priority run in its place, which goes to the end of
-    /// their line: what [`Scheduler::give_way`] and [`Scheduler::choose`] come to if nobody has asked for more. False: nothing
-    /// has changed.
-    pub(crate) fn rotate(&mut self, threads: &mut Pool<Thread>, cpu: usize, now_ns: u64) -> bool {
-        let Some(processor) = self.free_hand(cpu) else { return false };
-        let (Some(current), Some(highest)) = (processor.current, processor.highest()) else { return false };
+    /// The current thread's call is over, and the first of those that are ready and of its priority runs in its place, which
+    /// goes to the end of their line: what [`Scheduler::give_way`] and [`Scheduler::choose`] come to if nobody has asked for
+    /// more. False: nothing has changed.
+    #[inline]
+    pub(crate) fn rotate(&mut self, m: &mut impl Devices, threads: &mut Pool<Thread>, cpu: usize) -> bool {
+        let Some(current) = self.free_hand(cpu).and_then(|processor| processor.current) else { return false };
         if !self.is_alone() && self.place(threads, current) != cpu {
             // Another processor has something less urgent to do, or nothing.
             return false;
         }
         let processor = &mut self.processors[cpu];
         let thread = &mut threads[current];
-        if thread.priority != highest || thread.suspensions != 0 {
+        let priority = usize::from(thread.priority) % PRIORITIES;
+        if processor.occupied >> priority != 1 || thread.suspensions != 0 {
             return false;
         }
+        thread.context.registers.rax = OK;
         thread.state = State::Ready;
         thread.slice_left_ns = 0;
-        let line = &mut processor.ready[usize::from(highest)];
-        line.push_back(threads, current);
-        let Some(first) = line.pop_front(threads) else { return false };
+        let now_ns = m.now_ns();
+        processor.count_time(thread, now_ns);
+        let Some(first) = processor.ready[priority].exchange_first(threads, current) else { return false };
         let next = &mut threads[first];
         next.state = State::Running;
         next.cpu = cpu;
-        let slice_ns = next.take_slice_ns();
-        processor.slice_end_ns = now_ns.saturating_add(slice_ns);
-        processor.hand_over(&mut threads[current], first, now_ns);
+        processor.begin_slice(next, now_ns);
+        m.switch_to(first, next);
+        processor.current = Some(first);
         true
     }
 
@@ -376,9 +483,9 @@ impl Scheduler {
 
     /// The time slice of the current thread may be over.
     pub fn tick(&mut self, cpu: usize, now_ns: u64) {
-        let is_alone = self.is_alone();
         let processor = &mut self.processors[cpu];
-        if now_ns >= processor.slice_end_ns && (processor.occupied != 0 || !is_alone) {
+        processor.timer_ns = u64::MAX;
+        if now_ns >= processor.slice_end_ns && processor.slice_matters() {
             processor.reschedule = true;
         }
     }
@@ -388,8 +495,7 @@ impl Scheduler {
     #[inline]
     pub fn slice_end(&self, cpu: usize) -> Option<u64> {
         let processor = &self.processors[cpu];
-        let has_rivals = processor.occupied != 0 || !self.is_alone();
-        (has_rivals && processor.current.is_some()).then_some(processor.slice_end_ns)
+        (processor.slice_matters() && processor.current.is_some()).then_some(processor.slice_end_ns)
     }
 
     /// For how long the current thread of a processor has run since its time was last counted.
@@ -401,7 +507,25 @@ impl Scheduler {
     #[inline]
     pub fn settled(&self, cpu: usize) -> Option<Id<Thread>> {
         let processor = &self.processors[cpu];
-        if processor.reschedule || self.interrupts != 0 { None } else { processor.current }
+        if processor.reschedule { None } else { processor.current }
+    }
+
+    /// Whether `cpu` goes on with this thread, and nobody has to be told of anything.
+    #[inline(always)]
+    pub(crate) fn goes_on_with(&self, cpu: usize, thread: Option<Id<Thread>>) -> bool {
+        let Some(processor) = self.processors.get(cpu) else { return false };
+        let is_quiet = !processor.reschedule && !processor.slice_is_news && self.interrupts == 0;
+        is_quiet && thread.is_some() && processor.current == thread
+    }
+
+    /// The timer is about to be told of the end of the time slice on `cpu`, whose current thread is known.
+    #[inline(always)]
+    pub(crate) fn note_seen(&mut self, cpu: usize) {
+        let processor = &mut self.processors[cpu];
+        processor.slice_is_news = false;
+        if processor.slice_matters() && processor.current.is_some() {
+            processor.timer_ns = processor.timer_ns.min(processor.slice_end_ns);
+        }
     }
 
     /// Decides who runs next on `cpu`, and counts the time until now as that of the thread that ran.
@@ -409,7 +533,12 @@ impl Scheduler {
         let processor = &mut self.processors[cpu];
         let elapsed = now_ns.saturating_sub(processor.counted_ns);
         processor.counted_ns = now_ns;
-        if let Some(thread) = processor.told.and_then(|id| threads.get_mut(id)) {
+        let ran = match processor.ran {
+            Ran::Current => processor.current,
+            Ran::Thread(id) => Some(id),
+            Ran::Nobody => None,
+        };
+        if let Some(thread) = ran.and_then(|id| threads.get_mut(id)) {
             thread.run_time_ns = thread.run_time_ns.saturating_add(elapsed);
         }
         if self.processors[cpu].awaited.is_some() && self.is_waiting(threads, cpu) {
@@ -421,7 +550,7 @@ impl Scheduler {
             self.spread(threads, cpu);
         }
         let processor = &mut self.processors[cpu];
-        processor.told = processor.current;
+        processor.ran = if processor.current.is_some() { Ran::Current } else { Ran::Nobody };
         processor.current.map_or(Next::Idle, Next::Run)
     }
 

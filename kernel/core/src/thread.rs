@@ -16,6 +16,7 @@ use crate::object::{Capability, Header, Node};
 use crate::pager::PageFailure;
 use crate::pool::Id;
 use crate::queue::{Binding, Queue};
+use crate::route::Route;
 use crate::timer::AlarmId;
 use alloc::vec::Vec;
 use quire_abi::message::{HANDLES, WORDS};
@@ -191,6 +192,8 @@ pub struct Thread {
     pub root: Frame,
     /// The table it runs with. Stale once it is dead.
     pub table: Id<HandleTable>,
+    /// Where one of its handles leads.
+    pub route: Route,
     /// The call that it waits in, or the last one.
     pub call: CallRecord,
     /// Its place in the line in which it waits.

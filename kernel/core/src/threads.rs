@@ -11,6 +11,7 @@ use crate::memory::Space;
 use crate::object::{Header, Node, ObjectRef, cost};
 use crate::pool::Id;
 use crate::queue::Binding;
+use crate::route::Route;
 use crate::thread::{
     CallForm, CallRecord, CallStage, Context, DEFAULT_PRIORITY, Exception, Name, State, Thread, VectorBlock, Wait,
 };
@@ -66,6 +67,7 @@ impl Kernel {
             space,
             root: self.memory.space_root(space),
             table,
+            route: Route::new(),
             call: CallRecord {
                 serial: 0,
                 form: CallForm::Registers,

@@ -50,6 +50,8 @@ pub struct Alarms {
     heap: Vec<u32>,
     /// The deadline of the first; `u64::MAX` for none. Asked for on every way out of the kernel.
     earliest_ns: u64,
+    /// It has come nearer since [`Alarms::note_seen`].
+    came_nearer: bool,
 }
 
 impl Default for Alarms {
@@ -61,7 +63,7 @@ impl Default for Alarms {
 impl Alarms {
     /// Nothing to wait for.
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), free: None, heap: Vec::new(), earliest_ns: u64::MAX }
+        Self { slots: Vec::new(), free: None, heap: Vec::new(), earliest_ns: u64::MAX, came_nearer: false }
     }
 
     /// Reserves a place for an owner who is still to be made; see [`Alarms::set_owner`].
@@ -159,7 +161,21 @@ impl Alarms {
     }
 
     fn note_earliest(&mut self) {
-        self.earliest_ns = self.heap.first().map_or(u64::MAX, |slot| self.slots[*slot as usize].deadline_ns);
+        let earliest_ns = self.heap.first().map_or(u64::MAX, |slot| self.slots[*slot as usize].deadline_ns);
+        self.came_nearer |= earliest_ns < self.earliest_ns;
+        self.earliest_ns = earliest_ns;
+    }
+
+    /// Whether the earliest deadline has come nearer since [`Alarms::note_seen`].
+    #[inline(always)]
+    pub(crate) fn came_nearer(&self) -> bool {
+        self.came_nearer
+    }
+
+    /// Somebody sees to the earliest deadline.
+    #[inline(always)]
+    pub(crate) fn note_seen(&mut self) {
+        self.came_nearer = false;
     }
 
     fn key(&self, position: usize) -> u64 {

@@ -15,7 +15,7 @@ use crate::interrupts::{self, io_apic, local_apic};
 use crate::memory_map::Range;
 use crate::paging::{self, KernelTables, OutOfFrames};
 use crate::time::{self, CalibrationError};
-use crate::trap::entry::{call_on_stack, resume_user};
+use crate::trap::entry::call_on_stack;
 use crate::trap::handle::{KERNEL, Locked, State};
 use crate::trap::{idt, resume};
 use crate::{direct_map, heap, logger, power, random, start, vector};
@@ -152,9 +152,7 @@ extern "C" fn main_on_own_stack(info: *const ()) -> ! {
         Err(error) => give_up(&error),
     }
     processors::let_run();
-    resume::leave(Locked::take());
-    // SAFETY: `leave` has loaded a thread, whose registers the processor's data point at.
-    unsafe { resume_user() }
+    resume::leave(Locked::take(), false)
 }
 
 fn make_kernel(info: &BootInfo) -> Result<State, BootError> {

@@ -19,7 +19,6 @@ use crate::interrupts::local_apic;
 use crate::memory_map::{MemoryMap, Range};
 use crate::paging::{self, KernelTables, OutOfFrames};
 use crate::time;
-use crate::trap::entry::resume_user;
 use crate::trap::handle::Locked;
 use crate::trap::{idt, resume};
 use crate::vector;
@@ -325,7 +324,5 @@ extern "C" fn run(cpu: &'static PerCpu) -> ! {
     while !MAY_RUN.load(Ordering::Acquire) {
         core::hint::spin_loop();
     }
-    resume::leave(Locked::take());
-    // SAFETY: `leave` has loaded a thread, whose registers the processor's data point at.
-    unsafe { resume_user() }
+    resume::leave(Locked::take(), false)
 }

@@ -5,6 +5,7 @@
 //! fires belongs to the holder of the kernel lock instead, who may look at all processors ([`Guarded`]).
 
 use crate::cpu::gdt::{self, Tables};
+use crate::vector::Image;
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use quire_abi::thread::Registers;
@@ -56,8 +57,6 @@ pub(crate) struct PerCpu {
     pub(crate) number: Cell<u32>,
     /// The locks that it holds (see [`crate::sync`]).
     pub(crate) held_ranks: Cell<u32>,
-    /// The thread whose bases, reflection and page tables are loaded.
-    pub(crate) loaded_thread: Cell<Option<Id<Thread>>>,
     /// What the holder of the kernel lock may look at from other processors.
     pub(crate) guarded: Guarded,
     /// Whether CR0.TS is set: vector instructions trap.
@@ -78,10 +77,14 @@ pub(crate) struct PerCpu {
 /// What belongs to the processor, but is used only by whoever holds the kernel lock (or, before there are others, by the
 /// boot processor).
 pub(crate) struct Guarded {
+    /// The thread whose bases, reflection and page tables are loaded; none after the page tables were taken away.
+    pub(crate) loaded_thread: Cell<Option<Id<Thread>>>,
     /// The page tables that are loaded.
     pub(crate) loaded_root: Cell<Frame>,
     /// The thread whose vector state the registers hold, whether it runs or not. No two processors have the same.
     pub(crate) vector_owner: Cell<Option<Id<Thread>>>,
+    /// The image of that thread, which lives as long as the thread is the owner.
+    pub(crate) vector_image: Cell<Image>,
     /// When the timer will interrupt, in ns since the kernel's start; `u64::MAX` if it won't.
     pub(crate) timer_armed_ns: Cell<u64>,
 }
@@ -148,10 +151,11 @@ impl PerCpu {
             idle_vector: Cell::new(NO_VECTOR),
             number: Cell::new(number),
             held_ranks: Cell::new(0),
-            loaded_thread: Cell::new(None),
             guarded: Guarded {
+                loaded_thread: Cell::new(None),
                 loaded_root: Cell::new(Frame(0)),
                 vector_owner: Cell::new(None),
+                vector_image: Cell::new(Image::NONE),
                 timer_armed_ns: Cell::new(u64::MAX),
             },
             vector_trap: Cell::new(false),

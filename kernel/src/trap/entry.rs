@@ -63,6 +63,14 @@ unsafe extern "C" {
     pub(crate) fn call_on_stack(top: u64, main: extern "C" fn(*const ()) -> !, argument: *const ()) -> !;
 }
 
+/// Goes to user mode with the thread that is loaded.
+#[inline(always)]
+pub(crate) fn resume() -> ! {
+    // SAFETY: `PerCpu::registers` points at the record of the thread that is loaded, no lock is held, and nothing on the stack is
+    // needed any more.
+    unsafe { resume_user() }
+}
+
 // System calls.
 global_asm!(
     r#"
@@ -101,7 +109,7 @@ syscall_entry:
     mov rsp, gs:[{stack_top}]
     xor ebp, ebp
     call {system_call}
-    jmp resume_user
+    ud2
 
     // A foreign system call: on at the thread's reflection entry. rcx (return address), r11 (flags) and all the
     // rest are as the instruction left them.
@@ -209,7 +217,7 @@ trap_common:
     popfq
     xor ebp, ebp
     call {trap}
-    jmp resume_user
+    ud2
 
     // From kernel mode. Interrupts are on only around the `hlt` of the idle loop: note which one it was, and return
     // with interrupts off. Exceptions are bugs.

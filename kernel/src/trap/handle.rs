@@ -5,7 +5,7 @@ use crate::hardware::Hardware;
 use crate::interrupts::{REQUEST_VECTOR, Source, io_apic, local_apic};
 use crate::sync::{Guard, Rank, SpinLock};
 use crate::time::timer;
-use crate::trap::resume;
+use crate::trap::{entry, resume};
 use core::sync::atomic::AtomicU64;
 use log::warn;
 use quire_abi::thread::ExceptionKind;
@@ -73,28 +73,33 @@ impl Locked {
     }
 }
 
-/// A native system call. Its registers are in the thread's record.
-pub(crate) extern "C" fn system_call() {
+/// A native system call. Its registers are in the thread's record. Nothing returns here, so that nothing has to be kept for a
+/// caller.
+pub(crate) extern "C" fn system_call() -> ! {
+    let cpu = percpu::current();
     let mut locked = Locked::take();
     let State { kernel, hardware } = locked.state();
-    kernel.dispatch(hardware, cpu_index());
-    resume::leave(locked);
+    let number = cpu.number.get() as usize;
+    let is_loaded = kernel.dispatch(hardware, number) || kernel.goes_on_with(number, cpu.guarded.loaded_thread.get());
+    resume::leave(locked, is_loaded)
 }
 
 /// An exception or interrupt in user mode. The registers are in the thread's record. A request of another processor is
 /// answered without the kernel lock, which that one holds.
-pub(crate) extern "C" fn trap(vector: u64, error: u64) {
+pub(crate) extern "C" fn trap(vector: u64, error: u64) -> ! {
     if vector == REQUEST_VECTOR.into() && requests::answer() {
         local_apic::end_of_interrupt();
-        return;
+        entry::resume();
     }
     let mut locked = Locked::take();
-    if vector >= vector::FIRST_INTERRUPT {
+    let is_loaded = if vector >= vector::FIRST_INTERRUPT {
         interrupt(locked.state(), vector as u8);
+        false
     } else {
         exception(locked.state(), vector, error);
-    }
-    resume::leave(locked);
+        locked.state().kernel.goes_on_with(cpu_index(), percpu::current().guarded.loaded_thread.get())
+    };
+    resume::leave(locked, is_loaded)
 }
 
 /// The number of this processor, as the core counts.

@@ -7,14 +7,15 @@ use crate::heap;
 use crate::interrupts::io_apic;
 use crate::paging;
 use crate::time::timer;
+use crate::trap::entry;
 use crate::trap::handle::{self, Locked, State, cpu_index};
-use crate::vector;
+use crate::vector::{self, Image};
 use core::arch::asm;
 use quire_abi::space::USER_END;
 use quire_abi::thread::{ExceptionKind, Reflection, Registers};
 use quire_core::pool::Id;
 use quire_core::schedule::Next;
-use quire_core::thread::{Exception, Thread};
+use quire_core::thread::{Exception, Thread, VectorBlock};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 
@@ -26,10 +27,21 @@ const HEAP_OVERHEAD_FRAMES: usize = 1;
 /// It takes at most one of this many free frames at a time.
 const HEAP_SHARE: u64 = 16;
 
+/// Leaves the kernel: at once if the thread that is loaded goes on.
+#[inline(always)]
+pub(crate) fn leave(locked: Locked, is_loaded: bool) -> ! {
+    if is_loaded && !attention::is_asked() {
+        drop(locked);
+    } else {
+        choose_and_load(locked);
+    }
+    entry::resume()
+}
+
 /// Decides who goes on and loads all that belongs to that thread but its general registers, which the entry code
 /// restores. Waits for interrupts as long as nobody can run.
-#[inline(always)]
-pub(crate) fn leave(mut locked: Locked) {
+#[inline(never)]
+pub(crate) fn choose_and_load(mut locked: Locked) {
     let cpu = percpu::current();
     loop {
         match try_leave(locked.state(), cpu) {
@@ -60,7 +72,6 @@ enum Leaving {
 }
 
 /// Loads the thread that goes on.
-#[inline(always)]
 fn try_leave(state: &mut State, cpu: &PerCpu) -> Leaving {
     loop {
         if attention::take() {
@@ -107,10 +118,7 @@ fn arm_timer_earlier(state: &State, deadline: u64) {
 
 /// Takes everything of a thread off this processor, which idles: the thread may go on elsewhere.
 fn unload(state: &mut State, cpu: &PerCpu) {
-    if let Some(previous) = cpu.loaded_thread.take() {
-        save_bases(state, cpu, Some(previous));
-        save_vector_registers(state, cpu, previous);
-    }
+    put_away(state, cpu);
     let loaded = &cpu.guarded.loaded_root;
     if loaded.get() != paging::kernel_root() {
         // Whoever is not in a space need not be told of its changes.
@@ -162,20 +170,9 @@ fn wait_for_interrupt(cpu: &PerCpu) -> u8 {
 }
 
 /// Loads what belongs to `id`. Returns false if it can't go on where it stands, which it has been told.
-#[inline(always)]
 fn load(state: &mut State, cpu: &PerCpu, id: Id<Thread>) -> bool {
-    let previous = cpu.loaded_thread.replace(Some(id));
-    let loaded = if previous == Some(id) { None } else { Some(save_bases(state, cpu, previous)) };
-    if loaded.is_some()
-        && !percpu::is_alone()
-        && let Some(previous) = previous
-    {
-        save_vector_registers(state, cpu, previous);
-    }
+    let loaded = put_away(state, cpu);
     let Some(thread) = state.kernel.thread_mut(id) else { return false };
-    if let Some(loaded) = loaded {
-        write_bases(cpu, &thread.context.registers, loaded);
-    }
     let rip = thread.context.registers.rip;
     if rip >= USER_END {
         // Returning there would fault in the kernel, at least if the address is not canonical.
@@ -183,6 +180,46 @@ fn load(state: &mut State, cpu: &PerCpu, id: Id<Thread>) -> bool {
         state.kernel.exception(&mut state.hardware, cpu_index(), id, exception);
         return false;
     }
+    take_up(cpu, id, thread, loaded);
+    true
+}
+
+/// Loads what belongs to a thread in the place of the one with which the kernel was entered, and which waits in a call now. For
+/// the short ways: nothing is looked up. A thread that comes out of a call has an instruction pointer that can be returned to.
+#[inline(always)]
+pub(crate) fn switch(cpu: &PerCpu, id: Id<Thread>, thread: &mut Thread) {
+    let loaded = read_bases(cpu);
+    if cpu.has_base_instructions.get() {
+        let previous = cpu.registers.get();
+        // SAFETY: `registers` points at the record of the thread with which this processor entered the kernel, where the entry
+        // code has just written. That thread is alive, and nobody has a reference to its record now.
+        unsafe {
+            (*previous).fs_base = loaded.0;
+            (*previous).gs_base = loaded.1;
+        }
+    }
+    put_vector_registers_away(cpu, cpu.guarded.loaded_thread.get());
+    take_up(cpu, id, thread, loaded);
+}
+
+/// Saves what the thread that is loaded left in the processor, if it is still there; returns the bases that are loaded.
+fn put_away(state: &mut State, cpu: &PerCpu) -> Bases {
+    let loaded = read_bases(cpu);
+    let previous = cpu.guarded.loaded_thread.take();
+    if cpu.has_base_instructions.get()
+        && let Some(context) = previous.and_then(|previous| state.kernel.context_mut(previous))
+    {
+        context.registers.fs_base = loaded.0;
+        context.registers.gs_base = loaded.1;
+    }
+    put_vector_registers_away(cpu, previous);
+    loaded
+}
+
+/// Loads all that belongs to a thread but its general registers. `loaded`: the bases that are loaded.
+#[inline(always)]
+fn take_up(cpu: &PerCpu, id: Id<Thread>, thread: &mut Thread, loaded: Bases) {
+    write_bases(cpu, &thread.context.registers, loaded);
     if cpu.guarded.loaded_root.get() != thread.root {
         // SAFETY: the root belongs to the thread's space, which it keeps alive; before the space goes, the core makes
         // every processor leave the root.
@@ -191,12 +228,11 @@ fn load(state: &mut State, cpu: &PerCpu, id: Id<Thread>) -> bool {
     }
     cpu.registers.set(&raw mut thread.context.registers);
     set_reflection(cpu, &thread.context.reflection);
-    if thread.vector.is_some() {
-        take_vector_registers(state, cpu, id);
-    } else {
-        vector::forbid();
+    match thread.vector.as_mut() {
+        Some(area) => take_vector_registers(cpu, id, area),
+        None => vector::forbid(),
     }
-    true
+    cpu.guarded.loaded_thread.set(Some(id));
 }
 
 #[inline]
@@ -212,59 +248,59 @@ fn set_reflection(cpu: &PerCpu, reflection: &Reflection) {
 }
 
 /// A lone processor saves the registers of one thread only when it loads those of another. Where there are more, they are
-/// saved when the thread leaves the processor ([`save_vector_registers`]), because it may go on elsewhere, and loaded if they
+/// saved when the thread leaves the processor ([`put_vector_registers_away`]), because it may go on elsewhere, and loaded if they
 /// are not there any more.
-#[inline]
-fn take_vector_registers(state: &mut State, cpu: &PerCpu, id: Id<Thread>) {
-    let owner = cpu.guarded.vector_owner.replace(Some(id));
-    if owner == Some(id) {
-        vector::allow();
-        return;
+#[inline(always)]
+fn take_vector_registers(cpu: &PerCpu, id: Id<Thread>, area: &mut [VectorBlock]) {
+    vector::allow();
+    if cpu.guarded.vector_owner.get() != Some(id) {
+        exchange_vector_registers(cpu, id, area);
     }
+}
+
+#[inline(never)]
+fn exchange_vector_registers(cpu: &PerCpu, id: Id<Thread>, area: &mut [VectorBlock]) {
     if !percpu::is_alone() {
         for other in percpu::others().filter(|other| other.guarded.vector_owner.get() == Some(id)) {
             other.guarded.vector_owner.set(None);
         }
-    } else
-    // An owner that has ended and was removed needs nothing saved.
-    if let Some(area) =
-        owner.and_then(|owner| state.kernel.thread_mut(owner)).and_then(|owner| owner.vector.as_mut())
-    {
-        vector::save(area);
+    } else if cpu.guarded.vector_owner.get().is_some() {
+        save_vector_registers(cpu);
     }
-    if let Some(area) = state.kernel.thread(id).and_then(|thread| thread.vector.as_ref()) {
-        vector::load(area);
+    let image = Image::in_area(area);
+    // SAFETY: the core lets nothing into an image but what `init_image` or `save` wrote or `is_valid` accepted.
+    unsafe { image.load() };
+    cpu.guarded.vector_owner.set(Some(id));
+    cpu.guarded.vector_image.set(image);
+}
+
+/// Saves the vector registers of a thread that leaves the processor, if it had them loaded and may go on elsewhere.
+#[inline(always)]
+fn put_vector_registers_away(cpu: &PerCpu, previous: Option<Id<Thread>>) {
+    if !percpu::is_alone() && previous.is_some() && cpu.guarded.vector_owner.get() == previous {
+        vector::allow();
+        save_vector_registers(cpu);
     }
 }
 
-/// Saves the vector registers of a thread that leaves the processor, if it had them loaded.
-fn save_vector_registers(state: &mut State, cpu: &PerCpu, previous: Id<Thread>) {
-    if cpu.guarded.vector_owner.get() == Some(previous)
-        && let Some(area) = state.kernel.thread_mut(previous).and_then(|thread| thread.vector.as_mut())
-    {
-        vector::save(area);
-    }
+/// Saves the vector registers of their owner; there is one.
+#[inline]
+fn save_vector_registers(cpu: &PerCpu) {
+    // SAFETY: the owner's image lives until `forget_vector_state` has taken the ownership away. The callers have no reference to
+    // any image but that of the thread that comes in, who is not the owner.
+    unsafe { cpu.guarded.vector_image.get().save() };
 }
 
 /// Segment bases: `fs`, `gs`.
 type Bases = (u64, u64);
 
-/// Saves the segment bases of the thread that was loaded; returns those that are loaded. Without the instructions
-/// for them, user mode can't have changed them, and they are not looked at.
-#[inline]
-fn save_bases(state: &mut State, cpu: &PerCpu, previous: Option<Id<Thread>>) -> Bases {
+/// The segment bases that are loaded. Without the instructions for them, user mode can't have changed them, and they are not
+/// looked at.
+#[inline(always)]
+fn read_bases(cpu: &PerCpu) -> Bases {
     if !cpu.has_base_instructions.get() {
         return (0, 0);
     }
-    let (fs, gs) = read_bases();
-    if let Some(context) = previous.and_then(|previous| state.kernel.context_mut(previous)) {
-        context.registers.fs_base = fs;
-        context.registers.gs_base = gs;
-    }
-    (fs, gs)
-}
-
-fn read_bases() -> Bases {
     let (fs, gs);
     // SAFETY: CR4.FSGSBASE is set. While the user's `gs` base is swapped in, nothing uses `gs`: interrupts are off,
     // and NMI does not.

@@ -70,24 +70,31 @@ pub(crate) struct Caller<'a, M: Hardware> {
 
 impl Kernel {
     /// Carries out the call in the registers of the thread that runs on `cpu`. Afterwards, ask
-    /// [`Kernel::next_thread`] whom to run.
-    #[inline]
-    pub fn dispatch(&mut self, m: &mut impl Hardware, cpu: usize) {
+    /// [`Kernel::next_thread`] whom to run, unless this says that it need not be asked: the thread that the machine has loaded goes
+    /// on, and no deadline has come nearer.
+    #[inline(always)]
+    pub fn dispatch(&mut self, m: &mut impl Hardware, cpu: usize) -> bool {
         self.cpu = cpu;
-        let Some(id) = self.scheduler.current(cpu) else { return };
+        let Some(id) = self.scheduler.current(cpu) else { return false };
         let number = self.threads[id].context.registers.rax;
         let fast = match number {
             CHANNEL_CALL => self.fast_call(m, id),
             CHANNEL_REPLY_RECEIVE => self.fast_reply_receive(m, id),
             QUEUE_WAIT => self.fast_queue_wait(m, id),
-            THREAD_YIELD => self.fast_yield(m, id),
+            THREAD_YIELD => self.fast_yield(m),
             _ => Fast::Declined,
         };
-        if fast == Fast::Declined {
-            self.dispatch_any(m, id, number);
+        match fast {
+            Fast::Switched => true,
+            Fast::Taken => false,
+            Fast::Declined => {
+                self.dispatch_any(m, id, number);
+                false
+            }
         }
     }
 
+    #[inline(never)]
     fn dispatch_any(&mut self, m: &mut impl Hardware, id: Id<Thread>, number: u64) {
         let Thread { context, table, space, .. } = &self.threads[id];
         let r = &context.registers;

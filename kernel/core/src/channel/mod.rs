@@ -172,6 +172,7 @@ impl Kernel {
     pub(crate) fn destroy_endpoint(&mut self, m: &mut impl Hardware, id: Id<Endpoint>) {
         let endpoint = &self.endpoints[id];
         let (peer, binding, pending) = (endpoint.peer, endpoint.binding, endpoint.pending);
+        self.forget_routes();
         if pending {
             self.withdraw(binding, Node::Endpoint(id));
         }
@@ -216,6 +217,7 @@ impl Kernel {
         if endpoint.pending {
             self.withdraw(endpoint.binding, Node::Endpoint(id));
         }
+        self.forget_routes();
         let endpoint = &mut self.endpoints[id];
         endpoint.binding = binding;
         endpoint.closed_told = false;

@@ -60,7 +60,7 @@ impl MemorySystem {
     }
 
     /// Whether there is anything that could be dropped or written back.
-    #[inline]
+    #[inline(always)]
     pub fn has_cache(&self) -> bool {
         self.cached.resident != 0 || self.swap.is_some()
     }

@@ -120,8 +120,7 @@ impl World {
             Step::SetAffinity(..) => {}
             Step::GiveWay(cpu) => kernel.scheduler.give_way(cpu % self.cpus),
             Step::Rotate(cpu) => {
-                let now = self.m.now_ns;
-                kernel.scheduler.rotate(&mut kernel.threads, cpu % self.cpus, now);
+                kernel.scheduler.rotate(&mut self.m, &mut kernel.threads, cpu % self.cpus);
             }
             Step::Kill(cpu, _) => {
                 kernel.cpu = cpu % self.cpus;

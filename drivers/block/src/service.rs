@@ -200,7 +200,7 @@ impl<D: Disk, F: Frames, C: Client> Service<D, F, C> {
     fn give(&mut self, tag: u16) -> Result<(), DiskFailed> {
         let Some((job, addresses)) = self.jobs.get(tag) else { return Ok(()) };
         let command = job.next_command(&self.limits);
-        let segments = job.segments(command.range, addresses);
+        let segments = job.segments(command.range, addresses, &self.limits);
         self.has_news = true;
         self.disk.submit(tag, &command, segments)
     }

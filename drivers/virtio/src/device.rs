@@ -71,7 +71,7 @@ const NO_DEVICE: u8 = 0xff;
 const CONFIG_TRIES: usize = 16;
 
 /// Where a queue is notified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doorbell {
     register: usize,
     queue: u16,

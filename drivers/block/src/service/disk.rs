@@ -1,6 +1,6 @@
 //! What the service needs of a disk, of clients' memories and of clients.
 
-use driver_protocol::block::{Description, PAGE_BYTES, SECTOR_BYTES, SectorRange};
+use driver_protocol::block::{Description, PAGE_BYTES, SectorRange};
 use driver_protocol::{Refusal, Words};
 
 /// The disk does not do what it should: it has to be restarted.
@@ -35,12 +35,14 @@ pub struct Command {
 }
 
 /// What a disk takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// How many commands may be under way; tags are below this.
     pub in_flight: u16,
     /// How many segments a transfer may have.
     pub segments: u64,
+    /// How long a segment may be, in bytes: a page at least.
+    pub segment_bytes: u64,
     /// How many sectors one discard may have.
     pub discard_sectors: u64,
     /// How many sectors one writing of zeroes may have.
@@ -147,22 +149,18 @@ pub struct Segments<'a> {
     /// Where in that page.
     offset: u64,
     left_bytes: u64,
+    longest_bytes: u64,
 }
 
 impl<'a> Segments<'a> {
     /// None.
-    pub const NONE: Segments<'static> = Segments { addresses: &[], offset: 0, left_bytes: 0 };
+    pub const NONE: Segments<'static> = Segments { addresses: &[], offset: 0, left_bytes: 0, longest_bytes: 0 };
 
-    /// `len_bytes` bytes, which begin at byte `offset` of the first of the pages at `addresses`.
-    pub fn new(addresses: &'a [u64], offset: u64, len_bytes: u64) -> Self {
+    /// `len_bytes` bytes, which begin at byte `offset` of the first of the pages at `addresses`, in segments of up to `longest_bytes`.
+    pub fn new(addresses: &'a [u64], offset: u64, len_bytes: u64, longest_bytes: u64) -> Self {
         let pages = (offset / PAGE_BYTES) as usize;
         let addresses = addresses.get(pages..).unwrap_or_default();
-        Self { addresses, offset: offset % PAGE_BYTES, left_bytes: len_bytes }
-    }
-
-    /// The range of sectors whose bytes these are, for who must know how long they are.
-    pub fn sectors(&self) -> u64 {
-        self.left_bytes / SECTOR_BYTES
+        Self { addresses, offset: offset % PAGE_BYTES, left_bytes: len_bytes, longest_bytes }
     }
 }
 
@@ -181,7 +179,11 @@ impl Iterator for Segments<'_> {
             && *next == address + len_bytes
             && len_bytes < self.left_bytes
         {
-            len_bytes += PAGE_BYTES.min(self.left_bytes - len_bytes);
+            let more = PAGE_BYTES.min(self.left_bytes - len_bytes);
+            if len_bytes + more > self.longest_bytes {
+                break;
+            }
+            len_bytes += more;
             rest = others;
         }
         self.addresses = rest;
@@ -200,7 +202,7 @@ mod tests {
     use std::vec::Vec;
 
     fn segments(addresses: &[u64], offset: u64, len_bytes: u64) -> Vec<(u64, u32)> {
-        Segments::new(addresses, offset, len_bytes).map(|segment| (segment.address, segment.len_bytes)).collect()
+        Segments::new(addresses, offset, len_bytes, 8192).map(|segment| (segment.address, segment.len_bytes)).collect()
     }
 
     #[test]
@@ -213,5 +215,6 @@ mod tests {
         assert_eq!(segments(&pages, 0, 0), []);
         assert_eq!(segments(&[], 0, 4096), []);
         assert_eq!(segments(&pages, 0, 4096), [(0x5000, 4096)]);
+        assert_eq!(segments(&[0x5000, 0x6000, 0x7000], 0, 3 * 4096), [(0x5000, 8192), (0x7000, 4096)]);
     }
 }

@@ -113,11 +113,11 @@ impl<M, C: Client> Job<M, C> {
     }
 
     /// Where the bytes of a part of it are, by the addresses of its pages.
-    pub(super) fn segments<'a>(&self, part: SectorRange, addresses: &'a [u64]) -> Segments<'a> {
+    pub(super) fn segments<'a>(&self, part: SectorRange, addresses: &'a [u64], limits: &Limits) -> Segments<'a> {
         match (self.transfer(), self.stage) {
             (Some((transfer, _)), Stage::Sectors { done }) => {
                 let offset = transfer.offset % PAGE_BYTES + done * SECTOR_BYTES;
-                Segments::new(addresses, offset, part.len_bytes())
+                Segments::new(addresses, offset, part.len_bytes(), limits.segment_bytes)
             }
             (Some(_), Stage::FlushAfter) | (None, _) => Segments::NONE,
         }

@@ -125,8 +125,14 @@ pub(super) struct SimulatedDisk {
     pub(super) platter: Rc<Platter>,
 }
 
-pub(super) const LIMITS: Limits =
-    Limits { in_flight: 8, segments: 128, discard_sectors: 64, zeroes_sectors: 32, durable_writes: false };
+pub(super) const LIMITS: Limits = Limits {
+    in_flight: 8,
+    segments: 128,
+    segment_bytes: u64::MAX,
+    discard_sectors: 64,
+    zeroes_sectors: 32,
+    durable_writes: false,
+};
 
 impl SimulatedDisk {
     pub(super) fn new(sectors: u64, limits: Limits) -> Self {

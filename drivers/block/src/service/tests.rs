@@ -388,6 +388,8 @@ proptest! {
         let (id, memory) = bench.client(2);
         let mut model = [0_u8; 64];
         let mut expected: BTreeMap<u64, ()> = BTreeMap::new();
+        // A request that sees too many restarts is refused; that is another test's.
+        let mut restarts_left = 2;
         for step in steps {
             match step {
                 Step::Write { first, count, value } => {
@@ -418,9 +420,19 @@ proptest! {
                 Step::Work => {
                     bench.service.work(bench.now_ns);
                 }
-                Step::Settle => bench.settle(),
-                Step::Lose => bench.disk.platter.trouble.lost.set(1),
-                Step::Rave => bench.disk.platter.trouble.is_mad.set(true),
+                Step::Settle => {
+                    bench.settle();
+                    restarts_left = 2;
+                }
+                Step::Lose | Step::Rave if restarts_left == 0 => {}
+                Step::Lose => {
+                    bench.disk.platter.trouble.lost.set(1);
+                    restarts_left -= 1;
+                }
+                Step::Rave => {
+                    bench.disk.platter.trouble.is_mad.set(true);
+                    restarts_left -= 1;
+                }
                 Step::SlowRestart => bench.disk.platter.trouble.slow_restarts.set(2),
             }
         }

@@ -55,6 +55,11 @@ const RULES: &[Rule] = &[
         imports: &["quire-abi", "quire-api", "driver-protocol"],
         code: Code::UnsafeIn(&["src"]),
     },
+    Rule {
+        package: "virtio-blk",
+        imports: &["quire-abi", "quire-api", "block", "driver-protocol", "driver-runtime", "virtio"],
+        code: Code::Safe,
+    },
     Rule { package: "virtio", imports: &["driver-runtime"], code: Code::Safe },
     Rule {
         package: "serial",

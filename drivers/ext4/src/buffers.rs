@@ -94,13 +94,8 @@ pub enum Kind {
         /// The checksum's start: over the inode's number and generation.
         seed: u32,
     },
-    /// A block of directory entries.
+    /// Names of a directory, or a node of its hash tree.
     Directory {
-        /// The checksum's start: over the inode's number and generation.
-        seed: u32,
-    },
-    /// A block of a directory's hash tree.
-    DirectoryIndex {
         /// The checksum's start: over the inode's number and generation.
         seed: u32,
     },

@@ -124,6 +124,11 @@ impl Program {
         self.name
     }
 
+    /// The account that pays for it.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// Its first thread.
     pub(crate) fn thread(&self) -> &Thread {
         &self.thread

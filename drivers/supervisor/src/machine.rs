@@ -4,6 +4,7 @@ use crate::disks::Disks;
 use crate::filesystems::FileSystems;
 use crate::loader::{Files, Program};
 use crate::successors::{self, Legacy};
+use crate::swap;
 use crate::watch::Watcher;
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,7 +17,7 @@ use quire_api::abi::startup::Purpose;
 use quire_api::abi::system::{AccountLimits, Shutdown};
 use quire_api::account::UNLIMITED;
 use quire_api::rt::{self, Startup};
-use quire_api::{ChannelEndpoint, Error, Executor, IoPorts, Memory, Rights, system};
+use quire_api::{ChannelEndpoint, Error, Executor, IoPorts, Memory, Object, Rights, system};
 use supervisor::plan::{OBJECT_TESTS, PAGER, POSIX_SERVER, Plan, SERIAL, UnknownTest};
 
 /// The part of the machine's memory that the disk of the store of pages may take: one in so many frames.
@@ -126,9 +127,11 @@ fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), S
     let filesystems = FileSystems::new(watcher, files, &disks, arguments);
     let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
     let mut server = Program::load(files, POSIX_SERVER, &limits)?;
+    let failed = |error: Error| format!("{POSIX_SERVER}: can't be started: {}", error.describe());
+    swap::begin(watcher, files, &disks, server.account().duplicate(Rights::all()).map_err(failed)?);
     hand_over(watcher, files, &mut server, &lines, &pages, &filesystems)
         .and_then(|()| launch(watcher, server, SERVER_PRIORITY, arguments))
-        .map_err(|error| format!("{POSIX_SERVER}: can't be started: {}", error.describe()))
+        .map_err(failed)
 }
 
 /// Gives the posix-server what it needs.

@@ -20,6 +20,8 @@ mod machine;
 #[cfg(target_os = "none")]
 mod successors;
 #[cfg(target_os = "none")]
+mod swap;
+#[cfg(target_os = "none")]
 mod watch;
 
 #[cfg(target_os = "none")]

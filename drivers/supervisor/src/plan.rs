@@ -5,6 +5,8 @@ pub const SERIAL: &str = "boot/serial";
 /// See [`SERIAL`].
 pub const PAGER: &str = "boot/pager";
 /// See [`SERIAL`].
+pub const SWAP: &str = "boot/swap";
+/// See [`SERIAL`].
 pub const POSIX_SERVER: &str = "boot/posix-server";
 /// See [`SERIAL`].
 pub const FILES: &str = "boot/files";

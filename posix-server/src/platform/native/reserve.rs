@@ -29,6 +29,8 @@ pub(super) struct Share {
     limits: AccountLimits,
     loans: AtomicU64,
     has_lent: AtomicBool,
+    /// Pages that may lie in swap; they count as the frames that they were. It may be there only after a while.
+    swap_pages: AtomicU64,
 }
 
 impl Share {
@@ -37,7 +39,13 @@ impl Share {
         let kernel_bytes = total_frames.saturating_mul(crate::platform::PAGE_SIZE) / KERNEL_SHARE;
         let limits = AccountLimits { frames, kernel_bytes };
         let account = account.create_child(&limits)?;
-        Ok(Self { account, limits, loans: AtomicU64::new(0), has_lent: AtomicBool::new(false) })
+        Ok(Self {
+            account,
+            limits,
+            loans: AtomicU64::new(0),
+            has_lent: AtomicBool::new(false),
+            swap_pages: AtomicU64::new(0),
+        })
     }
 
     /// What pays for all that programs have made.
@@ -46,7 +54,11 @@ impl Share {
     }
 
     fn is_used_up(&self) -> bool {
-        self.account.info().is_ok_and(is_full) || system::system_info().is_ok_and(|info| info.free_frames < FEW_FRAMES)
+        let Ok(system) = system::system_info() else { return false };
+        if self.swap_pages.swap(system.swap_total_pages, Ordering::Relaxed) != system.swap_total_pages {
+            self.set_loans(self.loans.load(Ordering::Relaxed));
+        }
+        self.account.info().is_ok_and(is_full) || system.free_frames < FEW_FRAMES
     }
 
     /// Lends some more. False: that would not help, or it has lent too much.
@@ -61,7 +73,7 @@ impl Share {
 
     fn set_loans(&self, loans: u64) -> bool {
         let limits = AccountLimits {
-            frames: self.limits.frames.saturating_add(loans * LENT_FRAMES),
+            frames: self.limits.frames.saturating_add(self.swap_pages.load(Ordering::Relaxed) + loans * LENT_FRAMES),
             kernel_bytes: self.limits.kernel_bytes.saturating_add(loans * LENT_KERNEL_BYTES),
         };
         self.loans.store(loans, Ordering::Relaxed);

@@ -60,6 +60,7 @@ const RULES: &[Rule] = &[
         imports: &["quire-abi", "quire-api", "block", "driver-protocol", "driver-runtime", "virtio"],
         code: Code::Safe,
     },
+    Rule { package: "pci", imports: &[], code: Code::Safe },
     Rule { package: "virtio", imports: &["driver-runtime"], code: Code::Safe },
     Rule {
         package: "serial",

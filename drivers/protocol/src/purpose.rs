@@ -22,3 +22,22 @@ pub const BLOCK: Purpose = Purpose(110);
 pub const PAGER: Purpose = Purpose(111);
 /// The memory of that pager.
 pub const PAGED: Purpose = Purpose(112);
+/// The configuration space of a driver's PCI function, as it was when the driver was started: a memory to read.
+pub const CONFIGURATION: Purpose = Purpose(120);
+/// What a driver's device may reach of memory: a DMA space.
+pub const DMA: Purpose = Purpose(121);
+
+/// How many windows a PCI function has at most.
+pub const MAX_WINDOWS: u8 = 6;
+/// How many interrupts by messages a driver is given at most.
+pub const MAX_MESSAGES: u16 = 8;
+
+/// The window of registers of a driver's device that has this base address register (below [`MAX_WINDOWS`]): a memory.
+pub const fn window(bar: u8) -> Purpose {
+    Purpose(130 + bar as u32)
+}
+
+/// The interrupt of a driver's device by the message with this number (below [`MAX_MESSAGES`]). It is enabled; the numbers have no gaps.
+pub const fn message(number: u16) -> Purpose {
+    Purpose(140 + number as u32)
+}

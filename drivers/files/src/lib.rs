@@ -4,6 +4,9 @@
 //! - [`platform`]: what it stands on: a disk, a staging memory, the kernel's side of each file, time and tasks.
 //! - [`turns`], [`signal`], [`staging`]: what tasks wait for.
 //! - [`paging`]: filling and writing back the pages of files.
+//! - [`volume`]: a mounted file system: operations in their order, commits, where blocks are; [`ledger`]: which operations are durable.
+//! - [`service`]: what the client asks for.
+//! - `machine`: the server on its objects.
 //!
 //! # The way of a page
 //! A fill finds out where the blocks are, has the disk put them into pieces of the staging memory, and *moves* those frames into the
@@ -22,11 +25,14 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod ledger;
 pub mod paging;
 pub mod platform;
+pub mod service;
 pub mod signal;
 pub mod staging;
 pub mod turns;
+pub mod volume;
 
 #[cfg(test)]
 mod simulation;

@@ -1,6 +1,8 @@
 //! What the server stands on, so that it runs on the host over simulated devices and kernels.
 
+use alloc::rc::Rc;
 use core::future::Future;
+use futures_util::future::LocalBoxFuture;
 
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = 4096;
@@ -60,8 +62,26 @@ pub trait Platform: 'static {
     fn store(&self, staging: u64, bytes: &[u8]) -> Result<(), Failed>;
 }
 
+/// Who is told what the kernel asks for.
+pub trait Listener {
+    /// It needs pages, and thinks that more after them will be needed soon.
+    fn fill(&self, offset: u64, len_bytes: u64, ahead_bytes: u64);
+
+    /// Pages are to be written back.
+    fn write_back(&self, offset: u64, len_bytes: u64);
+
+    /// Waits until more may be asked for.
+    fn room(&self) -> LocalBoxFuture<'_, ()>;
+}
+
 /// The kernel's side of a file's pages. Offsets and lengths are whole pages.
 pub trait Pages {
+    /// Begins to tell what the kernel asks for.
+    fn listen(&self, listener: Rc<dyn Listener>) -> Result<(), Failed>;
+
+    /// Takes nothing more. What was asked for and not answered is asked of whoever listens next.
+    fn end(&self);
+
     /// Moves pages of the staging memory into the cache. Pages that are there stay.
     fn supply(&self, offset: u64, len_bytes: u64, staging: u64) -> Result<(), Failed>;
 

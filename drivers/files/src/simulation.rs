@@ -1,7 +1,7 @@
 //! A simulated machine: tasks under a clock that only moves when nothing else does, a disk whose requests take random times and may fail, and
 //! the kernel's side of files.
 
-use crate::platform::{Failed, Notes, PAGE_BYTES, Pages, Platform, SECTOR_BYTES, Transfer};
+use crate::platform::{Failed, Listener, Notes, PAGE_BYTES, Pages, Platform, SECTOR_BYTES, Transfer};
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
@@ -268,6 +268,7 @@ pub(crate) struct SimulatedPages {
     pub(crate) backed: Rc<Cell<u64>>,
     pub(crate) failed: Rc<Cell<u64>>,
     staging: Rc<RefCell<Vec<u8>>>,
+    listener: Rc<RefCell<Option<Rc<dyn Listener>>>>,
 }
 
 impl SimulatedPages {
@@ -278,6 +279,7 @@ impl SimulatedPages {
             backed: Rc::new(Cell::new(pages)),
             failed: Rc::default(),
             staging,
+            listener: Rc::default(),
         }
     }
 
@@ -344,6 +346,19 @@ impl SimulatedPages {
         }
     }
 
+    /// Tells the server what there is to do.
+    pub(crate) fn ask(&self, writes: bool) {
+        let Some(listener) = self.listener.borrow().clone() else { return };
+        for (start, end) in self.take_runs(State::Wanted, State::Requested) {
+            listener.fill(start * PAGE_BYTES, (end - start) * PAGE_BYTES, 0);
+        }
+        if writes {
+            for (start, end) in self.take_runs(State::Dirty, State::WritingBack) {
+                listener.write_back(start * PAGE_BYTES, (end - start) * PAGE_BYTES);
+            }
+        }
+    }
+
     fn supply_page(&self, page: u64, bytes: Vec<u8>) {
         let mut cache = self.cache.borrow_mut();
         match cache.get(&page).map(|(state, _)| *state) {
@@ -356,6 +371,16 @@ impl SimulatedPages {
 }
 
 impl Pages for SimulatedPages {
+    fn listen(&self, listener: Rc<dyn Listener>) -> Result<(), Failed> {
+        self.restart();
+        self.listener.replace(Some(listener));
+        Ok(())
+    }
+
+    fn end(&self) {
+        self.listener.take();
+    }
+
     fn supply(&self, offset: u64, len_bytes: u64, staging: u64) -> Result<(), Failed> {
         for at in (0..len_bytes).step_by(PAGE_BYTES as usize) {
             let bytes = self.staging.borrow()[range(staging + at, PAGE_BYTES)].to_vec();

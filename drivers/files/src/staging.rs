@@ -16,7 +16,7 @@ pub const MAX_PIECE_PAGES: u64 = 128;
 pub struct Region {
     first_page: u64,
     is_taken: RefCell<Vec<bool>>,
-    line: Turns,
+    line: Rc<Turns>,
     changed: Signal,
 }
 
@@ -24,7 +24,7 @@ impl Region {
     /// The region of so many pages from one on.
     pub fn new(first_page: u64, pages: u64) -> Rc<Self> {
         let is_taken = RefCell::new(vec![false; pages as usize]);
-        Rc::new(Self { first_page, is_taken, line: Turns::default(), changed: Signal::default() })
+        Rc::new(Self { first_page, is_taken, line: Rc::default(), changed: Signal::default() })
     }
 
     /// How many pages a piece has at most.

@@ -2,7 +2,9 @@
 
 use crate::signal::Signal;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
+use core::future::Future;
 
 /// How somebody uses what the turns are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +27,19 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Waits for a turn. Nobody who asks later has one before, unless both share.
-    pub async fn take(&self, how: Use) -> Turn<'_> {
+    /// Waits for a turn; the place in the line counts from this call on. Nobody who asks later has a turn before, unless both share.
+    pub fn take(self: &Rc<Self>, how: Use) -> impl Future<Output = Turn> + use<> {
         let place = Place::at_the_end(self);
-        self.changed.until(|| (place.is_first() && self.is_free_for(how)).then_some(())).await;
-        match how {
-            Use::Shared => self.shared.set(self.shared.get() + 1),
-            Use::Exclusive => self.is_taken.set(true),
+        async move {
+            let turns = &place.turns;
+            turns.changed.until(|| (place.is_first() && turns.is_free_for(how)).then_some(())).await;
+            match how {
+                Use::Shared => turns.shared.set(turns.shared.get() + 1),
+                Use::Exclusive => turns.is_taken.set(true),
+            }
+            // The place ends here: the next one may share the turn.
+            Turn { turns: turns.clone(), how }
         }
-        // The next one may share it.
-        drop(place);
-        Turn { turns: self, how }
     }
 
     fn is_free_for(&self, how: Use) -> bool {
@@ -44,17 +48,17 @@ impl Turns {
 }
 
 /// A place in the line.
-struct Place<'a> {
-    turns: &'a Turns,
+struct Place {
+    turns: Rc<Turns>,
     number: u64,
 }
 
-impl<'a> Place<'a> {
-    fn at_the_end(turns: &'a Turns) -> Self {
+impl Place {
+    fn at_the_end(turns: &Rc<Turns>) -> Self {
         let number = turns.next.get();
         turns.next.set(number.wrapping_add(1));
         turns.waiting.borrow_mut().push_back(number);
-        Self { turns, number }
+        Self { turns: turns.clone(), number }
     }
 
     fn is_first(&self) -> bool {
@@ -62,7 +66,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.turns.waiting.borrow_mut().retain(|number| *number != self.number);
         self.turns.changed.raise();
@@ -71,12 +75,12 @@ impl Drop for Place<'_> {
 
 /// A turn, until it is dropped.
 #[derive(Debug)]
-pub struct Turn<'a> {
-    turns: &'a Turns,
+pub struct Turn {
+    turns: Rc<Turns>,
     how: Use,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         match self.how {
             Use::Shared => self.turns.shared.set(self.turns.shared.get().saturating_sub(1)),
@@ -89,7 +93,6 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::future::Future;
     use core::pin::pin;
     use core::task::{Context, Poll};
 
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn who_shares_waits_for_an_exclusive_turn_that_was_asked_for_before() {
-        let turns = Turns::default();
+        let turns = Rc::new(Turns::default());
         let first = poll(pin!(turns.take(Use::Shared))).unwrap();
         let second = poll(pin!(turns.take(Use::Shared))).unwrap();
         let mut alone = pin!(turns.take(Use::Exclusive));
@@ -120,7 +123,7 @@ mod tests {
 
     #[test]
     fn who_gives_up_waiting_is_in_nobodys_way() {
-        let turns = Turns::default();
+        let turns = Rc::new(Turns::default());
         let first = poll(pin!(turns.take(Use::Shared))).unwrap();
         {
             let mut alone = pin!(turns.take(Use::Exclusive));

@@ -3,12 +3,13 @@
 use super::ahead::Ahead;
 use super::lines::{Kind, Lines};
 use super::{Blocks, Shared, Slot, fill, writeback};
-use crate::platform::{PAGE_BYTES, Pages, Platform};
+use crate::platform::{Failed, Listener, PAGE_BYTES, Pages, Platform};
 use crate::turns::{Turn, Turns, Use};
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
 use driver_protocol::files::Refused;
+use futures_util::future::LocalBoxFuture;
 
 /// Jobs of one file at once; what comes then stays with the kernel, where it becomes longer runs.
 const MAX_JOBS: usize = 64;
@@ -23,7 +24,7 @@ pub struct File<P: Platform, B> {
     /// The size in bytes, by the operations that were applied.
     size: Cell<u64>,
     /// Writebacks share it; who cuts the file off has it alone.
-    pub(super) writes: Turns,
+    pub(super) writes: Rc<Turns>,
     lines: Lines,
     ahead: RefCell<Ahead>,
     is_released: Cell<bool>,
@@ -38,7 +39,7 @@ impl<P: Platform, B: Blocks> File<P, B> {
             pages,
             slot,
             size: Cell::new(size),
-            writes: Turns::default(),
+            writes: Rc::default(),
             lines: Lines::default(),
             ahead: RefCell::default(),
             is_released: Cell::new(false),
@@ -55,9 +56,9 @@ impl<P: Platform, B: Blocks> File<P, B> {
         self.size.set(size);
     }
 
-    /// Waits until more may be asked for.
-    pub async fn room(&self) {
-        self.lines.fewer_than(MAX_JOBS).await;
+    /// Begins to take what the kernel asks for.
+    pub fn listen(self: &Rc<Self>) -> Result<(), Failed> {
+        self.pages.listen(Rc::new(Ears(self.clone())))
     }
 
     /// The kernel needs pages, and thinks that another `ahead_bytes` will be needed soon.
@@ -106,7 +107,7 @@ impl<P: Platform, B: Blocks> File<P, B> {
     }
 
     /// Waits until no write is under way, and lets none begin as long as the turn lasts.
-    pub async fn cut(&self) -> Turn<'_> {
+    pub async fn cut(&self) -> Turn {
         self.writes.take(Use::Exclusive).await
     }
 
@@ -115,8 +116,9 @@ impl<P: Platform, B: Blocks> File<P, B> {
         self.is_released.get()
     }
 
-    /// Ends the jobs: those that have not begun do nothing. To be called when nothing more comes.
+    /// Takes nothing more, and ends the jobs: those that have not begun do nothing.
     pub async fn release(&self) {
+        self.pages.end();
         self.is_released.set(true);
         self.lines.fewer_than(1).await;
     }
@@ -125,4 +127,21 @@ impl<P: Platform, B: Blocks> File<P, B> {
 fn pages_of(offset: u64, len_bytes: u64) -> Range<u64> {
     let start = offset / PAGE_BYTES;
     start..start + len_bytes / PAGE_BYTES
+}
+
+/// A file as the kernel's side knows it.
+struct Ears<P: Platform, B>(Rc<File<P, B>>);
+
+impl<P: Platform, B: Blocks> Listener for Ears<P, B> {
+    fn fill(&self, offset: u64, len_bytes: u64, ahead_bytes: u64) {
+        self.0.fill(offset, len_bytes, ahead_bytes);
+    }
+
+    fn write_back(&self, offset: u64, len_bytes: u64) {
+        self.0.write_back(offset, len_bytes);
+    }
+
+    fn room(&self) -> LocalBoxFuture<'_, ()> {
+        alloc::boxed::Box::pin(self.0.lines.fewer_than(MAX_JOBS))
+    }
 }

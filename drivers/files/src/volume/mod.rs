@@ -1,0 +1,421 @@
+//! A mounted file system: the library, what keeps its operations in order and makes them durable, and where the blocks of files are.
+
+mod attributes;
+mod metadata;
+mod operations;
+
+use crate::ledger::{Before, Ledger};
+use crate::paging::{Allotted, Blocks, DataGuard, DataInFlight, Place, Run};
+use crate::platform::{PAGE_BYTES, Platform};
+use crate::signal::Signal;
+use crate::staging::Region;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use driver_protocol::files::entry::xattr::Xattr;
+use driver_protocol::files::{LAST_COOKIE, MountFlags, NewKind, News, Refused, Status, VolumeFlags};
+use driver_protocol::files::{Volume as Description, entry, operation};
+use ext4::superblock::{Superblock, incompatible};
+use ext4::{Error, Ext4, FileKind, Options};
+use log::{error, warn};
+use metadata::{Metadata, number_of};
+
+pub use operations::Cut;
+
+/// How often somebody tries again for whom there was no room but for what is not durable yet.
+const ROOM_ATTEMPTS: usize = 3;
+
+/// A mounted file system.
+pub struct Volume<P: Platform> {
+    platform: Rc<P>,
+    system: Ext4<Metadata<P>>,
+    device: Rc<Metadata<P>>,
+    ledger: Rc<Ledger<P::Notes>>,
+    in_flight: Rc<DataInFlight>,
+    block_bytes: u64,
+    is_ended: Cell<bool>,
+    news: Cell<News>,
+    /// Raised when there are news.
+    has_news: Signal,
+}
+
+/// Why something of the file system can't be done, as the client hears it. What makes no sense is told on the log, too.
+fn refused(error: Error) -> Refused {
+    match error {
+        Error::Device => Refused::DeviceFailed,
+        Error::Corrupt(_) => {
+            error!("{error}");
+            Refused::Corrupt
+        }
+        Error::Unsupported(_) => {
+            warn!("{error}");
+            Refused::Unsupported
+        }
+        Error::ReadOnly => Refused::ReadOnly,
+        Error::Full { .. } => Refused::NoSpace,
+        Error::NotFound => Refused::NotFound,
+        Error::Exists => Refused::Exists,
+        Error::NotDirectory | Error::IsDirectory => Refused::WrongKind,
+        Error::NotEmpty => Refused::NotEmpty,
+        Error::TooManyLinks => Refused::TooManyLinks,
+        Error::BadName | Error::FileTooBig | Error::AttributesTooBig => Refused::TooLarge,
+        Error::Invalid => Refused::Unknown,
+    }
+}
+
+/// The number of an inode as the library has it.
+fn number(inode: u64) -> Result<u32, Refused> {
+    u32::try_from(inode).map_err(|_| Refused::NotFound)
+}
+
+impl<P: Platform> Volume<P> {
+    /// Takes a file system into use. Metadata go by way of a region of the staging memory.
+    pub async fn mount(
+        platform: &Rc<P>,
+        region: Rc<Region>,
+        notes: P::Notes,
+        flags: MountFlags,
+    ) -> Result<Rc<Self>, Refused> {
+        let ledger = Rc::new(Ledger::new(notes));
+        let in_flight = Rc::new(DataInFlight::default());
+        let device = Rc::new(Metadata::new(platform.clone(), region, ledger.clone(), in_flight.clone()));
+        let options = Options {
+            read_only: flags.contains(MountFlags::READ_ONLY),
+            keep_orphans: ledger.before() == Before::Left,
+            now: attributes::time(platform.unix_ns()),
+        };
+        let system = Ext4::mount(device.clone(), options).await.map_err(mount_refused)?;
+        if ledger.is_lost() {
+            error!("the notes of the last server say nothing about the last transaction");
+            return Err(Refused::Corrupt);
+        }
+        let block_bytes = u64::from(system.facts().block_bytes);
+        if block_bytes > PAGE_BYTES {
+            warn!("blocks of {block_bytes} bytes are not supported");
+            return Err(Refused::Unsupported);
+        }
+        Ok(Rc::new(Self {
+            platform: platform.clone(),
+            system,
+            device,
+            ledger,
+            in_flight,
+            block_bytes,
+            is_ended: Cell::new(false),
+            news: Cell::default(),
+            has_news: Signal::default(),
+        }))
+    }
+
+    /// What there is to know of it.
+    pub async fn describe(&self) -> Result<Description, Refused> {
+        let statistics = self.system.statfs().await.map_err(refused)?;
+        let superblock = self.system.facts();
+        let mut flags = VolumeFlags::empty();
+        flags.set(VolumeFlags::READ_ONLY, self.system.is_read_only());
+        flags.set(VolumeFlags::NO_JOURNAL, superblock.journal_inode == 0);
+        flags.set(VolumeFlags::MANY_SUBDIRECTORIES, true);
+        Ok(Description {
+            root: u64::from(ext4::ROOT),
+            block_bytes: self.block_bytes,
+            blocks: statistics.blocks,
+            inodes: u64::from(statistics.inodes),
+            max_file_bytes: self.block_bytes << 32,
+            max_links: 65_000,
+            max_xattr_bytes: self.block_bytes,
+            flags,
+            uuid: superblock.uuid,
+            label: superblock.label,
+            status: self.status().await?,
+            version: version(superblock),
+        })
+    }
+
+    /// What is free, and how far the operations have come.
+    pub async fn status(&self) -> Result<Status, Refused> {
+        let statistics = self.system.statfs().await.map_err(refused)?;
+        Ok(Status {
+            free_blocks: statistics.free_blocks,
+            reserved_blocks: statistics.free_blocks.saturating_sub(statistics.available_blocks),
+            free_inodes: u64::from(statistics.free_inodes),
+            applied: self.ledger.applied(),
+            durable: self.ledger.durable(),
+        })
+    }
+
+    /// The client's notes.
+    pub fn notes(&self) -> &P::Notes {
+        self.ledger.notes()
+    }
+
+    /// The last operation that has been applied.
+    pub fn applied_sequence(&self) -> u64 {
+        self.ledger.applied()
+    }
+
+    /// Does an operation, which has this sequence number.
+    pub async fn apply(&self, sequence: u64, operation: &operation::Operation<'_>) -> Result<(), Refused> {
+        let now = attributes::time(self.platform.unix_ns());
+        let mut result = operations::apply(&self.system, operation, now).await;
+        for _ in 0..ROOM_ATTEMPTS {
+            if !matches!(result, Err(Error::Full { pending: true })) {
+                break;
+            }
+            self.commit().await?;
+            result = operations::apply(&self.system, operation, now).await;
+        }
+        let result = result.map_err(|error| self.noted(error));
+        self.ledger.apply(sequence);
+        result
+    }
+
+    /// What an error means for the client; if it ends all writing, that is news.
+    fn noted(&self, error: Error) -> Refused {
+        if matches!(error, Error::Device | Error::Corrupt(_)) && self.system.is_read_only() {
+            self.tell(News::READ_ONLY);
+        }
+        refused(error)
+    }
+
+    /// Makes all durable that has been done until now, also what was written to files.
+    pub async fn commit(&self) -> Result<(), Refused> {
+        let applied = self.ledger.applied();
+        let transaction = self.system.commit().await.map_err(|error| {
+            self.tell(News::READ_ONLY);
+            refused(error)
+        })?;
+        self.ledger.committed(number_of(transaction));
+        self.device.flush_writes().await.map_err(|_| Refused::DeviceFailed)?;
+        self.ledger.settled(applied);
+        Ok(())
+    }
+
+    /// Commits every so many ns, until the volume is not in use any more.
+    pub async fn commit_now_and_then(&self, platform: &P, interval_ns: u64) {
+        while !self.is_ended.get() {
+            platform.sleep_until(platform.now_ns().saturating_add(interval_ns)).await;
+            if self.ledger.applied() > self.ledger.durable() && !self.is_ended.get() {
+                // Whoever asks for it hears why it fails.
+                let _ = self.commit().await;
+            }
+        }
+    }
+
+    /// Puts it out of use.
+    pub async fn unmount(&self) -> Result<(), Refused> {
+        self.is_ended.set(true);
+        self.has_news.raise();
+        if !self.system.is_read_only() {
+            self.commit().await?;
+        }
+        self.system.unmount(attributes::time(self.platform.unix_ns())).await.map_err(refused)?;
+        self.device.flush_writes().await.map_err(|_| Refused::DeviceFailed)?;
+        self.ledger.finish();
+        Ok(())
+    }
+
+    fn tell(&self, news: News) {
+        self.news.set(self.news.get() | news);
+        self.has_news.raise();
+    }
+
+    /// The news, once; none when the volume is not in use any more.
+    pub async fn news(&self) -> News {
+        let take = || (!self.news.get().is_empty() || self.is_ended.get()).then(|| self.news.take());
+        self.has_news.until(take).await
+    }
+
+    /// An inode as an entry without a name.
+    pub async fn load(&self, inode: u64) -> Result<Vec<u8>, Refused> {
+        let mut bytes = Vec::new();
+        self.encode_entry(number(inode)?, b"", &mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn encode_entry(&self, inode: u32, name: &[u8], bytes: &mut Vec<u8>) -> Result<(), Refused> {
+        let found = self.system.inode(inode).await.map_err(refused)?;
+        let target = match found.kind() {
+            Some(FileKind::Symlink) => self.system.read_link(inode).await.map_err(refused)?,
+            Some(_) | None => Vec::new(),
+        };
+        let attributes = attributes::of(&found);
+        entry::Entry { attributes, name, target: &target }.encode(bytes);
+        Ok(())
+    }
+
+    /// Entries of a directory, at most so many bytes of them, and the cookie to go on with.
+    pub async fn list(&self, inode: u64, cookie: u64, room: usize) -> Result<(Vec<u8>, u64), Refused> {
+        let names = self.names(number(inode)?, cookie, room / entry::HEAD_BYTES).await?;
+        let (mut bytes, mut next) = (Vec::new(), cookie);
+        for (inode, name, after) in &names.found {
+            let before = bytes.len();
+            self.encode_entry(*inode, name, &mut bytes).await?;
+            if bytes.len() > room {
+                bytes.truncate(before);
+                return Ok((bytes, next));
+            }
+            next = *after;
+        }
+        Ok((bytes, if names.is_all { LAST_COOKIE } else { next }))
+    }
+
+    async fn names(&self, directory: u32, cookie: u64, most: usize) -> Result<Names, Refused> {
+        let mut names = Names { found: Vec::new(), is_all: true };
+        let mut add = |entry: ext4::Entry<'_>| {
+            if names.found.len() >= most {
+                names.is_all = false;
+                return core::ops::ControlFlow::Break(());
+            }
+            if entry.name != b"." && entry.name != b".." {
+                names.found.push((entry.inode, entry.name.to_vec(), entry.next));
+            }
+            core::ops::ControlFlow::Continue(())
+        };
+        self.system.list(directory, cookie, &mut add).await.map_err(refused)?;
+        Ok(names)
+    }
+
+    /// All extended attributes of an inode.
+    pub async fn xattrs(&self, inode: u64) -> Result<Vec<u8>, Refused> {
+        let mut bytes = Vec::new();
+        for (name, value) in self.system.xattrs(number(inode)?).await.map_err(refused)? {
+            Xattr { name: &name, value: &value }.encode(&mut bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Where a file has blocks.
+    pub async fn runs(&self, inode: u64, offset: u64, len_bytes: u64, most: usize) -> Result<Vec<u8>, Refused> {
+        let first = offset / self.block_bytes;
+        let end = offset.saturating_add(len_bytes).div_ceil(self.block_bytes).min(1 << 32);
+        let mut bytes = Vec::new();
+        for run in self.map(inode, first, end.saturating_sub(first)).await?.into_iter().take(most) {
+            let (physical, kind) = match run.place {
+                Place::Hole => (0, entry::run::Kind::Hole),
+                Place::Unwritten(block) => (block, entry::run::Kind::Unwritten),
+                Place::Written(block) => (block, entry::run::Kind::Data),
+            };
+            let (offset, len_bytes) = (run.first * self.block_bytes, run.count * self.block_bytes);
+            entry::run::Run { offset, len_bytes, physical: physical * self.block_bytes, kind }.encode(&mut bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Numbers for new inodes.
+    pub async fn reserve(&self, parent: u64, kind: NewKind, count: u64) -> Result<Vec<u8>, Refused> {
+        let kind = match kind {
+            NewKind::Directory => FileKind::Directory,
+            NewKind::Other => FileKind::Regular,
+        };
+        let numbers = self.system.reserve(number(parent)?, kind, count as u32).await.map_err(|error| match error {
+            Error::Full { .. } => Refused::NoInodes,
+            other => refused(other),
+        })?;
+        Ok(numbers.into_iter().flat_map(|number| u64::from(number).to_le_bytes()).collect())
+    }
+
+    /// The size of a file.
+    pub async fn size(&self, inode: u64) -> Result<u64, Refused> {
+        let found = self.system.inode(number(inode)?).await.map_err(refused)?;
+        if found.kind() == Some(FileKind::Regular) { Ok(found.size) } else { Err(Refused::WrongKind) }
+    }
+}
+
+/// Names in a directory: inode, name, and the cookie after it.
+struct Names {
+    found: Vec<(u32, Vec<u8>, u64)>,
+    is_all: bool,
+}
+
+/// Why a file system can't be mounted.
+fn mount_refused(error: Error) -> Refused {
+    match refused(error) {
+        Refused::Corrupt => Refused::NotAFileSystem,
+        other => other,
+    }
+}
+
+/// Which of the ext file systems it is, by what it uses.
+fn version(superblock: &Superblock) -> u64 {
+    if superblock.features.needs(incompatible::EXTENTS) {
+        4
+    } else if superblock.journal_inode != 0 {
+        3
+    } else {
+        2
+    }
+}
+
+fn run_of(run: &ext4::Run) -> Run {
+    let place = match run.target {
+        ext4::Target::Hole => Place::Hole,
+        ext4::Target::Unwritten(block) => Place::Unwritten(block),
+        ext4::Target::Written(block) => Place::Written(block),
+    };
+    Run { first: run.first, count: run.count, place }
+}
+
+impl<P: Platform> Blocks for Volume<P> {
+    fn block_bytes(&self) -> u64 {
+        self.block_bytes
+    }
+
+    async fn map(&self, inode: u64, first: u64, count: u64) -> Result<Vec<Run>, Refused> {
+        let (inode, end) = (number(inode)?, first + count);
+        let (mut at, mut all) = (first, Vec::new());
+        while at < end {
+            let runs = self.system.map(inode, at, end - at).await.map_err(refused)?;
+            let reached = runs.last().map_or(at, |run| run.first + run.count);
+            if reached <= at {
+                return Err(Refused::Corrupt);
+            }
+            all.extend(runs.iter().map(run_of));
+            at = reached;
+        }
+        Ok(all)
+    }
+
+    async fn allot(&self, inode: u64, first: u64, count: u64) -> Result<Allotted, Refused> {
+        let inode = number(inode)?;
+        for _ in 0..ROOM_ATTEMPTS {
+            match self.system.allocate(inode, first, count, ext4::State::Written).await {
+                Ok(allotted) => {
+                    return Ok(Allotted {
+                        runs: allotted.runs.iter().map(run_of).collect(),
+                        transaction: number_of(allotted.transaction),
+                    });
+                }
+                Err(Error::Full { pending: true }) => self.commit().await?,
+                Err(error) => return Err(self.noted(error)),
+            }
+        }
+        Err(Refused::NoSpace)
+    }
+
+    async fn convert(&self, inode: u64, first: u64, count: u64) -> Result<u64, Refused> {
+        let converted = self.system.convert(number(inode)?, first, count).await;
+        converted.map(number_of).map_err(|error| self.noted(error))
+    }
+
+    fn begin_data(&self, transaction: u64) -> DataGuard {
+        self.in_flight.begin(transaction)
+    }
+
+    async fn durable(&self, transaction: u64) -> Result<(), Refused> {
+        if number_of(self.system.committed()) >= transaction {
+            return Ok(());
+        }
+        self.commit().await
+    }
+
+    async fn applied(&self, sequence: u64) {
+        if self.ledger.applied() < sequence {
+            self.tell(News::SEND);
+            self.ledger.changed.until(|| (self.ledger.applied() >= sequence).then_some(())).await;
+        }
+    }
+
+    fn note_write(&self) {
+        self.device.note_write();
+    }
+}

@@ -28,7 +28,7 @@ impl ProgramSet {
     /// The packages that they come from.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "pager", "swap", "mlibc-shim"],
+            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "mlibc-shim"],
             Self::NativeTests => &["object-tests", "serial"],
         }
     }
@@ -36,7 +36,7 @@ impl ProgramSet {
     /// Their names.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "pager", "swap", "mlibc-shim", "mlibc-vdso"],
+            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "mlibc-shim", "mlibc-vdso"],
             Self::NativeTests => &["object-tests", "serial"],
         }
     }

@@ -80,8 +80,11 @@ struct Mounted<P: Platform> {
     volume: Rc<Volume<P>>,
     shared: Rc<Shared<P, Volume<P>>>,
     notes: Rc<P::Notes>,
-    files: RefCell<BTreeMap<u64, Rc<File<P, Volume<P>>>>>,
+    /// The files that are served, by their inodes.
+    files: RefCell<BTreeMap<u64, Served<P>>>,
 }
+
+type Served<P> = Rc<File<P, Volume<P>>>;
 
 /// An answer that is a success.
 struct Good(Words);

@@ -16,7 +16,7 @@ use driver_protocol::files::entry::xattr::Xattr;
 use driver_protocol::files::{LAST_COOKIE, MountFlags, NewKind, News, Refused, Status, VolumeFlags};
 use driver_protocol::files::{Volume as Description, entry, operation};
 use ext4::superblock::{Superblock, incompatible};
-use ext4::{Error, Ext4, FileKind, Options};
+use ext4::{Corruption, Error, Ext4, FileKind, Options};
 use log::{error, warn};
 use metadata::{Metadata, number_of};
 
@@ -307,10 +307,9 @@ impl<P: Platform> Volume<P> {
             NewKind::Directory => FileKind::Directory,
             NewKind::Other => FileKind::Regular,
         };
-        let numbers = self.system.reserve(number(parent)?, kind, count as u32).await.map_err(|error| match error {
-            Error::Full { .. } => Refused::NoInodes,
-            other => refused(other),
-        })?;
+        let reserved = self.system.reserve(number(parent)?, kind, count as u32).await;
+        let no_room = matches!(reserved, Err(Error::Full { .. }));
+        let numbers = reserved.map_err(|error| if no_room { Refused::NoInodes } else { refused(error) })?;
         Ok(numbers.into_iter().flat_map(|number| u64::from(number).to_le_bytes()).collect())
     }
 
@@ -329,10 +328,9 @@ struct Names {
 
 /// Why a file system can't be mounted.
 fn mount_refused(error: Error) -> Refused {
-    match refused(error) {
-        Refused::Corrupt => Refused::NotAFileSystem,
-        other => other,
-    }
+    let is_none = matches!(error, Error::Corrupt(Corruption { place: ext4::Place::FileSystem, .. }));
+    let refused = refused(error);
+    if is_none { Refused::NotAFileSystem } else { refused }
 }
 
 /// Which of the ext file systems it is, by what it uses.

@@ -15,7 +15,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 use log::Level;
 use quire_abi::system::Shutdown;
-use quire_core::devices::{ClockParameters, Devices, LogLevel, PortWidth};
+use quire_core::devices::{ClockParameters, Devices, InterruptMessage, LogLevel, PortWidth};
 use quire_core::machine::Frame;
 use quire_core::pool::Id;
 use quire_core::thread::{Thread, VectorBlock};
@@ -37,6 +37,10 @@ impl Devices for Hardware {
 
     fn interrupt_exists(&self, gsi: u32) -> bool {
         io_apic::exists(gsi)
+    }
+
+    fn open_message(&mut self, number: u32, _requester: u16) -> Option<InterruptMessage> {
+        io_apic::open_message(number)
     }
 
     fn mask_interrupt(&mut self, gsi: u32) {

@@ -368,6 +368,26 @@ calls! {
     /// Reads `length` bytes (at most 64), one after the other, from port `offset`: empties a device's FIFO with one call.
     134 IoPortsReadBytes = io_ports_read_bytes(ports: [IoPorts READ], offset: [value], buffer: [pointer], length: [value]) -> () ! [BadArgument, OutOfRange];
 
+    /// Makes an interrupt that a device raises by writing a message (PCI 3.0, 6.8); it is delivered once for each message, and one that
+    /// comes before the last is acknowledged is remembered. `requester`: the device's bus (bits 8 to 15), device (3 to 7) and function
+    /// (0 to 2); where the machine can tell who writes, nobody else can raise it. `Full`: the machine has no vector left.
+    135 InterruptCreateMessage = interrupt_create_message(hardware: [Hardware MANAGE], account: [Account USE], requester: [value])
+        -> ("interrupt") ! [OutOfRange, Full, NoMemory, AccountLimit];
+    /// Tells what message raises the interrupt: for the device's message table. `BadState`: it has a line of its own.
+    136 InterruptMessage = interrupt_message(interrupt: [Interrupt MANAGE]) -> ("address", "data") ! [BadState];
+    /// Makes an empty DMA space: what the device `requester` (as above) reaches of memory. `Overlap`: the device has one. When the last
+    /// handle goes, so does all that is mapped: whoever keeps the last one closes it after the device was stopped.
+    137 DmaCreate = dma_create(hardware: [Hardware MANAGE], account: [Account USE], requester: [value])
+        -> ("DMA space") ! [OutOfRange, Overlap, Full, NoMemory, AccountLimit];
+    /// Lets the device reach `length` bytes (whole pages, at most `MAX_DMA_PAGES`) of an anonymous or contiguous memory from `offset` on;
+    /// `flags`: `DmaFlags`. Writes the device's address of each page, 8 bytes each, to `addresses`, and returns a number to unmap
+    /// them by. The frames are pinned until then, whatever becomes of the memory: device and programs see the same bytes. Meanwhile
+    /// there are no snapshots of the memory (`BadState`), and `pager_supply` copies these pages instead of moving them.
+    138 DmaMap = dma_map(space: [DmaSpace WRITE], memory: [Memory READ], offset: [value], length: [value], addresses: [pointer], flags: [value])
+        -> ("mapping") ! [BadArgument, Misaligned, OutOfRange, BadState, Revoked, Full, NoMemory, AccountLimit];
+    /// Takes one `dma_map` back. The device must not use these addresses any more.
+    139 DmaUnmap = dma_unmap(space: [DmaSpace WRITE], mapping: [value]) -> () ! [NotFound];
+
     // ---- the system ----------------------------------------------------------------------------------------------
     /// Writes a `SystemInfo` to `info`.
     144 SystemInfo = system_info(info: [pointer]) -> () ! [];

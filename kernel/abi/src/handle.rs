@@ -63,10 +63,12 @@ pub enum ObjectKind {
     Event = 12,
     /// The kernel's log.
     Log = 13,
-    /// Authority over hardware: from it, interrupts, ports and physical memory are made.
+    /// Authority over hardware: from it, interrupts, ports, DMA spaces and physical memory are made.
     Hardware = 14,
     /// The filling end of a managed memory.
     Pager = 15,
+    /// What one device can reach of memory by itself.
+    DmaSpace = 16,
 }
 
 impl ObjectKind {
@@ -88,6 +90,7 @@ impl ObjectKind {
             13 => Self::Log,
             14 => Self::Hardware,
             15 => Self::Pager,
+            16 => Self::DmaSpace,
             _ => return None,
         })
     }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod dma;
 pub mod error;
 pub mod handle;
 pub mod message;

@@ -1,6 +1,7 @@
 //! Interrupts, I/O ports and the authority to make them.
 
 use crate::account::Account;
+use crate::dma::DmaSpace;
 use crate::handle::{argument, create, object};
 use crate::raw::{many_numbers, numbers, syscall};
 use quire_abi::system::Shutdown;
@@ -30,6 +31,17 @@ impl Hardware {
         create(Call::InterruptCreate, [argument(self), argument(account), u64::from(gsi), 0, 0, 0])
     }
 
+    /// Makes an interrupt that the device `requester` (bus, device and function as PCI Express has them in 16 bits) raises by a message.
+    /// Needs `MANAGE`.
+    pub fn message_interrupt(&self, account: &Account, requester: u16) -> Result<Interrupt, Error> {
+        create(Call::InterruptCreateMessage, [argument(self), argument(account), requester.into(), 0, 0, 0])
+    }
+
+    /// Makes the space of what the device `requester` reaches of memory; it has one. Needs `MANAGE`.
+    pub fn dma_space(&self, account: &Account, requester: u16) -> Result<DmaSpace, Error> {
+        create(Call::DmaCreate, [argument(self), argument(account), requester.into(), 0, 0, 0])
+    }
+
     /// Makes a range of `count` ports from `first`. Needs `MANAGE`.
     pub fn io_ports(&self, account: &Account, first: u16, count: u16) -> Result<IoPorts, Error> {
         let arguments = [argument(self), argument(account), u64::from(first), u64::from(count), 0, 0];
@@ -46,6 +58,14 @@ impl Interrupt {
     /// Lets the next one in. Needs `WRITE`.
     pub fn acknowledge(&self) -> Result<(), Error> {
         numbers(Call::InterruptAcknowledge, [argument(self), 0, 0]).unit()
+    }
+}
+
+impl Interrupt {
+    /// Address and data of the message that raises it, for the device's message table (PCI 3.0, 6.8.2). Needs `MANAGE`.
+    pub fn message(&self) -> Result<(u64, u32), Error> {
+        let (address, data) = numbers(Call::InterruptMessage, [argument(self), 0, 0]).values()?;
+        Ok((address, data as u32))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::account::Account;
 use crate::channel::{LetterKind, LetterStage};
+use crate::dma::DmaSpace;
 use crate::errand::ErrandStage;
 use crate::event::NoticeStage;
 use crate::interrupt::InterruptPhase;
@@ -30,7 +31,8 @@ impl Kernel {
     /// Panics if an invariant of memory is broken, or if an account pays for anything that is not there, or not for something
     /// that is. Visits everything.
     pub(crate) fn check_charges(&self, m: &impl Machine) {
-        let mut bytes = self.memory.check_and_count(m);
+        let pins: Vec<_> = self.dma_mappings.iter().flat_map(|(_, mapping)| mapping.pins()).collect();
+        let mut bytes = self.memory.check_and_count(m, &pins);
         let mut pays = |account: Id<Account>, cost: u64| *bytes.entry(account).or_default() += cost;
         for (_, thread) in self.threads.iter() {
             let vector = thread.vector.as_ref().map_or(0, |blocks| size_of_val(blocks.as_slice()) as u64);
@@ -48,6 +50,9 @@ impl Kernel {
         self.interrupts.iter().for_each(|(_, object)| pays(object.header.account, cost::INTERRUPT));
         self.io_ports.iter().for_each(|(_, object)| pays(object.header.account, cost::IO_PORTS));
         self.pagers.iter().for_each(|(_, object)| pays(object.header.account, cost::PAGER));
+        for (id, space) in self.dma_spaces.iter() {
+            pays(space.header.account, cost::DMA_SPACE + self.check_dma_space(id));
+        }
         self.errands.iter().for_each(|(_, errand)| pays(errand.account, cost::ERRAND));
         let mut expected: BTreeMap<Id<Account>, u64> = BTreeMap::new();
         for (account, bytes) in bytes {
@@ -61,6 +66,18 @@ impl Kernel {
             let expected = expected.get(&id).copied().unwrap_or_default();
             assert_eq!(account.used().kernel_bytes, expected, "bytes charged to {id:?}");
         }
+    }
+
+    /// The mappings of a DMA space are in its list, no two spaces are one device's; returns the bytes that the mappings cost.
+    fn check_dma_space(&self, id: Id<DmaSpace>) -> u64 {
+        let requester = self.dma_spaces[id].requester;
+        assert_eq!(self.dma_spaces.iter().filter(|(_, other)| other.requester == requester).count(), 1);
+        let listed: Vec<_> = self.dma_mappings_of(id).collect();
+        let mut all: Vec<_> = self.dma_mappings.iter().filter(|(_, at)| at.space() == id).map(|(at, _)| at).collect();
+        assert_eq!(listed.len(), all.len(), "mappings that are in no list");
+        all.retain(|at| !listed.contains(at));
+        assert!(all.is_empty(), "mappings that are in another list");
+        listed.iter().map(|at| self.dma_mappings[*at].cost()).sum()
     }
 
     /// Every reference that is kept somewhere is counted, and no other.
@@ -103,8 +120,10 @@ impl Kernel {
         self.timers.iter().for_each(|(id, object)| expect(ObjectRef::Timer(id), object.header.references));
         self.events.iter().for_each(|(id, object)| expect(ObjectRef::Event(id), object.header.references));
         self.pagers.iter().for_each(|(id, object)| expect(ObjectRef::Pager(id), object.header.references));
+        self.dma_spaces.iter().for_each(|(id, object)| expect(ObjectRef::Dma(id), object.header.references));
         // What is left are kinds that count elsewhere, or not at all.
-        let counts_here = ["Thread", "Table", "Channel", "Queue", "Interrupt", "IoPorts", "Timer", "Event", "Pager"];
+        let counts_here =
+            ["Thread", "Table", "Channel", "Queue", "Interrupt", "IoPorts", "Timer", "Event", "Pager", "Dma"];
         for object in counted.keys() {
             assert!(!counts_here.iter().any(|kind| object.starts_with(kind)), "{object} is gone but referred to");
         }

@@ -40,6 +40,15 @@ impl PortWidth {
     }
 }
 
+/// What a device writes to raise an interrupt (PCI Local Bus 3.0, 6.8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptMessage {
+    /// Where.
+    pub address: u64,
+    /// What.
+    pub data: u32,
+}
+
 /// How important a line of the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -102,6 +111,10 @@ pub trait Devices {
 
     /// Whether the interrupt controller has an input of this number that a driver may own.
     fn interrupt_exists(&self, gsi: u32) -> bool;
+
+    /// Makes interrupt `number` one that the device `requester` raises by writing a message, if this machine has such a number free of
+    /// inputs of the interrupt controller; it starts masked, and nothing is remembered. Tells the message.
+    fn open_message(&mut self, number: u32, requester: u16) -> Option<InterruptMessage>;
 
     /// Keeps the interrupt from coming in. It starts masked.
     fn mask_interrupt(&mut self, gsi: u32);

@@ -4,8 +4,12 @@
 //! counts it, and completes in the queue. The driver looks after its device and acknowledges, which unmasks it. So a device
 //! that never stops raising its line costs one interrupt per acknowledgement, and edge and level triggering are
 //! served alike.
+//!
+//! Interrupts that a device raises by a message (MSI, MSI-X) have numbers of the same kind, which no input has. A message can't be
+//! masked where it arrives: one that comes too early is remembered by the machine layer, as an edge is.
 
-use crate::devices::Hardware;
+use crate::account::Account;
+use crate::devices::{Hardware, InterruptMessage};
 use crate::kernel::Kernel;
 use crate::list::Links;
 use crate::object::{Header, Node, cost};
@@ -23,8 +27,10 @@ pub struct Interrupt {
     pub header: Header,
     /// Its place in the list of a queue that has no room.
     pub links: Links<Node>,
-    /// Global system interrupt number (ACPI 6.5, 5.2.12).
+    /// Global system interrupt number (ACPI 6.5, 5.2.12), or one of those that no input has.
     pub gsi: u32,
+    /// What raises it, if it has no line of its own.
+    pub message: Option<InterruptMessage>,
     /// How often it came in.
     pub count: u64,
     /// Where it completes.
@@ -54,7 +60,7 @@ impl Kernel {
     pub fn create_interrupt(
         &mut self,
         m: &mut impl Hardware,
-        account: Id<crate::account::Account>,
+        account: Id<Account>,
         gsi: u32,
     ) -> Result<Id<Interrupt>, Error> {
         let index = gsi as usize;
@@ -64,17 +70,43 @@ impl Kernel {
         if self.interrupt_owners[index].is_some() {
             return Err(Error::Overlap);
         }
+        self.add_interrupt(account, gsi, None)
+    }
+
+    /// Makes an interrupt that the device `requester` raises by a message.
+    ///
+    /// # Errors
+    /// `Full` if there is no number left, `NoMemory`, `AccountLimit`.
+    pub fn create_message_interrupt(
+        &mut self,
+        m: &mut impl Hardware,
+        account: Id<Account>,
+        requester: u16,
+    ) -> Result<Id<Interrupt>, Error> {
+        let mut free = (0u32..).zip(&self.interrupt_owners).filter(|(_, owner)| owner.is_none());
+        let (number, message) =
+            free.find_map(|(number, _)| Some((number, m.open_message(number, requester)?))).ok_or(Error::Full)?;
+        self.add_interrupt(account, number, Some(message))
+    }
+
+    fn add_interrupt(
+        &mut self,
+        account: Id<Account>,
+        gsi: u32,
+        message: Option<InterruptMessage>,
+    ) -> Result<Id<Interrupt>, Error> {
         self.charge(account, cost::INTERRUPT)?;
         let interrupt = Interrupt {
             header: Header::new(account),
             links: Links::new(),
             gsi,
+            message,
             count: 0,
             binding: None,
             phase: InterruptPhase::Unbound,
         };
         let id = self.interrupts.insert(interrupt).map_err(|_| self.refund(account, cost::INTERRUPT))?;
-        self.interrupt_owners[index] = Some(id);
+        self.interrupt_owners[gsi as usize] = Some(id);
         Ok(id)
     }
 

@@ -8,6 +8,7 @@
 use crate::account::{Account, CreateAccountError, LimitReached, Resource, Usage};
 use crate::channel::{Endpoint, Letter};
 use crate::devices::Hardware;
+use crate::dma::{DmaMapping, DmaSpace};
 use crate::errand::Errand;
 use crate::event::{Event, Notice};
 use crate::handles::HandleTable;
@@ -41,6 +42,8 @@ pub struct Kernel {
     pub(crate) interrupts: Pool<Interrupt>,
     pub(crate) interrupt_owners: [Option<Id<Interrupt>>; MAX_INTERRUPTS],
     pub(crate) io_ports: Pool<IoPorts>,
+    pub(crate) dma_spaces: Pool<DmaSpace>,
+    pub(crate) dma_mappings: Pool<DmaMapping>,
     pub(crate) pagers: Pool<Pager>,
     pub(crate) errands: Pool<Errand>,
     pub(crate) alarms: Alarms,
@@ -111,6 +114,8 @@ impl Kernel {
             interrupts: Pool::new(),
             interrupt_owners: [None; MAX_INTERRUPTS],
             io_ports: Pool::new(),
+            dma_spaces: Pool::new(),
+            dma_mappings: Pool::new(),
             pagers: Pool::new(),
             errands: Pool::new(),
             alarms,

@@ -16,6 +16,7 @@ pub mod channel;
 #[cfg(test)]
 mod check;
 pub mod devices;
+pub mod dma;
 mod dump;
 pub mod errand;
 pub mod event;

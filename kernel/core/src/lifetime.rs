@@ -27,7 +27,8 @@ impl Kernel {
             | ObjectRef::IoPorts(_)
             | ObjectRef::Timer(_)
             | ObjectRef::Event(_)
-            | ObjectRef::Pager(_) => {
+            | ObjectRef::Pager(_)
+            | ObjectRef::Dma(_) => {
                 if let Some(header) = self.header(object) {
                     header.references = header.references.saturating_add(1);
                 }
@@ -59,7 +60,8 @@ impl Kernel {
             | ObjectRef::IoPorts(_)
             | ObjectRef::Timer(_)
             | ObjectRef::Event(_)
-            | ObjectRef::Pager(_) => {
+            | ObjectRef::Pager(_)
+            | ObjectRef::Dma(_) => {
                 let Some(header) = self.header(object) else { return };
                 header.references = header.references.saturating_sub(1);
                 if header.references == 0 {
@@ -82,6 +84,7 @@ impl Kernel {
             ObjectRef::Timer(id) => self.timers.get_mut(id).map(|object| &mut object.header),
             ObjectRef::Event(id) => self.events.get_mut(id).map(|object| &mut object.header),
             ObjectRef::Pager(id) => self.pagers.get_mut(id).map(|object| &mut object.header),
+            ObjectRef::Dma(id) => self.dma_spaces.get_mut(id).map(|object| &mut object.header),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)
@@ -139,6 +142,7 @@ impl Kernel {
             ObjectRef::Timer(id) => self.destroy_timer(id),
             ObjectRef::Event(id) => self.destroy_event(id),
             ObjectRef::Pager(id) => self.destroy_pager(m, id),
+            ObjectRef::Dma(id) => self.destroy_dma(id),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)

@@ -1,6 +1,6 @@
 //! A machine made of maps and logs, for the tests.
 
-use crate::devices::{ClockParameters, Devices, LogLevel, PortWidth};
+use crate::devices::{ClockParameters, Devices, InterruptMessage, LogLevel, PortWidth};
 use crate::machine::{Access, Caching, Entry, Frame, Machine, PAGE_SIZE, TABLE_ENTRIES};
 use crate::pool::Id;
 use crate::thread::{Thread, VectorBlock};
@@ -14,6 +14,8 @@ use std::vec::Vec;
 pub(crate) const VECTOR_BYTES: u32 = 128;
 /// The interrupts that the mock has are those below this.
 pub(crate) const INTERRUPTS: u32 = 24;
+/// As many numbers above them are messages'.
+pub(crate) const MESSAGES: u32 = 4;
 
 /// The machine.
 #[derive(Debug, Default)]
@@ -120,6 +122,12 @@ impl Devices for MockMachine {
 
     fn interrupt_exists(&self, gsi: u32) -> bool {
         gsi < INTERRUPTS
+    }
+
+    fn open_message(&mut self, number: u32, requester: u16) -> Option<InterruptMessage> {
+        let is_message = (INTERRUPTS..INTERRUPTS + MESSAGES).contains(&number);
+        self.mask_interrupt(number);
+        is_message.then_some(InterruptMessage { address: 0xfee0_0000 | u64::from(requester), data: number })
     }
 
     fn mask_interrupt(&mut self, gsi: u32) {

@@ -2,6 +2,7 @@
 
 use crate::account::Account;
 use crate::channel::{Endpoint, Letter};
+use crate::dma::DmaSpace;
 use crate::errand::Errand;
 use crate::event::{Event, Notice};
 use crate::handles::HandleTable;
@@ -47,6 +48,7 @@ pub enum ObjectRef {
     Timer(Id<Timer>),
     Event(Id<Event>),
     Pager(Id<Pager>),
+    Dma(Id<DmaSpace>),
     Log,
     Hardware,
 }
@@ -68,6 +70,7 @@ impl ObjectRef {
             Self::Timer(_) => ObjectKind::Timer,
             Self::Event(_) => ObjectKind::Event,
             Self::Pager(_) => ObjectKind::Pager,
+            Self::Dma(_) => ObjectKind::DmaSpace,
             Self::Log => ObjectKind::Log,
             Self::Hardware => ObjectKind::Hardware,
         }
@@ -90,6 +93,7 @@ impl ObjectRef {
             Self::Timer(id) => id.index().into(),
             Self::Event(id) => id.index().into(),
             Self::Pager(id) => id.index().into(),
+            Self::Dma(id) => id.index().into(),
             Self::Log | Self::Hardware => 0,
         }
     }
@@ -114,10 +118,11 @@ pub const fn full_rights(kind: ObjectKind) -> Rights {
         ObjectKind::Channel => common.union(Rights::SEND).union(Rights::RECEIVE).union(Rights::WAIT),
         ObjectKind::Reply => Rights::TRANSFER.union(Rights::SEND).union(Rights::READ).union(Rights::WRITE),
         ObjectKind::Queue => common.union(Rights::WAIT).union(Rights::SEND),
-        ObjectKind::Interrupt => common.union(Rights::WRITE).union(Rights::WAIT),
+        ObjectKind::Interrupt => common.union(Rights::WRITE).union(Rights::WAIT).union(Rights::MANAGE),
         ObjectKind::IoPorts => common.union(Rights::READ).union(Rights::WRITE),
         ObjectKind::Timer => common.union(Rights::WRITE).union(Rights::WAIT),
         ObjectKind::Event => common.union(Rights::SEND).union(Rights::WAIT),
+        ObjectKind::DmaSpace => common.union(Rights::WRITE).union(Rights::MANAGE),
         ObjectKind::Pager => common.union(Rights::READ).union(Rights::WRITE).union(Rights::WAIT),
         ObjectKind::Log => common.union(Rights::WRITE),
         ObjectKind::Hardware => common.union(Rights::MANAGE),
@@ -179,6 +184,7 @@ objects! {
     Timer => Timer;
     Event => Event;
     Pager => Pager;
+    Dma => DmaSpace;
 }
 
 /// What all objects have in common.
@@ -255,6 +261,12 @@ pub mod cost {
     pub const IO_PORTS: u64 = 96;
     /// A pager, without the memory that it fills.
     pub const PAGER: u64 = 192;
+    /// A DMA space without what is mapped.
+    pub const DMA_SPACE: u64 = 96;
+    /// What was mapped by one call, without its pages.
+    pub const DMA_MAPPING: u64 = 96;
+    /// A page of that.
+    pub const DMA_PAGE: u64 = 4;
     /// An errand, its place in the order of deadlines included.
     pub const ERRAND: u64 = 256;
 }

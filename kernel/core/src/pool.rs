@@ -24,6 +24,11 @@ impl<T> Id<T> {
         self.index
     }
 
+    /// Index and generation in one number, for those outside who have to name it; see [`Pool::find`].
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
     /// An id that no pool has given out, for tests of code that only carries ids.
     #[cfg(test)]
     pub(crate) fn for_test(index: u32) -> Self {
@@ -167,6 +172,12 @@ impl<T> Pool<T> {
         }
     }
 
+    /// The live object with this [number](Id::number), which may come from anybody.
+    pub fn find(&self, number: u64) -> Option<Id<T>> {
+        let id = Id { index: number as u32, generation: (number >> 32) as u32, marker: PhantomData };
+        self.get(id).map(|_| id)
+    }
+
     /// All live objects with their ids, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).zip(0u32..).filter_map(|(slot, index)| match slot {
@@ -264,6 +275,8 @@ mod tests {
         assert_eq!(pool.get(first), None);
         assert_eq!(pool.remove(first), None);
         assert_eq!(pool.get(second), Some(&2));
+        assert_eq!((pool.find(second.number()), pool.find(first.number())), (Some(second), None));
+        assert_eq!(pool.find(u64::MAX), None);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! inputs that is done in the I/O APIC. An edge that comes while its input is masked there would be lost, so
 //! edge-triggered inputs stay unmasked once they were unmasked, and an edge that comes too early is remembered and
 //! delivered on unmasking.
+//!
+//! Vectors that no input has are for messages (MSI): written by devices straight to a local APIC, which can't mask them. They are gated
+//! as edges are.
 
 use crate::attention;
 use crate::direct_map;
@@ -13,6 +16,7 @@ use crate::memory_map::Range;
 use crate::paging::{self, KernelTables, OutOfFrames};
 use crate::sync::{Rank, SpinLock};
 use core::sync::atomic::{AtomicU32, Ordering};
+use quire_core::devices::InterruptMessage;
 
 /// Global system interrupts that have a vector.
 const INPUTS: usize = (END_DEVICE_VECTORS - FIRST_DEVICE_VECTOR) as usize;
@@ -38,6 +42,10 @@ const ACTIVE_LOW: u32 = 1 << 13;
 /// Redirection entry, upper half: the destination's APIC id.
 const DESTINATION_SHIFT: u32 = 24;
 
+/// Where devices write messages, and where in that address the destination's APIC id stands.
+const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
+const MESSAGE_DESTINATION_SHIFT: u32 = 12;
+
 /// MADT override flags (ACPI 6.5, table 5.26).
 const FLAGS_ACTIVE_LOW: u16 = 0b11;
 const FLAGS_LEVEL: u16 = 0b11 << 2;
@@ -62,12 +70,26 @@ enum Gate {
     Due,
 }
 
+/// A pin of a controller.
 #[derive(Clone, Copy)]
-struct Input {
+struct Pin {
     controller: u8,
     pin: u32,
     trigger: Trigger,
     active_low: bool,
+}
+
+/// How an interrupt comes in.
+#[derive(Clone, Copy)]
+enum Input {
+    Pin(Pin),
+    Message,
+}
+
+/// One interrupt.
+#[derive(Clone, Copy)]
+struct Line {
+    input: Input,
     gate: Gate,
 }
 
@@ -94,15 +116,18 @@ impl Controller {
     }
 }
 
-/// All inputs, by global system interrupt.
+/// All interrupts, by global system interrupt; those that no controller has are messages'.
 struct IoApics {
     controllers: [Controller; MAX_IO_APICS],
-    inputs: [Option<Input>; INPUTS],
+    lines: [Line; INPUTS],
 }
 
 static IO_APICS: SpinLock<IoApics> = SpinLock::new(
     Rank::InterruptController,
-    IoApics { controllers: [Controller { registers: 0 }; MAX_IO_APICS], inputs: [None; INPUTS] },
+    IoApics {
+        controllers: [Controller { registers: 0 }; MAX_IO_APICS],
+        lines: [Line { input: Input::Message, gate: Gate::Closed }; INPUTS],
+    },
 );
 
 /// Whom the inputs interrupt.
@@ -126,32 +151,33 @@ pub(crate) fn init(platform: &Platform) -> Result<(), OutOfFrames> {
         for pin in 0..=last {
             controller.write(REDIRECTION + 2 * pin, MASKED);
             let gsi = (info.first_gsi + pin) as usize;
-            if let Some(slot) = all.inputs.get_mut(gsi) {
+            if let Some(line) = all.lines.get_mut(gsi) {
                 // PCI interrupts are level-triggered and active low, those of the ISA bus edge-triggered and active
                 // high.
                 let isa = gsi < ISA_INTERRUPTS;
                 let trigger = if isa { Trigger::Edge } else { Trigger::Level };
-                *slot = Some(Input { controller: number, pin, trigger, active_low: !isa, gate: Gate::Closed });
+                line.input = Input::Pin(Pin { controller: number, pin, trigger, active_low: !isa });
             }
         }
     }
     for wiring in platform.overrides.iter().flatten() {
-        if let Some(input) = all.inputs.get_mut(wiring.gsi as usize).and_then(Option::as_mut) {
-            input.active_low = wiring.flags & FLAGS_ACTIVE_LOW == FLAGS_ACTIVE_LOW;
-            input.trigger = if wiring.flags & FLAGS_LEVEL == FLAGS_LEVEL { Trigger::Level } else { Trigger::Edge };
+        if let Some(Line { input: Input::Pin(pin), .. }) = all.lines.get_mut(wiring.gsi as usize) {
+            pin.active_low = wiring.flags & FLAGS_ACTIVE_LOW == FLAGS_ACTIVE_LOW;
+            pin.trigger = if wiring.flags & FLAGS_LEVEL == FLAGS_LEVEL { Trigger::Level } else { Trigger::Edge };
         }
     }
     Ok(())
 }
 
 impl IoApics {
-    fn input(&mut self, gsi: u32) -> Option<(Controller, &mut Input)> {
-        let input = self.inputs.get_mut(gsi as usize)?.as_mut()?;
-        Some((self.controllers[usize::from(input.controller)], input))
+    /// Lets a pin interrupt, or not. A message comes in whatever is done here.
+    fn program(&self, gsi: u32, mask: u32) {
+        let Some(Line { input: Input::Pin(pin), .. }) = self.lines.get(gsi as usize) else { return };
+        pin.program(self.controllers[usize::from(pin.controller)], gsi, mask);
     }
 }
 
-impl Input {
+impl Pin {
     /// Writes the redirection entry: to the boot processor, fixed delivery.
     fn program(&self, controller: Controller, gsi: u32, mask: u32) {
         let destination = BOOT_PROCESSOR.load(Ordering::Relaxed) << DESTINATION_SHIFT;
@@ -165,20 +191,33 @@ impl Input {
 
 /// Whether there is such an input.
 pub(crate) fn exists(gsi: u32) -> bool {
-    IO_APICS.lock().input(gsi).is_some()
+    let all = IO_APICS.lock();
+    matches!(all.lines.get(gsi as usize), Some(Line { input: Input::Pin(_), .. }))
+}
+
+/// The message that raises an interrupt without an input (Intel SDM vol. 3A, 12.11): to the boot processor, fixed delivery, edge. What
+/// came in under that number before is forgotten.
+pub(crate) fn open_message(number: u32) -> Option<InterruptMessage> {
+    let mut all = IO_APICS.lock();
+    match all.lines.get_mut(number as usize) {
+        Some(line @ Line { input: Input::Message, .. }) => line.gate = Gate::Closed,
+        Some(Line { input: Input::Pin(_), .. }) | None => return None,
+    }
+    let destination = u64::from(BOOT_PROCESSOR.load(Ordering::Relaxed)) << MESSAGE_DESTINATION_SHIFT;
+    Some(InterruptMessage { address: MESSAGE_ADDRESS | destination, data: u32::from(FIRST_DEVICE_VECTOR) + number })
 }
 
 /// Lets the interrupt come in.
 pub(crate) fn unmask(gsi: u32) {
     let mut all = IO_APICS.lock();
-    let Some((controller, input)) = all.input(gsi) else { return };
-    match input.gate {
+    let Some(line) = all.lines.get_mut(gsi as usize) else { return };
+    match line.gate {
         Gate::Closed => {
-            input.gate = Gate::Open;
-            input.program(controller, gsi, 0);
+            line.gate = Gate::Open;
+            all.program(gsi, 0);
         }
         Gate::Remembering => {
-            input.gate = Gate::Due;
+            line.gate = Gate::Due;
             attention::ask();
         }
         Gate::Open | Gate::Due => {}
@@ -188,25 +227,24 @@ pub(crate) fn unmask(gsi: u32) {
 /// Keeps the interrupt from coming in.
 pub(crate) fn mask(gsi: u32) {
     let mut all = IO_APICS.lock();
-    let Some((controller, input)) = all.input(gsi) else { return };
-    input.gate = match input.gate {
+    let Some(line) = all.lines.get_mut(gsi as usize) else { return };
+    line.gate = match line.gate {
         Gate::Open | Gate::Closed => Gate::Closed,
         Gate::Remembering | Gate::Due => Gate::Remembering,
     };
-    match input.trigger {
-        Trigger::Level => input.program(controller, gsi, MASKED),
-        Trigger::Edge => {}
+    if let Input::Pin(Pin { trigger: Trigger::Level, .. }) = line.input {
+        all.program(gsi, MASKED);
     }
 }
 
 /// An interrupt came in. Returns whether its driver is to hear of it now.
 pub(crate) fn admit(gsi: u32) -> bool {
     let mut all = IO_APICS.lock();
-    let Some((_, input)) = all.input(gsi) else { return false };
-    match input.gate {
+    let Some(line) = all.lines.get_mut(gsi as usize) else { return false };
+    match line.gate {
         Gate::Open | Gate::Due => true,
         Gate::Closed | Gate::Remembering => {
-            input.gate = Gate::Remembering;
+            line.gate = Gate::Remembering;
             false
         }
     }
@@ -215,12 +253,7 @@ pub(crate) fn admit(gsi: u32) -> bool {
 /// The next interrupt that came too early and whose driver is now ready for it.
 pub(crate) fn take_remembered() -> Option<u32> {
     let mut all = IO_APICS.lock();
-    let inputs = (0u32..).zip(all.inputs.iter_mut()).filter_map(|(gsi, input)| Some((gsi, input.as_mut()?)));
-    for (gsi, input) in inputs {
-        if input.gate == Gate::Due {
-            input.gate = Gate::Open;
-            return Some(gsi);
-        }
-    }
-    None
+    let (gsi, line) = (0u32..).zip(all.lines.iter_mut()).find(|(_, line)| line.gate == Gate::Due)?;
+    line.gate = Gate::Open;
+    Some(gsi)
 }

@@ -3,6 +3,7 @@
 mod account;
 mod bomb;
 mod channel;
+mod dma;
 mod event;
 mod fuzz;
 mod handle;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         timer::TESTS,
         io_ports::TESTS,
         interrupt::TESTS,
+        dma::TESTS,
         swap::TESTS,
         bomb::TESTS,
         fuzz::TESTS,

@@ -2,7 +2,9 @@
 
 use super::{CallResult, Caller, Outcome};
 use crate::devices::{Hardware, PortWidth};
+use crate::interrupt::Interrupt;
 use crate::object::ObjectRef;
+use crate::pool::Id;
 use quire_abi::{Error, Rights};
 
 /// How many bytes one `io_ports_write_bytes` or `io_ports_read_bytes` moves at most.
@@ -16,6 +18,26 @@ impl<M: Hardware> Caller<'_, M> {
         self.reserve(1)?;
         let interrupt = self.kernel.create_interrupt(self.m, account, gsi)?;
         self.give(ObjectRef::Interrupt(interrupt))
+    }
+
+    pub(super) fn interrupt_create_message(&mut self) -> CallResult {
+        self.authority(0, ObjectRef::Hardware, Rights::MANAGE)?;
+        let account = self.object(1, Rights::USE)?;
+        let requester = self.requester(2)?;
+        self.reserve(1)?;
+        let interrupt = self.kernel.create_message_interrupt(self.m, account, requester)?;
+        self.give(ObjectRef::Interrupt(interrupt))
+    }
+
+    pub(super) fn interrupt_message(&mut self) -> CallResult {
+        let interrupt: Id<Interrupt> = self.object(0, Rights::MANAGE)?;
+        let message = self.kernel.interrupts[interrupt].message.ok_or(Error::BadState)?;
+        Ok(Outcome::Values(message.address, message.data.into()))
+    }
+
+    /// Argument `index` as the bus, device and function of a device.
+    pub(super) fn requester(&self, index: usize) -> Result<u16, Error> {
+        u16::try_from(self.value(index)).map_err(|_| Error::OutOfRange)
     }
 
     pub(super) fn interrupt_acknowledge(&mut self) -> CallResult {
@@ -62,6 +84,7 @@ impl<M: Hardware> Caller<'_, M> {
         }
         Ok(Outcome::Done)
     }
+
     pub(super) fn io_ports_read_bytes(&mut self) -> CallResult {
         let ports = self.object(0, Rights::READ)?;
         let (offset, address) = (self.value(1), self.value(2));

@@ -139,6 +139,7 @@ impl<M: Hardware> Caller<'_, M> {
             | ObjectRef::Timer(_)
             | ObjectRef::Event(_)
             | ObjectRef::Pager(_)
+            | ObjectRef::Dma(_)
             | ObjectRef::Log
             | ObjectRef::Hardware => Err(Error::WrongKind),
         }

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod channels;
+mod dma;
 mod handles;
 mod hardware;
 mod memories;
@@ -222,6 +223,11 @@ impl<M: Hardware> Caller<'_, M> {
             Call::IoPortsWrite => self.io_ports_write(),
             Call::IoPortsWriteBytes => self.io_ports_write_bytes(),
             Call::IoPortsReadBytes => self.io_ports_read_bytes(),
+            Call::InterruptCreateMessage => self.interrupt_create_message(),
+            Call::InterruptMessage => self.interrupt_message(),
+            Call::DmaCreate => self.dma_create(),
+            Call::DmaMap => self.dma_map(),
+            Call::DmaUnmap => self.dma_unmap(),
             Call::SystemInfo => self.system_info(),
             Call::EntropyRead => self.entropy_read(),
             Call::LogWrite => self.log_write(),

@@ -67,6 +67,7 @@ impl<M: Hardware> Caller<'_, M> {
             | ObjectRef::Queue(_)
             | ObjectRef::IoPorts(_)
             | ObjectRef::Event(_)
+            | ObjectRef::Dma(_)
             | ObjectRef::Log
             | ObjectRef::Hardware => Err(Error::WrongKind),
         }
@@ -87,6 +88,7 @@ impl<M: Hardware> Caller<'_, M> {
             | ObjectRef::Queue(_)
             | ObjectRef::IoPorts(_)
             | ObjectRef::Event(_)
+            | ObjectRef::Dma(_)
             | ObjectRef::Log
             | ObjectRef::Hardware => return Err(Error::WrongKind),
         }

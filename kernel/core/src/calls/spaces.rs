@@ -206,7 +206,8 @@ fn refusal(error: MemoryError) -> Error {
         | MemoryError::BadArgument
         | MemoryError::BadState
         | MemoryError::Overlap
-        | MemoryError::TooManyRegions => error.into(),
+        | MemoryError::TooManyRegions
+        | MemoryError::TooManyPins => error.into(),
     }
 }
 

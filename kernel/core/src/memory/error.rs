@@ -97,6 +97,8 @@ pub enum MemoryError {
     Overlap,
     /// The space has as many regions as it may.
     TooManyRegions,
+    /// A page is mapped for devices as often as it may.
+    TooManyPins,
     /// An address could not be resolved.
     Fault(FaultError),
 }
@@ -150,7 +152,7 @@ impl From<MemoryError> for Error {
             MemoryError::BadArgument => Self::BadArgument,
             MemoryError::BadState => Self::BadState,
             MemoryError::Overlap => Self::Overlap,
-            MemoryError::TooManyRegions => Self::Full,
+            MemoryError::TooManyRegions | MemoryError::TooManyPins => Self::Full,
             MemoryError::Fault(error) => error.into(),
         }
     }

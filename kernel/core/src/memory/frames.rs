@@ -25,9 +25,9 @@ enum State {
     Reserved,
     /// In the free list.
     Free { previous: u32, next: u32 },
-    /// Somebody's. A count at `u32::MAX` sticks: the frame is then never freed, which is safe. `tables` is for a page
-    /// table above the lowest level: how many tables it leads to.
-    Used { references: u32, tables: u16, owner: Id<Account> },
+    /// Somebody's. A count at `u32::MAX` sticks: the frame is then never freed, which is safe. `below` is, of a page table above
+    /// the lowest level, how many tables it leads to; of a page, how many of the references are devices' (pins).
+    Used { references: u32, below: u16, owner: Id<Account> },
     /// A page table that nothing refers to any more, waiting for the processors to forget it.
     Retired { next: u32, owner: Id<Account> },
 }
@@ -101,7 +101,7 @@ impl FrameTable {
             if let Some(state @ State::Reserved) = self.states.get_mut(number as usize)
                 && accounts.charge(owner, Resource::Frames, 1).is_ok()
             {
-                *state = State::Used { references: 1, tables: 0, owner };
+                *state = State::Used { references: 1, below: 0, owner };
                 self.total += 1;
             }
         }
@@ -295,25 +295,63 @@ impl FrameTable {
         })
     }
 
+    /// Adds a reference to a page for a device, which goes on using the frame whatever becomes of the page. Tells whether the frame
+    /// could be pinned once more.
+    #[must_use]
+    pub(super) fn pin(&mut self, frame: Frame) -> bool {
+        match self.states.get_mut(frame.0 as usize) {
+            Some(State::Used { references, below, .. }) if *below < u16::MAX && *references < u32::MAX - 1 => {
+                *below += 1;
+                *references += 1;
+                true
+            }
+            Some(State::Used { .. } | State::Reserved | State::Free { .. } | State::Retired { .. }) | None => false,
+        }
+    }
+
+    /// Takes one [`FrameTable::pin`] back.
+    pub(super) fn unpin(&mut self, accounts: &mut Accounts, frame: Frame) {
+        if let Some(State::Used { below, .. }) = self.states.get_mut(frame.0 as usize) {
+            *below = below.saturating_sub(1);
+        }
+        self.release(accounts, frame);
+    }
+
+    /// How many of the references to a page are devices'.
+    #[inline]
+    pub(super) fn pins(&self, frame: Frame) -> u16 {
+        self.tables(frame)
+    }
+
+    /// Whether others than one overlay, and devices, have a page.
+    #[inline]
+    pub(super) fn is_shared(&self, frame: Frame) -> bool {
+        match self.states.get(frame.0 as usize) {
+            Some(State::Used { references, below, .. }) => *references > u32::from(*below) + 1,
+            Some(State::Reserved | State::Free { .. } | State::Retired { .. }) => false,
+            None => SwapSlot::of(frame).is_some_and(|slot| self.swap.references(slot) > 1),
+        }
+    }
+
     /// How many lower tables a page table leads to.
     pub(super) fn tables(&self, table: Frame) -> u16 {
         match self.states.get(table.0 as usize) {
-            Some(State::Used { tables, .. }) => *tables,
+            Some(State::Used { below, .. }) => *below,
             Some(State::Reserved | State::Free { .. } | State::Retired { .. }) | None => 0,
         }
     }
 
     /// A page table leads to so many lower tables more.
     pub(super) fn add_tables(&mut self, table: Frame, count: u16) {
-        if let Some(State::Used { tables, .. }) = self.states.get_mut(table.0 as usize) {
-            *tables += count;
+        if let Some(State::Used { below, .. }) = self.states.get_mut(table.0 as usize) {
+            *below += count;
         }
     }
 
     /// A page table leads to one lower table less.
     pub(super) fn remove_table(&mut self, table: Frame) {
-        if let Some(State::Used { tables, .. }) = self.states.get_mut(table.0 as usize) {
-            *tables -= 1;
+        if let Some(State::Used { below, .. }) = self.states.get_mut(table.0 as usize) {
+            *below -= 1;
         }
     }
 
@@ -375,7 +413,7 @@ impl FrameTable {
     fn take(&mut self, number: u32, owner: Id<Account>) {
         let slot = &mut self.states[number as usize];
         let State::Free { previous, next } = *slot else { return };
-        *slot = State::Used { references: 1, tables: 0, owner };
+        *slot = State::Used { references: 1, below: 0, owner };
         match self.states.get_mut(previous as usize) {
             Some(State::Free { next: link, .. }) => *link = next,
             Some(State::Reserved | State::Used { .. } | State::Retired { .. }) | None => self.free_list = next,
@@ -490,6 +528,31 @@ mod tests {
     }
 
     #[test]
+    fn a_pinned_frame_stays_and_is_nobody_elses() {
+        let mut rig = Rig::new(u64::MAX);
+        let frame = rig.allocate().unwrap();
+        assert!(rig.table.pin(frame) && rig.table.pin(frame));
+        assert_eq!((rig.table.references(frame), rig.table.pins(frame)), (3, 2));
+        assert!(!rig.table.is_shared(frame));
+        rig.table.retain(frame);
+        assert!(rig.table.is_shared(frame));
+        rig.table.release(&mut rig.accounts, frame);
+        rig.table.release(&mut rig.accounts, frame);
+        assert_eq!((rig.table.references(frame), rig.used()), (2, 1));
+        rig.table.unpin(&mut rig.accounts, frame);
+        rig.table.unpin(&mut rig.accounts, frame);
+        assert_eq!((rig.table.free(), rig.used()), (89, 0));
+        assert!(!rig.table.pin(frame) && !rig.table.pin(Frame(55)), "only what is in use can be pinned");
+    }
+
+    #[test]
+    fn a_frame_is_pinned_so_often_and_no_more() {
+        let mut rig = Rig::new(u64::MAX);
+        let frame = rig.allocate().unwrap();
+        assert_eq!((0..).take_while(|_| rig.table.pin(frame)).count(), usize::from(u16::MAX));
+    }
+
+    #[test]
     fn a_record_has_sixteen_bytes() {
         assert_eq!(size_of::<State>(), 16);
     }
@@ -498,7 +561,7 @@ mod tests {
     fn a_count_that_reached_its_maximum_sticks() {
         let mut rig = Rig::new(u64::MAX);
         let frame = rig.allocate().unwrap();
-        rig.table.states[frame.0 as usize] = State::Used { references: u32::MAX - 1, tables: 0, owner: rig.payer };
+        rig.table.states[frame.0 as usize] = State::Used { references: u32::MAX - 1, below: 0, owner: rig.payer };
         rig.table.retain(frame);
         rig.table.retain(frame);
         rig.table.release(&mut rig.accounts, frame);

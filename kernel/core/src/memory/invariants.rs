@@ -45,14 +45,15 @@ impl Census {
 impl MemorySystem {
     /// Panics if anything is not as it always must be. Expensive: visits everything.
     pub fn check_invariants(&self, m: &impl Machine) {
-        self.check_and_count(m);
+        self.check_and_count(m, &[]);
     }
 
-    /// The same; then the bytes of the kernel's heap that memory in all its forms has, and accounts have, by who pays,
-    /// without descendants.
-    pub(crate) fn check_and_count(&self, m: &impl Machine) -> BTreeMap<Id<Account>, u64> {
+    /// The same, when these pages are mapped for devices (which memory had them, and the frame); then the bytes of the kernel's heap
+    /// that memory in all its forms has, and accounts have, by who pays, without descendants.
+    pub(crate) fn check_and_count(&self, m: &impl Machine, pins: &[(Id<Memory>, Frame)]) -> BTreeMap<Id<Account>, u64> {
         let mut census = Census::default();
         census.frame(self.zero);
+        self.check_pins(pins, &mut census);
         for (id, memory) in self.memories.iter() {
             self.check_memory(id, memory, &mut census);
         }
@@ -227,6 +228,19 @@ impl MemorySystem {
         }
         let Some((root, height)) = overlay.root() else { return };
         self.check_node(root, height, census);
+    }
+
+    /// Devices hold a reference for each page that is mapped for them, and memories know how many of theirs are.
+    fn check_pins(&self, pins: &[(Id<Memory>, Frame)], census: &mut Census) {
+        pins.iter().for_each(|(_, frame)| census.frame(*frame));
+        for (id, memory) in self.memories.iter() {
+            let expected = pins.iter().filter(|(owner, _)| *owner == id).count();
+            assert_eq!(memory.device_pins as usize, expected, "pages of {id:?} that devices have");
+        }
+        for (_, frame) in pins {
+            let expected = pins.iter().filter(|(_, other)| other == frame).count();
+            assert_eq!(usize::from(self.frames.pins(*frame)), expected, "pins of {frame:?}");
+        }
     }
 
     fn check_cached_counts(&self) {

@@ -11,6 +11,7 @@
 //! | `object`, `pages`, `window` | the [`Memory`] object, its pages, slices of it |
 //! | `cache`, `managed` | pages that a pager supplies: **the life of a cached page** |
 //! | `requests`, `supply`, `reclaim` | what the pager is asked; frames moving in; taking them back |
+//! | `pins` | pages that devices use |
 //! | `swap`, `swap_slots` | private pages that go to a managed memory and come back |
 //! | `mapping` | which regions show a memory, and breaking what they show |
 //! | `space`, `commit`, `undo`, `plain` | the [`Space`] object, and changing it all or nothing; the hot changes |
@@ -38,6 +39,7 @@ mod nodes;
 mod object;
 mod overlay;
 mod pages;
+mod pins;
 mod plain;
 mod reclaim;
 mod region;

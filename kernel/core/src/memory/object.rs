@@ -37,8 +37,10 @@ pub struct Memory {
     pub(super) mappings: Option<RegionPlace>,
     /// The first window that was cut from this memory.
     pub(super) windows: Option<Id<Memory>>,
-    /// How many rely on the frames staying where they are.
+    /// How often the kernel relies on the frames staying where they are.
     pub(super) pins: u32,
+    /// How many of its pages are mapped for devices.
+    pub(super) device_pins: u32,
 }
 
 /// Where the pages come from.
@@ -133,12 +135,17 @@ pub struct MemoryInfo {
 
 impl Memory {
     pub(super) fn new(account: Id<Account>, size_bytes: u64, content: Content) -> Self {
-        Self { account, references: 1, size_bytes, content, mappings: None, windows: None, pins: 0 }
+        Self { account, references: 1, size_bytes, content, mappings: None, windows: None, pins: 0, device_pins: 0 }
     }
 
     /// Size in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// Whether the kernel or a device goes on using frames that it found here.
+    fn is_pinned(&self) -> bool {
+        self.pins != 0 || self.device_pins != 0
     }
 
     /// The number of pages, the last of which may be partial.
@@ -223,7 +230,8 @@ impl MemorySystem {
     /// physical memory it is assumed that nobody writes it. Of a window, only what it shows.
     ///
     /// # Errors
-    /// [`MemoryError::BadState`] for contiguous, pinned or uncached memory, a revoked window, else exhaustion.
+    /// [`MemoryError::BadState`] for contiguous, pinned or uncached memory (a device would write into the copy, or whoever
+    /// writes first would leave it behind), a revoked window, else exhaustion.
     pub fn snapshot(
         &mut self,
         m: &mut impl Machine,
@@ -237,7 +245,7 @@ impl MemorySystem {
                 let source = Source::Image { first: frame_at(*first, offset), pages };
                 Content::Pages { overlay: Overlay::new(), base: 0, source }
             }
-            Content::Pages { base, source, .. } if self.memories[origin].pins == 0 => {
+            Content::Pages { base, source, .. } if !self.memories[origin].is_pinned() => {
                 let source = source.advanced_by(offset).truncated_to(pages);
                 Content::Pages { overlay: Overlay::new(), base: base + offset, source }
             }

@@ -82,7 +82,7 @@ impl Prepaid {
 pub(super) enum Page {
     /// The overlay has none.
     Absent,
-    /// Only this overlay has the frame: it may be written.
+    /// Only this overlay has the frame, and perhaps devices: it may be written.
     Owned(Frame),
     /// Another overlay may have it too: it must be copied before it is written.
     Shared(Frame),
@@ -408,7 +408,7 @@ impl Overlay {
 #[inline]
 fn page_in(nodes: &Nodes, frames: &FrameTable, node: NodeId, index: u64, shared_path: bool) -> Page {
     let Some(frame) = nodes[node].frame(slot_of(index, 1)) else { return Page::Absent };
-    let shared = shared_path || frames.references(frame) > 1;
+    let shared = shared_path || frames.is_shared(frame);
     match SwapSlot::of(frame) {
         Some(slot) => Page::Swapped { slot, alone: !shared },
         None if shared => Page::Shared(frame),

@@ -113,7 +113,8 @@ impl MemorySystem {
         let Content::Pages { overlay, base, .. } = &memory.content else { return Ok(None) };
         let index = base + at;
         let Page::Owned(frame) = overlay.page(&self.nodes, &self.frames, index) else { return Ok(None) };
-        if memory.pins != 0 || !CachedPage::can_hold(frame) {
+        // A device may go on writing to it.
+        if memory.pins != 0 || self.frames.pins(frame) != 0 || !CachedPage::can_hold(frame) {
             return Ok(None);
         }
         self.frames.charge_to(&mut self.accounts, frame, account)?;

@@ -112,6 +112,7 @@ impl Kernel {
             | ObjectRef::Timer(_)
             | ObjectRef::Event(_)
             | ObjectRef::Pager(_)
+            | ObjectRef::Dma(_)
             | ObjectRef::Log
             | ObjectRef::Hardware => return Err(Error::WrongKind),
         };

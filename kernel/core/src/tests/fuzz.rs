@@ -196,6 +196,9 @@ impl Story {
             "source_offset" => random.below(4) * PAGE_SIZE,
             "priority" => random.below(33),
             "gsi" => random.below(30),
+            "requester" => random.below(6),
+            // What the latest mappings are called, if their places were used once or twice.
+            "mapping" => random.below(3) << 32 | random.below(4),
             "first" => random.below(64),
             "handle_there" => self.handle(program, None),
             "operation" => (1 + random.below(6)) | (random.below(8) << 8) | (random.below(16) << 16),
@@ -394,6 +397,10 @@ impl Story {
             Call::MemoryWindow => &[Call::MemoryRevoke],
             Call::TimerCreate => &[Call::ObjectBind, Call::TimerArm, Call::TimerCancel, Call::ObjectUnbind],
             Call::InterruptCreate => &[Call::ObjectBind, Call::InterruptAcknowledge, Call::ObjectUnbind],
+            Call::InterruptCreateMessage => {
+                &[Call::InterruptMessage, Call::ObjectBind, Call::InterruptAcknowledge, Call::ObjectUnbind]
+            }
+            Call::DmaCreate => &[Call::DmaMap, Call::DmaMap],
             Call::ChannelReceive => &[Call::ReplyRead, Call::ReplyWrite],
             Call::MemoryCreateManaged => &[
                 Call::ObjectBind,
@@ -434,6 +441,10 @@ impl Story {
         }
         if let Some(first) = first {
             arguments[0] = first;
+        }
+        if info.call == Call::MemoryCreateManaged && arguments[1] == 1 << 40 {
+            // As a swap memory it would have a slot for each page.
+            arguments[1] = 1 << 30;
         }
         if matches!(info.call, Call::ThreadReadRegisters | Call::ThreadWriteRegisters) && !self.random.one_in(4) {
             arguments[3] = if arguments[1] == 1 { size_of::<Registers>() as u64 } else { 128 };

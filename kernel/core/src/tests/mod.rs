@@ -1,6 +1,7 @@
 //! Programs that call the kernel, on the host: every test goes through [`Kernel::dispatch`], like a program would.
 
 mod channels;
+mod dma;
 mod fuzz;
 mod objects;
 mod pagers;

@@ -153,8 +153,11 @@ fn is_out_of_reach(call: Call) -> bool {
         call,
         Call::AccountKill
             | Call::AccountSetLimits
+            | Call::DmaCreate
             | Call::InterruptAcknowledge
             | Call::InterruptCreate
+            | Call::InterruptCreateMessage
+            | Call::InterruptMessage
             | Call::IoPortsCreate
             | Call::IoPortsRead
             | Call::IoPortsReadBytes
@@ -185,7 +188,7 @@ fn is_rare(call: Call) -> bool {
 }
 
 /// A thread to be fuzzed, which holds objects of each kind that it could do no harm outside with.
-fn victim(account: &Account) -> Result<(Child, Known), Failure> {
+fn victim(bench: &Bench, account: &Account) -> Result<(Child, Known), Failure> {
     let child = Child::new(account)?;
     child.map_zero(DATA, 16 * PAGE_SIZE, RW)?;
     let mut known = Known::default();
@@ -209,6 +212,8 @@ fn victim(account: &Account) -> Result<(Child, Known), Failure> {
     let (managed, pager) = Pager::create(account, 16 * PAGE_SIZE, 1_000_000, PagerFlags::empty())?;
     known.add(ObjectKind::Memory, child.give(&managed)?);
     known.add(ObjectKind::Pager, child.give(&pager)?);
+    // No device uses what is mapped in it.
+    known.add(ObjectKind::DmaSpace, child.give(&bench.hardware.dma_space(account, 0xffff)?)?);
     let account = account.duplicate(Rights::USE | Rights::READ | Rights::DUPLICATE | Rights::TRANSFER)?;
     known.add(ObjectKind::Account, child.give(&account)?);
     Ok((child, known))
@@ -273,6 +278,8 @@ fn value(random: &mut Random, known: &Known, call: Call, name: &str) -> u64 {
         (_, "mask" | "set" | "clear") => 1 << random.below(4),
         (_, "flags") => random.below(3),
         (_, "priority") => random.below(20),
+        // What a space's latest mapping is called is not known; places of mappings are used again and again.
+        (Call::DmaUnmap, "mapping") => random.below(40) << 32 | random.below(3),
         _ => random.below(100),
     }
 }
@@ -334,7 +341,7 @@ fn random_calls_give_errors_and_lose_nothing(bench: &Bench) -> TestResult {
     let deadline_ns = clock_ns().saturating_add(bench.fuzz_ns);
     let (mut coverage, mut children) = (Coverage::new(), 0_u64);
     while clock_ns() < deadline_ns {
-        fuzz_one(&account, &mut random, &mut coverage)?;
+        fuzz_one(bench, &account, &mut random, &mut coverage)?;
         children += 1;
     }
     let calls = coverage.calls();
@@ -418,8 +425,8 @@ fn page_of_registers(random: &mut Random) -> Vec<u8> {
 }
 
 /// Fuzzes one thread until it is stuck or ruined.
-fn fuzz_one(account: &Account, random: &mut Random, coverage: &mut Coverage) -> TestResult {
-    let (mut child, mut known) = victim(account)?;
+fn fuzz_one(bench: &Bench, account: &Account, random: &mut Random, coverage: &mut Coverage) -> TestResult {
+    let (mut child, mut known) = victim(bench, account)?;
     for _ in 0..PAGES_PER_CHILD {
         let calls = page_of_calls(random, &known);
         let records = [

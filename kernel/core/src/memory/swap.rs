@@ -29,6 +29,8 @@ use crate::pool::Id;
 const UNDER_WAY_SHARE: u64 = 8;
 /// One frame in so many is kept for those who make frames free: the swap memory's pager, and whom it works with.
 const RESERVED_SHARE: u64 = 128;
+/// Slots for each frame, at most: a memory of any size can be named, and the slots are made at once.
+const MOST_SLOTS_PER_FRAME: u64 = 16;
 /// How many slots that nobody holds any more are looked at together.
 const DROPPED_TOGETHER: u32 = 64;
 
@@ -59,7 +61,8 @@ impl MemorySystem {
         if self.swap.is_some() || self.managed(memory).is_none() {
             return Err(MemoryError::BadState);
         }
-        let pages = u32::try_from(self.memories[memory].pages()).unwrap_or(u32::MAX).min(MAX_SLOTS);
+        let useful = self.frames.total().saturating_mul(MOST_SLOTS_PER_FRAME).min(MAX_SLOTS.into());
+        let pages = self.memories[memory].pages().min(useful) as u32;
         let (account, bytes) = (self.memories[memory].account, SwapSlots::cost(pages.into()));
         self.accounts.charge(account, Resource::KernelBytes, bytes).map_err(Exhausted::from)?;
         if let Err(exhausted) = self.frames.swap.make(pages) {

@@ -442,10 +442,6 @@ impl Story {
         if let Some(first) = first {
             arguments[0] = first;
         }
-        if info.call == Call::MemoryCreateManaged && arguments[1] == 1 << 40 {
-            // As a swap memory it would have a slot for each page.
-            arguments[1] = 1 << 30;
-        }
         if matches!(info.call, Call::ThreadReadRegisters | Call::ThreadWriteRegisters) && !self.random.one_in(4) {
             arguments[3] = if arguments[1] == 1 { size_of::<Registers>() as u64 } else { 128 };
         }

@@ -12,6 +12,9 @@ use quire_abi::{Call, Error, Handle, Rights};
 
 const WRITES: u64 = DmaFlags::DEVICE_WRITES.bits() as u64;
 
+/// How pages are taken from under a device.
+type End = fn(&mut Rig) -> Result<u64, Error>;
+
 /// A driver with a DMA space and a memory.
 struct Rig {
     w: World,
@@ -137,7 +140,7 @@ fn there_are_no_snapshots_of_what_a_device_may_write() {
 #[test]
 fn a_pinned_frame_outlives_its_page_and_is_nobodys_until_it_is_unmapped() {
     let mut rig = Rig::new();
-    let ends: [fn(&mut Rig) -> Result<u64, Error>; 3] = [
+    let ends: [End; 3] = [
         |rig| rig.call(Call::MemoryDiscard, &[rig.memory, 0, 8 * PAGE_SIZE]),
         |rig| rig.call(Call::MemoryResize, &[rig.memory, PAGE_SIZE]),
         |rig| rig.call(Call::HandleClose, &[rig.memory]),

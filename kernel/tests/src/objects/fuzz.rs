@@ -21,8 +21,8 @@ use quire_api::abi::thread::{ExceptionKind, Registers, ThreadFlags};
 use quire_api::abi::{Call, ObjectKind};
 use quire_api::time::clock_ns;
 use quire_api::{
-    Account, AddressSpace, ChannelEndpoint, Event, Handle, HandleTable, Memory, Object, Pager, Rights, Thread, Timer,
-    system,
+    Account, AddressSpace, ChannelEndpoint, Error, Event, Handle, HandleTable, Memory, Object, Pager, Rights, Thread,
+    Timer, system,
 };
 use zerocopy::IntoBytes;
 
@@ -212,8 +212,9 @@ fn victim(bench: &Bench, account: &Account) -> Result<(Child, Known), Failure> {
     let (managed, pager) = Pager::create(account, 16 * PAGE_SIZE, 1_000_000, PagerFlags::empty())?;
     known.add(ObjectKind::Memory, child.give(&managed)?);
     known.add(ObjectKind::Pager, child.give(&pager)?);
-    // No device uses what is mapped in it.
-    known.add(ObjectKind::DmaSpace, child.give(&bench.hardware.dma_space(account, 0xffff)?)?);
+    // No device uses what is mapped in it. Earlier victims' may still be there, if their tables keep themselves alive.
+    let space = (0..=u16::MAX).rev().find_map(|requester| bench.hardware.dma_space(account, requester).ok());
+    known.add(ObjectKind::DmaSpace, child.give(&space.ok_or(Error::Full)?)?);
     let account = account.duplicate(Rights::USE | Rights::READ | Rights::DUPLICATE | Rights::TRANSFER)?;
     known.add(ObjectKind::Account, child.give(&account)?);
     Ok((child, known))

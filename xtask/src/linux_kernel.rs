@@ -14,6 +14,9 @@ use std::process::{Command, Stdio};
 /// A package that depends on the newest kernel.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
+/// No mitigations: the emulated CPU has nothing to mitigate, and Quire has none either.
+pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
+
 /// The kernel of the distribution, downloaded as a package and unpacked once.
 pub(crate) fn provide(artifacts: &Artifacts) -> Result<PathBuf> {
     let cache = &artifacts.work_directory()?.join("linux");

@@ -27,6 +27,8 @@ cargo xtask COMMAND
   bench [--json FILE] [--boots N] [NAME..]
                                      the same programs on Quire and on Linux in the same QEMU, as a table of ratios:
                                      instructions and wall time, the least of N boots (3 unless told)
+  bench --disk [--json FILE] [--boots N]
+                                     files on a disk: reads and writes of 4 KiB, on both
   conformance [--quick] [--json FILE] [--filter WORD] [--jobs N] [--record] [SUITE..]
                                      test suites of others on Linux and on Quire: rates, and the reason of each difference
                                      (--quick: only what is recorded to pass quickly; --record: record that)
@@ -131,6 +133,17 @@ pub(crate) struct BenchOptions {
     pub(crate) boots: Option<NonZeroU32>,
     /// Which benchmarks to run; all if there is none.
     pub(crate) names: Vec<String>,
+    pub(crate) subject: BenchSubject,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BenchSubject {
+    /// What programs ask of the system.
+    #[default]
+    System,
+    /// Files on a disk.
+    Disk,
 }
 
 /// `xtask conformance`.
@@ -288,6 +301,7 @@ fn bench_options(mut parser: Parser) -> Result<BenchOptions> {
         match argument {
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
             Arg::Long("boots") => options.boots = Some(parser.value()?.parse()?),
+            Arg::Long("disk") => options.subject = BenchSubject::Disk,
             Arg::Value(name) => options.names.push(benchmark_name(text(name)?)?),
             Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
         }

@@ -8,15 +8,12 @@ use crate::progress::note;
 use anyhow::{Context as _, Result, bail};
 use std::time::Instant;
 
-/// No mitigations: the emulated CPU has nothing to mitigate, and Quire has none either.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
-
 /// Boots it, runs the script, and gives what the benchmark measured.
 pub(super) fn run(artifacts: &Artifacts, guest: &Guest, programs: &Programs, script: &str) -> Result<Run> {
     let kernel = linux_kernel::provide(artifacts)?;
     let initrd =
         linux_kernel::initial_file_system(&programs.additions(), script).context("making Linux's first file system")?;
-    let media = Media::with_kernel(kernel, &initrd, COMMAND_LINE.to_owned())?;
+    let media = Media::with_kernel(kernel, &initrd, linux_kernel::COMMAND_LINE.to_owned())?;
     let mut machine = Machine::start(guest, &media, Ports::Console)?;
     let limit = machine.deadline().unwrap_or_else(|| Instant::now() + TIMEOUT);
     let to_shell = machine.log().wait_for(READY.as_bytes(), 0, limit).map(|_| machine.started().elapsed());

@@ -6,6 +6,7 @@
 //! Therefore everything also runs by the host's time, which depends on the machine, and on what else runs there.
 //! Of all boots and rounds the least counts.
 
+mod disk;
 mod linux;
 mod quire;
 mod table;
@@ -13,7 +14,7 @@ mod table;
 use super::SUCCESS;
 use crate::build::{self, Artifacts, ProgramSet, workspace};
 use crate::guest::{CpuClock, Guest, LogLevel, MemorySize};
-use crate::options::{Addition, BenchOptions};
+use crate::options::{Addition, BenchOptions, BenchSubject};
 use crate::process;
 use crate::progress::Step;
 use crate::setup;
@@ -55,19 +56,26 @@ struct Programs {
 pub(crate) fn run(options: &BenchOptions) -> Result<u8> {
     setup::for_benchmarks()?;
     let artifacts = build::guest_programs(ProgramSet::Posix)?;
-    let programs = compile(&artifacts)?;
-    let script = script(&options.names);
     let boots = options.boots.map_or(BOOTS, NonZeroU32::get);
-    let comparison = Comparison {
-        instructions: measure(&artifacts, &programs, &script, CpuClock::Instructions, boots)?,
-        wall: measure(&artifacts, &programs, &script, CpuClock::Measured, boots)?,
-        native: native(boots)?,
+    let comparison = match options.subject {
+        BenchSubject::System => compare_systems(&artifacts, &options.names, boots)?,
+        BenchSubject::Disk => disk::compare(&artifacts, boots)?,
     };
     comparison.print();
     if let Some(path) = &options.json {
         fs::write(path, comparison.to_json()).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(SUCCESS)
+}
+
+fn compare_systems(artifacts: &Artifacts, names: &[String], boots: u32) -> Result<Comparison> {
+    let programs = compile(artifacts)?;
+    let script = script(names);
+    Ok(Comparison {
+        instructions: measure(artifacts, &programs, &script, CpuClock::Instructions, boots)?,
+        wall: measure(artifacts, &programs, &script, CpuClock::Measured, boots)?,
+        native: native(boots)?,
+    })
 }
 
 /// Boots both systems in turn, so that what else the machine does meets both.

@@ -149,7 +149,6 @@ fn load_on_quire(artifacts: &Artifacts, guest: &Guest, files: &Files) -> Result<
 }
 
 fn load_on_linux(artifacts: &Artifacts, guest: &Guest, files: &Files) -> Result<Vec<Report>> {
-    const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off";
     let kernel = linux_kernel::provide(artifacts)?;
     let additions = [linux_kernel::disk_modules(artifacts)?, files.additions()].concat();
     let script = format!(
@@ -157,7 +156,7 @@ fn load_on_linux(artifacts: &Artifacts, guest: &Guest, files: &Files) -> Result<
         arguments().join(" ")
     );
     let initrd = linux_kernel::initial_file_system(&additions, &script)?;
-    let mut media = Media::with_kernel(kernel, &initrd, COMMAND_LINE.to_owned())?;
+    let mut media = Media::with_kernel(kernel, &initrd, linux_kernel::COMMAND_LINE.to_owned())?;
     media.attach(&[files.disk()])?;
     let mut machine = Machine::start(guest, &media, Ports::Console)?;
     let (mut reports, mut heard) = (Vec::new(), 0);

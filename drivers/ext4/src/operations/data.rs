@@ -47,42 +47,49 @@ impl<D: Device> Ext4<D> {
     /// [`Error::ReadOnly`].
     pub async fn allocate(&self, number: u32, first: u64, count: u64, state: State) -> Result<Allotted> {
         let turn = self.changes().await;
-        let inode = self.load_regular(number).await?;
-        let change = self.next_change(&turn, 1 + MOST_FILLS * self.fill_credits(&inode)).await?;
-        let mut inode = inode;
-        let range = self.check_range(&inode, first, count)?;
-        if state == State::Written && first + count > inode.size_blocks(&self.superblock) {
-            return Err(Error::Invalid);
+        let mut most = MOST_FILLS;
+        loop {
+            let inode = self.load_regular(number).await?;
+            let change = self.next_change(&turn, 1 + most * self.fill_credits(&inode)).await?;
+            let mut inode = inode;
+            let range = self.check_range(&inode, first, count)?;
+            if state == State::Written && first + count > inode.size_blocks(&self.superblock) {
+                return Err(Error::Invalid);
+            }
+            let mut fills = 0;
+            match self.fill(&change, &mut inode, range, state, most, &mut fills).await {
+                // The last one failed half-way: undone, those before it are tried again without it.
+                Err(Error::Full { .. }) if fills > 1 => most = fills - 1,
+                Err(error) => return Err(error),
+                Ok(runs) => {
+                    self.store(&change, &inode).await?;
+                    return Ok(Allotted { runs, transaction: change.finish().await? });
+                }
+            }
         }
-        let runs = self.fill(&change, &mut inode, range, state).await?;
-        self.store(&change, &inode).await?;
-        Ok(Allotted { runs, transaction: change.finish().await? })
     }
 
-    /// Fills the first holes of a range; gives what is in the range up to where it came.
+    /// Fills the first `most` holes of a range, counted; gives what is in the range up to where it came.
     async fn fill(
         &self,
         change: &Change<'_, D>,
         inode: &mut Inode,
         range: core::ops::Range<u32>,
         state: State,
+        most: u32,
+        fills: &mut u32,
     ) -> Result<Vec<Run>> {
         let mut runs = Vec::new();
-        let (mut at, mut fills) = (range.start, 0);
+        let mut at = range.start;
         while at < range.end {
             let left = range.end - at;
             let run = match self.find_block(inode, at).await? {
                 Lie::In(extent) => crate::map::clipped(&extent, at, left),
-                Lie::Until(_) if fills == MOST_FILLS => break,
+                Lie::Until(_) if *fills == most => break,
                 Lie::Until(next) => {
-                    fills += 1;
+                    *fills += 1;
                     let hole = u32::try_from(next).unwrap_or(u32::MAX) - at;
-                    match self.fill_hole(change, inode, at, hole.min(left), state).await {
-                        Ok(run) => run,
-                        // What was found so far is good; the caller learns of the end when it asks for the rest.
-                        Err(Error::Full { .. }) if fills > 1 => break,
-                        Err(error) => return Err(error),
-                    }
+                    self.fill_hole(change, inode, at, hole.min(left), state).await?
                 }
             };
             at += run.count as u32;

@@ -1,10 +1,13 @@
 //! Images made and checked by e2fsprogs, and a disk for them.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod model;
+
 use ext4::device::SECTOR_BYTES;
 use ext4::{Device, DeviceFailed, Ext4, Options, Time};
 use std::cell::RefCell;
 use std::future::Future;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Command;
@@ -12,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// A time that every test begins with.
-pub(crate) const START: Time = Time { seconds: 1_800_000_000, nanoseconds: 123_456_789 };
+pub(crate) const START: Time = Time { seconds: 1_700_000_000, nanoseconds: 123_456_789 };
 
 /// Runs a future that never really waits.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
@@ -39,8 +42,15 @@ impl Disk {
         Self::new(std::fs::read(image).unwrap())
     }
 
+    /// Writes the disk into a file, with holes for zeroes.
     pub(crate) fn save(&self, image: &Path) {
-        std::fs::write(image, &*self.bytes.borrow()).unwrap();
+        const PART: usize = 64 << 10;
+        let (bytes, zeroes) = (self.bytes.borrow(), [0; PART]);
+        let file = std::fs::File::create(image).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        for (number, part) in bytes.chunks(PART).enumerate().filter(|(_, part)| **part != zeroes[..part.len()]) {
+            file.write_all_at(part, (number * PART) as u64).unwrap();
+        }
     }
 
     fn range(first_sector: u64, length: usize, size: usize) -> Result<std::ops::Range<usize>, DeviceFailed> {
@@ -98,7 +108,7 @@ pub(crate) struct Format {
 
 /// The kinds of file systems that there are.
 pub(crate) const FORMATS: [Format; 10] = [
-    Format { name: "ext4 as mke2fs makes it", arguments: &["-t", "ext4", "-b", "4096"], size: 64 },
+    Format { name: "ext4 as mke2fs makes it", arguments: &["-t", "ext4", "-b", "4096"], size: 32 },
     Format { name: "ext4 with small blocks", arguments: &["-t", "ext4", "-b", "1024"], size: 40 },
     Format { name: "ext4 without a journal", arguments: &["-t", "ext4", "-b", "1024", "-O", "^has_journal"], size: 24 },
     Format {

@@ -31,8 +31,9 @@ impl MemorySystem {
         if let Some((source, page)) = source {
             self.check_source(source, page, count)?;
         }
-        // What was cut off meanwhile needs no data any more.
-        let end = end.min(self.memories[id].pages()).min(start.saturating_add(MAX_RUN_PAGES));
+        // What was cut off meanwhile needs no data any more. Pages that were added after that are zeros: what the pager has for them is old.
+        let backed = self.managed(id).map_or(0, |managed| managed.backed);
+        let end = end.min(backed).min(self.memories[id].pages()).min(start.saturating_add(MAX_RUN_PAGES));
         for page in start..end {
             let from = source.map(|(source, first)| (source, first + (page - start)));
             if let Err(error) = self.supply_page(m, id, page, from) {

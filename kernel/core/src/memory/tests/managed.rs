@@ -280,6 +280,20 @@ fn a_memory_that_shrinks_loses_its_pages_whatever_they_are() {
 }
 
 #[test]
+fn a_supply_that_comes_late_does_not_bring_back_what_was_cut_off() {
+    let mut p = Paged::new(Sharing::Shared);
+    p.want(&[2]);
+    assert_eq!(p.requests(), [fill(2, 3)]);
+    p.rig.memory.resize(&mut p.rig.m, p.id, PAGE_SIZE).unwrap();
+    p.rig.memory.resize(&mut p.rig.m, p.id, LEN).unwrap();
+    p.supply(2, 0x22);
+    assert_eq!(p.load(2), Ok(0));
+    p.store(2, 3).unwrap();
+    assert_eq!(p.write_back(), [writeback(2, 3)]);
+    p.check();
+}
+
+#[test]
 fn a_transfer_says_which_page_it_needs() {
     let mut p = Paged::new(Sharing::Shared);
     p.supply(0, 1);

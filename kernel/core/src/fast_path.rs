@@ -13,10 +13,10 @@ use crate::devices::{Devices, Hardware};
 use crate::handles::HandleTable;
 use crate::kernel::Kernel;
 use crate::object::{Capability, Node, ObjectRef, ReplyRef};
-use crate::pool::Id;
+use crate::pool::{Id, Pool};
 use crate::queue::{Binding, Queue};
 use crate::route::{Destination, Use};
-use crate::schedule::Processor;
+use crate::schedule::{Processor, SliceEnd};
 use crate::thread::{CallForm, CallStage, ReceiveForm, State, Thread, Wait};
 use crate::timer::Alarms;
 use quire_abi::error::OK;
@@ -69,7 +69,11 @@ impl Kernel {
     /// `thread_yield` to another ready thread of the same priority.
     #[inline(never)]
     pub(crate) fn fast_yield(&mut self, m: &mut impl Devices) -> Fast {
-        if self.scheduler.rotate(m, &mut self.threads, self.cpu) { Fast::Taken } else { Fast::Declined }
+        match self.scheduler.rotate(m, &mut self.threads, self.cpu) {
+            None => Fast::Declined,
+            Some(SliceEnd::Known) => Fast::Switched,
+            Some(SliceEnd::News) => Fast::Taken,
+        }
     }
 
     #[inline(always)]
@@ -214,9 +218,11 @@ impl Kernel {
         if count > FAST_ANSWERS {
             return None;
         }
+        let queue = self.queues.get_mut(server.queue)?;
+        let record = self.tables.get_mut(table)?;
         let mut first = None;
         for _ in 0..count {
-            let Some(to) = self.try_fast_answer(m, server.queue, table) else {
+            let Some(to) = take_answer(m, queue, record, &mut self.threads) else {
                 if let Some(first) = first {
                     self.scheduler.enqueue_first(&mut self.threads, self.cpu, first);
                 }
@@ -227,31 +233,10 @@ impl Kernel {
                 Some(_) => self.scheduler.enqueue(&mut self.threads, to),
             }
         }
-        self.queues.get_mut(server.queue)?.waiter = Some(server.id);
+        queue.waiter = Some(server.id);
         settle_in(&mut self.threads[server.id], &mut self.alarms, server.queue, server.deadline);
         self.scheduler.replace(m, &mut self.threads, self.cpu, server.id, first);
         Some(Fast::Taken)
-    }
-
-    /// Takes one answer; who has got it is in no queue yet.
-    fn try_fast_answer(
-        &mut self,
-        m: &mut impl Hardware,
-        queue: Id<Queue>,
-        table: Id<HandleTable>,
-    ) -> Option<Id<Thread>> {
-        let record = self.tables.get_mut(table)?;
-        let queue = self.queues.get_mut(queue)?;
-        let answer = queue.first_answer(m)?;
-        let (to, serial) = answered(record, answer.target)?;
-        let caller = self.threads.get_mut(to)?;
-        if !awaits_answer(caller, serial) {
-            return None;
-        }
-        record.remove(answer.target).ok()?;
-        finish_call(caller, answer.label, &queue.words_of_first(m));
-        queue.take_one(m);
-        Some(to)
     }
 
     #[inline(always)]
@@ -332,6 +317,27 @@ fn finish_call(caller: &mut Thread, label: u64, words: &[u64; WORDS]) {
     let registers = &mut caller.context.registers;
     registers.rax = OK;
     set_message(registers, label, words);
+}
+
+/// Takes one answer out of a submission ring; who has got it is in no queue yet. `None`, and nothing has changed, if it is not of
+/// the simple form.
+#[inline(always)]
+fn take_answer(
+    m: &mut impl Hardware,
+    queue: &mut Queue,
+    record: &mut HandleTable,
+    threads: &mut Pool<Thread>,
+) -> Option<Id<Thread>> {
+    let answer = queue.first_answer(m)?;
+    let (to, serial) = answered(record, answer.target)?;
+    let caller = threads.get_mut(to)?;
+    if !awaits_answer(caller, serial) {
+        return None;
+    }
+    record.remove(answer.target).ok()?;
+    finish_call(caller, answer.label, &queue.words_of_first(m));
+    queue.take_one(m);
+    Some(to)
 }
 
 /// Makes a thread wait in a queue, which knows it already.

@@ -120,7 +120,7 @@ impl<N: Copy + PartialEq> List<N> {
     }
 
     /// Takes the first out and puts `node`, which is in no list, at the end.
-    #[inline]
+    #[inline(always)]
     pub fn exchange_first(&mut self, arena: &mut impl Arena<N>, node: N) -> Option<N> {
         let first = self.head?;
         if self.tail == Some(first) {
@@ -128,7 +128,7 @@ impl<N: Copy + PartialEq> List<N> {
             self.set_single(node);
         } else {
             self.push_back(arena, node);
-            self.remove(arena, first);
+            self.pop_front(arena);
         }
         Some(first)
     }

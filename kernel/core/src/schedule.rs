@@ -39,6 +39,15 @@ pub enum Next {
     Later,
 }
 
+/// Whether the timer interrupts in time for the end of a time slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SliceEnd {
+    /// It does.
+    Known,
+    /// It has to be told.
+    News,
+}
+
 /// Who used a processor's time since it was last counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ran {
@@ -192,10 +201,9 @@ impl Processor {
         self.occupied.checked_ilog2().map(|bit| bit as u8)
     }
 
+    /// Puts a thread of this priority, which is marked as ready, into its queue.
     #[inline]
-    fn insert(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, end: End) {
-        let priority = usize::from(threads[id].priority);
-        threads[id].state = State::Ready;
+    fn insert(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, priority: usize, end: End) {
         match end {
             End::Front => self.ready[priority].push_front(threads, id),
             End::Back => self.ready[priority].push_back(threads, id),
@@ -275,10 +283,12 @@ impl Scheduler {
     /// Puts a thread that can run into the queue of a processor that it may run on.
     #[inline(always)]
     fn enqueue_on(&mut self, threads: &mut Pool<Thread>, cpu: usize, id: Id<Thread>, end: End) {
-        threads[id].cpu = cpu;
-        let priority = threads[id].priority;
+        let thread = &mut threads[id];
+        thread.cpu = cpu;
+        thread.state = State::Ready;
+        let priority = thread.priority;
         let processor = &mut self.processors[cpu];
-        processor.insert(threads, id, end);
+        processor.insert(threads, id, usize::from(priority), end);
         if processor.current.is_some_and(|current| threads[current].priority < priority) {
             self.look_again(cpu);
         } else if self.idle >> cpu & 1 != 0 {
@@ -422,33 +432,33 @@ impl Scheduler {
 
     /// The current thread's call is over, and the first of those that are ready and of its priority runs in its place, which
     /// goes to the end of their line: what [`Scheduler::give_way`] and [`Scheduler::choose`] come to if nobody has asked for
-    /// more. False: nothing has changed.
-    #[inline]
-    pub(crate) fn rotate(&mut self, m: &mut impl Devices, threads: &mut Pool<Thread>, cpu: usize) -> bool {
-        let Some(current) = self.free_hand(cpu).and_then(|processor| processor.current) else { return false };
+    /// more. `None`: nothing has changed.
+    #[inline(always)]
+    pub(crate) fn rotate(&mut self, m: &mut impl Devices, threads: &mut Pool<Thread>, cpu: usize) -> Option<SliceEnd> {
+        let current = self.free_hand(cpu)?.current?;
         if !self.is_alone() && self.place(threads, current) != cpu {
             // Another processor has something less urgent to do, or nothing.
-            return false;
+            return None;
         }
         let processor = &mut self.processors[cpu];
         let thread = &mut threads[current];
         let priority = usize::from(thread.priority) % PRIORITIES;
         if processor.occupied >> priority != 1 || thread.suspensions != 0 {
-            return false;
+            return None;
         }
         thread.context.registers.rax = OK;
         thread.state = State::Ready;
         thread.slice_left_ns = 0;
         let now_ns = m.now_ns();
         processor.count_time(thread, now_ns);
-        let Some(first) = processor.ready[priority].exchange_first(threads, current) else { return false };
+        let first = processor.ready[priority].exchange_first(threads, current)?;
         let next = &mut threads[first];
         next.state = State::Running;
         next.cpu = cpu;
         processor.begin_slice(next, now_ns);
         m.switch_to(first, next);
         processor.current = Some(first);
-        true
+        Some(if processor.slice_is_news { SliceEnd::News } else { SliceEnd::Known })
     }
 
     /// Changes a thread's priority.

@@ -310,7 +310,7 @@ fn read_bases(cpu: &PerCpu) -> Bases {
     (fs, gs)
 }
 
-#[inline]
+#[inline(always)]
 fn write_bases(cpu: &PerCpu, new: &Registers, loaded: Bases) {
     let (fs, gs) = (new.fs_base, new.gs_base);
     if !cpu.has_base_instructions.get() {

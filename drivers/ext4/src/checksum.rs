@@ -10,6 +10,8 @@ const IEEE: u32 = 0x04C1_1DB7;
 const STEP: usize = 8;
 
 static CRC32C: [[u32; 256]; STEP] = crc32c_tables();
+/// The byte whose entry in the first table begins with a byte: a step of the sum, backwards.
+static CRC32C_BACK: [u8; 256] = crc32c_back();
 static CRC16: [u16; 256] = crc16_table();
 
 /// `tables[k][b]`: what the byte `b` does to the sum when `k` more bytes follow.
@@ -37,6 +39,17 @@ const fn crc32c_tables() -> [[u32; 256]; STEP] {
         step += 1;
     }
     tables
+}
+
+const fn crc32c_back() -> [u8; 256] {
+    let tables = crc32c_tables();
+    let mut back = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        back[(tables[0][byte] >> 24) as usize] = byte as u8;
+        byte += 1;
+    }
+    back
 }
 
 const fn crc16_table() -> [u16; 256] {
@@ -75,6 +88,22 @@ pub fn crc32c(sum: u32, bytes: &[u8]) -> u32 {
     rest.iter().fold(sum, |sum, byte| sum >> 8 ^ CRC32C[0][usize::from(sum.to_le_bytes()[0] ^ byte)])
 }
 
+/// The sum from which `bytes` lead to `sum`.
+fn crc32c_before(sum: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(sum, |sum, byte| {
+        let [.., top] = sum.to_le_bytes();
+        let index = CRC32C_BACK[usize::from(top)];
+        (sum ^ CRC32C[0][usize::from(index)]) << 8 | u32::from(index ^ byte)
+    })
+}
+
+/// The four bytes between `before` and `after` with which the CRC-32C of all, begun with `!0`, is `wanted`.
+#[must_use]
+pub fn crc32c_balance(before: &[u8], after: &[u8], wanted: u32) -> [u8; 4] {
+    let end = crc32c_before(wanted, after);
+    (crc32c(!0, before) ^ crc32c_before(end, &[0; 4])).to_le_bytes()
+}
+
 /// Goes on with a CRC-32 from `sum`, from the highest bit of each byte on, without inversions: of old journals, so rare that
 /// it has no tables.
 #[must_use]
@@ -99,6 +128,16 @@ mod tests {
         assert_eq!(!crc32c(!0, b"123456789"), 0xE306_9283);
         assert_eq!(crc16(0, b"123456789"), 0xBB3D);
         assert_eq!(!crc32_big_endian(!0, b"123456789"), 0xFC89_1918);
+    }
+
+    #[test]
+    fn four_bytes_make_any_sum() {
+        let bytes: [u8; 100] = core::array::from_fn(|at| (at * 11) as u8);
+        for (cut, wanted) in [(0, 0), (3, 1), (50, 0xDEAD_BEEF), (99, !0), (100, 0x8000_0000)] {
+            let (before, after) = bytes.split_at(cut);
+            let balance = crc32c_balance(before, after, wanted);
+            assert_eq!(crc32c(crc32c(crc32c(!0, before), &balance), after), wanted);
+        }
     }
 
     #[test]

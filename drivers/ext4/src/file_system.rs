@@ -13,7 +13,7 @@ use crate::map::Target;
 use crate::orphans::Orphans;
 use crate::seal::Sealer;
 use crate::superblock::{
-    STATE_ERROR, STATE_VALID, SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock, checksum_of, field, incompatible,
+    self, STATE_ERROR, STATE_VALID, SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock, field, incompatible,
 };
 use crate::zones::Zones;
 use crate::{ROOT, sync};
@@ -237,9 +237,8 @@ impl<D: Device> Ext4<D> {
                 if self.errors_noted {
                     put_u16(bytes, field::STATE, u16_at(bytes, field::STATE) | STATE_ERROR);
                 }
-                let sum = checksum_of(bytes);
                 if self.superblock.has_checksums() {
-                    put_u32(bytes, field::CHECKSUM, sum);
+                    superblock::seal(bytes);
                 }
             })
             .await

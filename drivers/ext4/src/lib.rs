@@ -19,6 +19,9 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+// Tests use the simulated disk from within and from outside.
+#[cfg(test)]
+extern crate self as ext4;
 #[cfg(test)]
 extern crate std;
 

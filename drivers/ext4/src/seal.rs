@@ -6,7 +6,7 @@ use crate::checksum::crc32c;
 use crate::directory;
 use crate::group::Group;
 use crate::map;
-use crate::superblock::{Superblock, checksum_of, field};
+use crate::superblock::{self, Superblock};
 use alloc::collections::BTreeMap;
 
 /// Where an attribute block keeps its checksum.
@@ -34,11 +34,7 @@ impl Sealer {
         match block.kind() {
             Kind::Superblock => {
                 let at = superblock.place().1;
-                block.seal(|bytes| {
-                    let bytes = slice_mut(bytes, at, usize::MAX);
-                    let sum = checksum_of(bytes);
-                    put_u32(bytes, field::CHECKSUM, sum);
-                });
+                block.seal(|bytes| superblock::seal(slice_mut(bytes, at, usize::MAX)));
             }
             Kind::BlockBitmap(number) => {
                 let sum = self.bitmap_sum(block, superblock.blocks_per_group);

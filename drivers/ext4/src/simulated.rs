@@ -1,11 +1,12 @@
 //! A disk for tests, which forgets what was not flushed when the power goes, and an executor for one future.
+#![allow(dead_code, reason = "each test program uses its part")]
 
-use crate::buffers::TransactionId;
-use crate::device::{Device, DeviceFailed, SECTOR_BYTES};
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
+use ext4::buffers::TransactionId;
+use ext4::device::{Device, DeviceFailed, SECTOR_BYTES};
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
@@ -95,6 +96,8 @@ pub(crate) struct Disk {
     /// Requests until each one fails.
     patience: Cell<Option<u64>>,
     note: Cell<u64>,
+    /// File data on their way, which a transaction has to wait for.
+    unsettled: Cell<u32>,
     closing: RefCell<Vec<(TransactionId, u64)>>,
     recovered: RefCell<Vec<TransactionId>>,
 }
@@ -120,6 +123,7 @@ impl Disk {
             fuse: Cell::new(None),
             patience: Cell::new(None),
             note: Cell::new(0),
+            unsettled: Cell::new(0),
             closing: RefCell::default(),
             recovered: RefCell::default(),
         }
@@ -180,6 +184,12 @@ impl Disk {
     /// Sets what is noted of each transaction that closes from now on.
     pub(crate) fn set_note(&self, note: u64) {
         self.note.set(note);
+    }
+
+    /// Keeps transactions from being committed.
+    pub(crate) fn hold(&self) -> Unsettled<'_> {
+        self.unsettled.set(self.unsettled.get() + 1);
+        Unsettled(self)
     }
 
     /// The transactions that closed, in their order, with the note of that moment.
@@ -261,6 +271,15 @@ impl Disk {
     }
 }
 
+/// File data on their way.
+pub(crate) struct Unsettled<'a>(&'a Disk);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.unsettled.set(self.0.unsettled.get() - 1);
+    }
+}
+
 fn put_sector(bytes: &mut [u8], sector: u64, contents: &[u8]) {
     let at = sector as usize * SECTOR_BYTES;
     bytes[at..at + SECTOR_BYTES].copy_from_slice(contents);
@@ -309,6 +328,13 @@ impl Device for Disk {
             }
             !versions.is_empty()
         });
+        Ok(())
+    }
+
+    async fn settle(&self, _transaction: TransactionId) -> Result<(), DeviceFailed> {
+        while self.unsettled.get() > 0 {
+            pause(1).await;
+        }
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! The superblock: what a file system is made of, and which features it uses
 //! (Linux, Documentation/filesystems/ext4/super.rst).
 
-use crate::bytes::{joined, slice, u8_at, u16_at, u32_at};
-use crate::checksum::crc32c;
+use crate::bytes::{joined, put, slice, u8_at, u16_at, u32_at};
+use crate::checksum::{crc32c, crc32c_balance};
 use crate::error::{Error, Place, Result};
 
 /// Where the primary superblock starts, in bytes from the start of the device.
@@ -38,6 +38,8 @@ pub mod field {
     pub const WRITE_TIME_HIGH: usize = 0x274;
     /// High byte of the time of the mount.
     pub const MOUNT_TIME_HIGH: usize = 0x275;
+    /// Makes up for changes, so that the checksum stays: the head of a list of snapshots, which no version has ever had.
+    pub const BALANCE: usize = 0x190;
     /// CRC-32C of everything before it.
     pub const CHECKSUM: usize = 0x3FC;
 }
@@ -446,6 +448,19 @@ impl Superblock {
 #[must_use]
 pub fn checksum_of(bytes: &[u8]) -> u32 {
     crc32c(!0, slice(bytes, 0, field::CHECKSUM))
+}
+
+/// Makes the checksum right again after a change of the first half, without changing the second half, where the checksum is: a
+/// field that nobody uses takes up the difference.
+///
+/// The superblock fills two sectors, and is written in place (by this and by every checkpoint). A power cut may leave one
+/// sector new and the other old. With this the second one never changes, and the superblock is always valid.
+pub fn seal(bytes: &mut [u8]) {
+    let sum = u32_at(bytes, field::CHECKSUM);
+    let before = slice(bytes, 0, field::BALANCE);
+    let after = slice(bytes, field::BALANCE + 4, field::CHECKSUM - field::BALANCE - 4);
+    let balance = crc32c_balance(before, after, sum);
+    put(bytes, field::BALANCE, &balance);
 }
 
 fn features_of(bytes: &[u8]) -> Features {

@@ -150,7 +150,9 @@ pub(crate) const FORMATS: [Format; 10] = [
 fn tool(name: &str) -> Command {
     let found =
         ["/usr/sbin", "/sbin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-    Command::new(found.unwrap_or_else(|| panic!("{name} is missing: apt-get install e2fsprogs")))
+    let mut tool = Command::new(found.unwrap_or_else(|| panic!("{name} is missing: apt-get install e2fsprogs")));
+    tool.env("E2FSCK_TIME", (START.seconds + 1_000_000).to_string());
+    tool
 }
 
 /// Makes an image, filled from a directory if one is given.
@@ -171,6 +173,14 @@ pub(crate) fn check(image: &Path, when: &str) {
     let output = tool("e2fsck").args(["-fn"]).arg(image).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{when}: e2fsck -fn {}: {text}", image.display());
+}
+
+/// Has an image repaired, its journal replayed above all. What the tool says.
+pub(crate) fn repair(image: &Path) -> String {
+    let output = tool("e2fsck").args(["-fy"]).arg(image).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code().is_some_and(|code| code <= 1), "e2fsck -fy {}: {text}", image.display());
+    text
 }
 
 /// What debugfs prints for a request.

@@ -7,7 +7,7 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use ext4::buffers::TransactionId;
 use ext4::device::{Device, DeviceFailed, SECTOR_BYTES};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
@@ -98,6 +98,10 @@ pub(crate) struct Disk {
     note: Cell<u64>,
     /// File data on their way, which a transaction has to wait for.
     unsettled: Cell<u32>,
+    /// The first sectors of all requests.
+    touched: RefCell<BTreeSet<u64>>,
+    /// Requests for what the disk does not have.
+    wild: Cell<u64>,
     closing: RefCell<Vec<(TransactionId, u64)>>,
     recovered: RefCell<Vec<TransactionId>>,
 }
@@ -124,6 +128,8 @@ impl Disk {
             patience: Cell::new(None),
             note: Cell::new(0),
             unsettled: Cell::new(0),
+            touched: RefCell::default(),
+            wild: Cell::new(0),
             closing: RefCell::default(),
             recovered: RefCell::default(),
         }
@@ -200,6 +206,27 @@ impl Disk {
     /// What mounts found to be the last transaction.
     pub(crate) fn recovered_last(&self) -> Vec<TransactionId> {
         self.recovered.borrow().clone()
+    }
+
+    /// The first sectors of all requests so far.
+    pub(crate) fn touched(&self) -> Vec<u64> {
+        self.touched.borrow().iter().copied().collect()
+    }
+
+    /// Requests for what the disk does not have.
+    pub(crate) fn wild_requests(&self) -> u64 {
+        self.wild.get()
+    }
+
+    /// Notes a request. Whether the disk has what it is for.
+    fn admit(&self, first_sector: u64, bytes: &[u8]) -> Result<(), DeviceFailed> {
+        self.touched.borrow_mut().insert(first_sector);
+        let end = first_sector.checked_add((bytes.len() / SECTOR_BYTES) as u64);
+        if end.is_some_and(|end| end <= self.sectors()) {
+            return Ok(());
+        }
+        self.wild.set(self.wild.get() + 1);
+        Err(DeviceFailed)
     }
 
     /// What the disk has once all is flushed.
@@ -292,6 +319,7 @@ impl Device for Disk {
 
     async fn read(&self, first_sector: u64, bytes: &mut [u8]) -> Result<(), DeviceFailed> {
         self.reads.set(self.reads.get() + 1);
+        self.admit(first_sector, bytes)?;
         self.take_time(self.delay.get()).await?;
         let at = first_sector as usize * SECTOR_BYTES;
         bytes.copy_from_slice(self.platter.borrow().get(at..at + bytes.len()).ok_or(DeviceFailed)?);
@@ -304,7 +332,8 @@ impl Device for Disk {
 
     async fn write(&self, first_sector: u64, bytes: &[u8]) -> Result<(), DeviceFailed> {
         self.writes.set(self.writes.get() + 1);
-        if first_sector + (bytes.len() / SECTOR_BYTES) as u64 > self.sectors() || self.failing.get() {
+        self.admit(first_sector, bytes)?;
+        if self.failing.get() {
             return Err(DeviceFailed);
         }
         let ticket = self.tick();

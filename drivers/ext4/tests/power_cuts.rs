@@ -13,7 +13,8 @@ use common::{Format, Place, START, check, make};
 use ext4::{Ext4, Options, TransactionId};
 use simulated::{Disk, Random, pause, run, run_while};
 use std::rc::Rc;
-use workload::{Model, Steps, Workload, observe};
+use workload::model::{Model, observe};
+use workload::{Steps, Workload};
 
 /// Small file systems with small journals, so that both get full.
 const FORMATS: [Format; 5] = [

@@ -189,6 +189,14 @@ pub(crate) fn debugfs(image: &Path, request: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Has debugfs change an image.
+pub(crate) fn debugfs_script(image: &Path, requests: &[&str]) {
+    let script = image.with_extension("requests");
+    std::fs::write(&script, requests.join("\n")).unwrap();
+    let output = tool("debugfs").arg("-w").arg("-f").arg(script).arg(image).output().unwrap();
+    assert!(output.status.success(), "debugfs: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Mounts what is on a disk.
 pub(crate) fn mount(disk: &Rc<Disk>) -> Ext4<Disk> {
     run(Ext4::mount(disk.clone(), Options { now: START, ..Options::default() })).unwrap()

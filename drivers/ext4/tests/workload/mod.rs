@@ -1,13 +1,12 @@
 //! Random operations on a file system, beside a model of what it should have.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-mod model;
-
-pub(crate) use model::{Content, Model, Node, observe};
+pub(crate) mod model;
 
 use crate::simulated::{Disk, Random};
 use ext4::device::SECTOR_BYTES;
 use ext4::{Attributes, Device as _, Error, Ext4, FileKind, New, ROOT, Rename, Result, State, Target, Time};
+use model::{Content, Model, Node};
 
 /// Names in use at most.
 const MOST_NAMES: usize = 40;

@@ -81,7 +81,7 @@ fn fill(format: &Format, seed: u64) -> Base {
         }
         fill_directory(&fs).await.unwrap();
         fs.commit().await.unwrap();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             fs.unmount(START).await.unwrap();
         }
     });

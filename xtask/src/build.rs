@@ -28,16 +28,18 @@ impl ProgramSet {
     /// The packages that they come from.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "mlibc-shim"],
-            Self::NativeTests => &["object-tests", "serial"],
+            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "mlibc-shim"],
+            Self::NativeTests => &["object-tests", "serial", "virtio-blk"],
         }
     }
 
     /// Their names.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "mlibc-shim", "mlibc-vdso"],
-            Self::NativeTests => &["object-tests", "serial"],
+            Self::Posix => {
+                &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "mlibc-shim", "mlibc-vdso"]
+            }
+            Self::NativeTests => &["object-tests", "serial", "virtio-blk"],
         }
     }
 }

@@ -6,7 +6,9 @@
 //! [`fence`].
 
 use crate::DeviceError;
+use alloc::rc::Rc;
 use core::fmt;
+use quire_api::{Account, DmaBuffer, DmaSpace};
 
 /// Bytes of a page: within one, what lies together for the driver lies together for the device.
 pub const PAGE_BYTES: usize = 4096;
@@ -65,4 +67,69 @@ pub trait Dma {
 #[inline]
 pub fn fence() {
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+/// Memory for the device that a DMA space belongs to, paid for by an account.
+#[derive(Clone, Debug)]
+pub struct DmaPool<'a> {
+    account: &'a Account,
+    space: Rc<DmaSpace>,
+}
+
+impl<'a> DmaPool<'a> {
+    /// Makes memory for the device of `space` (needs `WRITE`) on `account` (needs `USE`).
+    pub fn new(account: &'a Account, space: &Rc<DmaSpace>) -> Self {
+        Self { account, space: Rc::clone(space) }
+    }
+}
+
+impl Dma for DmaPool<'_> {
+    type Memory = DmaBuffer;
+
+    fn allocate(&self, len_bytes: usize) -> Result<DmaBuffer, NoMemory> {
+        DmaBuffer::new(self.account, &self.space, len_bytes).map_err(|_| NoMemory)
+    }
+}
+
+macro_rules! words {
+    ($($load:ident $store:ident $number:ty;)+) => {
+        impl DmaMemory for DmaBuffer {
+            fn len_bytes(&self) -> usize {
+                Self::len_bytes(self)
+            }
+
+            #[inline]
+            fn device_address(&self, offset: usize) -> Result<u64, DeviceError> {
+                Self::device_address(self, offset).map_err(|_| DeviceError)
+            }
+
+            #[inline]
+            fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+                Self::read(self, offset, bytes).map_err(|_| DeviceError)
+            }
+
+            #[inline]
+            fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+                Self::write(self, offset, bytes).map_err(|_| DeviceError)
+            }
+
+            $(
+                #[inline]
+                fn $load(&self, offset: usize) -> Result<$number, DeviceError> {
+                    Self::$load(self, offset).map_err(|_| DeviceError)
+                }
+
+                #[inline]
+                fn $store(&self, offset: usize, value: $number) -> Result<(), DeviceError> {
+                    Self::$store(self, offset, value).map_err(|_| DeviceError)
+                }
+            )+
+        }
+    };
+}
+
+words! {
+    load16 store16 u16;
+    load32 store32 u32;
+    load64 store64 u64;
 }

@@ -21,7 +21,7 @@ pub mod registers;
 pub mod simulation;
 pub mod time;
 
-pub use dma::{Dma, DmaMemory, NoMemory};
+pub use dma::{Dma, DmaMemory, DmaPool, NoMemory};
 pub use interrupt::InterruptSource;
 pub use ports::Ports;
 pub use registers::{Part, Register, Registers};

@@ -27,6 +27,7 @@ use crate::DeviceError;
 use alloc::rc::Rc;
 use core::fmt;
 use core::marker::PhantomData;
+use quire_api::RegisterWindow;
 
 /// A window on a device's registers. Offsets are in bytes; one that is not a multiple of the width, or not in the window, is a
 /// [`DeviceError`].
@@ -193,7 +194,36 @@ macro_rules! forward {
     };
 }
 
+macro_rules! accesses {
+    ($($number:ty, $read:ident, $write:ident;)*) => {
+        impl Registers for RegisterWindow {
+            fn len_bytes(&self) -> usize {
+                Self::len_bytes(self)
+            }
+
+            $(
+                #[inline]
+                fn $read(&self, offset: usize) -> Result<$number, DeviceError> {
+                    Self::$read(self, offset).map_err(|_| DeviceError)
+                }
+
+                #[inline]
+                fn $write(&self, offset: usize, value: $number) -> Result<(), DeviceError> {
+                    Self::$write(self, offset, value).map_err(|_| DeviceError)
+                }
+            )*
+        }
+    };
+}
+
 forward! {
+    u8, read8, write8;
+    u16, read16, write16;
+    u32, read32, write32;
+    u64, read64, write64;
+}
+
+accesses! {
     u8, read8, write8;
     u16, read16, write16;
     u32, read32, write32;

@@ -76,7 +76,6 @@ impl Disks {
     }
 
     /// There is a disk, whose driver serves this control channel. It is looked at from now on.
-    #[expect(dead_code, reason = "for who starts the drivers of disks")]
     pub(crate) fn add(self: &Rc<Self>, name: DiskName, control: ChannelEndpoint) {
         let driven = Rc::new(Driven { control, opened: RefCell::default() });
         self.driven.borrow_mut().insert(name, driven.clone());
@@ -189,7 +188,6 @@ impl Disks {
     }
 
     /// A driver of a disk takes the place of another: it has to hear of all channels.
-    #[expect(dead_code, reason = "for who starts the drivers of disks")]
     pub(crate) fn driver_begins(self: &Rc<Self>, name: DiskName) {
         let Some(driven) = self.driven.borrow().get(&name).cloned() else { return };
         let disks = self.clone();

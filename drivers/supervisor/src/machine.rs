@@ -1,5 +1,6 @@
 //! What is started, and with what.
 
+use crate::devices;
 use crate::disks::Disks;
 use crate::filesystems::FileSystems;
 use crate::loader::{Files, Program};
@@ -81,11 +82,12 @@ fn start(watcher: &Watcher, startup: &Startup) -> Result<(), String> {
         .map_err(|UnknownTest(name)| format!("test={name}: there is no such test"))?;
     match plan {
         Plan::Posix => start_posix(watcher, files, startup.arguments()),
-        Plan::Test => start_test(watcher, files, Lines::default(), startup.arguments()),
+        Plan::Test => start_test(watcher, files, Lines::default(), None, startup.arguments()),
         Plan::TestWithDrivers => {
             let lines = start_lines(watcher, files, startup.arguments())?;
-            start_test(watcher, files, lines, startup.arguments())
+            start_test(watcher, files, lines, None, startup.arguments())
         }
+        Plan::TestWithDisk => start_test_with_disk(watcher, files, startup),
     }
 }
 
@@ -123,7 +125,7 @@ fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), S
     let free_frames = system::system_info().map_or(u64::MAX, |info| info.free_frames);
     let pages = start_pager(watcher, files, free_frames / DISK_SHARE, arguments)?;
     let disks = Disks::new(&watcher.executor);
-    disks.all_added();
+    devices::begin(watcher, files, &disks, arguments).map_err(|error| format!("PCI: {}", error.describe()))?;
     let filesystems = FileSystems::new(watcher, files, &disks, arguments);
     let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
     let mut server = Program::load(files, POSIX_SERVER, &limits)?;
@@ -201,8 +203,36 @@ fn is_uart(ports: &IoPorts) -> bool {
     })
 }
 
+/// Starts the object tests when the first disk is known.
+fn start_test_with_disk(watcher: &Watcher, files: Files, startup: &Startup) -> Result<(), String> {
+    let disks = Disks::new(&watcher.executor);
+    let arguments = String::from(startup.arguments());
+    devices::begin(watcher, files, &disks, &arguments).map_err(|error| format!("PCI: {}", error.describe()))?;
+    let watcher = watcher.clone();
+    watcher.executor.clone().spawn(async move {
+        disks.ready().await;
+        let name = disks.list().first().map(|disk| disk.name);
+        let opened = match name {
+            Some(name) => disks.open(name, true).await.map_err(|refusal| format!("{refusal:?}")),
+            None => Err(String::from("there is no disk")),
+        };
+        let started = opened.and_then(|disk| start_test(&watcher, files, Lines::default(), Some(disk), &arguments));
+        if let Err(reason) = started {
+            error!("{OBJECT_TESTS}: {reason}");
+            watcher.shut_down(Shutdown::Failure);
+        }
+    });
+    Ok(())
+}
+
 /// Starts the object tests, which end the machine themselves.
-fn start_test(watcher: &Watcher, files: Files, lines: Lines, arguments: &str) -> Result<(), String> {
+fn start_test(
+    watcher: &Watcher,
+    files: Files,
+    lines: Lines,
+    disk: Option<ChannelEndpoint>,
+    arguments: &str,
+) -> Result<(), String> {
     let failed = |error: Error| format!("{OBJECT_TESTS}: can't be started: {}", error.describe());
     let mut tests = Program::load(files, OBJECT_TESTS, &UNLIMITED)?;
     let supervisor = rt::account().and_then(|account| watcher.serve(account, tests.name(), None)).map_err(failed)?;
@@ -211,6 +241,7 @@ fn start_test(watcher: &Watcher, files: Files, lines: Lines, arguments: &str) ->
         .and_then(|()| tests.give(Purpose::HARDWARE, &*watcher.hardware, Rights::all()))
         .and_then(|()| tests.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS))
         .and_then(|()| lines.give_to(&mut tests))
+        .and_then(|()| disk.map_or(Ok(()), |disk| tests.give(purpose::BLOCK, &disk, CLIENT_RIGHTS)))
         .and_then(|()| launch(watcher, tests, SERVER_PRIORITY, arguments))
         .map_err(failed)
 }

@@ -13,6 +13,14 @@ pub const FILES: &str = "boot/files";
 /// See [`SERIAL`].
 pub const OBJECT_TESTS: &str = "boot/object-tests";
 
+/// See [`SERIAL`].
+pub const VIRTIO_BLK: &str = "boot/virtio-blk";
+
+/// The names of disks, as Linux has them: `vda`, `vdb` and so on.
+pub fn disk_letters() -> impl Iterator<Item = [u8; 3]> {
+    (b'a'..=b'z').map(|letter| [b'v', b'd', letter])
+}
+
 /// What the machine is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
@@ -22,6 +30,8 @@ pub enum Plan {
     Test,
     /// To run a native test that needs the drivers.
     TestWithDrivers,
+    /// To run a native test that needs a disk.
+    TestWithDisk,
 }
 
 /// The value of `test=` names no test.
@@ -35,6 +45,7 @@ impl Plan {
             None => Ok(Self::Posix),
             Some("object-tests" | "ipc-bench" | "scaling") => Ok(Self::Test),
             Some("serial-bench") => Ok(Self::TestWithDrivers),
+            Some("disk-check" | "disk-bench") => Ok(Self::TestWithDisk),
             Some(other) => Err(UnknownTest(other)),
         }
     }
@@ -50,6 +61,7 @@ mod tests {
         assert_eq!(Plan::from_test(Some("object-tests")), Ok(Plan::Test));
         assert_eq!(Plan::from_test(Some("ipc-bench")), Ok(Plan::Test));
         assert_eq!(Plan::from_test(Some("serial-bench")), Ok(Plan::TestWithDrivers));
+        assert_eq!(Plan::from_test(Some("disk-check")), Ok(Plan::TestWithDisk));
         assert_eq!(Plan::from_test(Some("x")), Err(UnknownTest("x")));
     }
 }

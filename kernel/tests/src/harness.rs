@@ -1,6 +1,6 @@
 //! Runs the tests, says how each went, and ends the machine by the result.
 
-use crate::{bench, objects, scaling, serial};
+use crate::{bench, disk, objects, scaling, serial};
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Debug;
@@ -122,6 +122,8 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
         Some("ipc-bench") => bench::run(&bench, filter),
         Some("scaling") => scaling::run(&bench),
         Some("serial-bench") => serial::run(startup),
+        Some("disk-check") => disk::check(&bench, startup),
+        Some("disk-bench") => disk::measure(&bench, startup),
         Some(_) | None => run_tests(&bench, filter),
     };
     let how = if all_well { Shutdown::PowerOff } else { Shutdown::Failure };

@@ -2,10 +2,17 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, CpuClock, Guest, Machine, MachineEnd, Ports};
+use crate::guest::{BootPath, CpuClock, Disk, Guest, Machine, MachineEnd, Ports};
 use crate::options::GuestOptions;
 use crate::{FAILURE, setup};
 use anyhow::Result;
+use std::fs::File;
+use std::path::Path;
+
+/// What the names of tests begin with that need a disk.
+const DISK_TESTS: &str = "disk-";
+/// How large a disk is that is made for such a test.
+const DISK_BYTES: u64 = 64 << 20;
 
 /// Boots with `test=name` and shows the console at the end.
 pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
@@ -36,8 +43,21 @@ pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
 pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(Option<MachineEnd>, String)> {
     let mut guest = guest.clone();
     guest.words.push(format!("test={name}"));
+    // What is on the disks is the test's affair: it mounts nothing.
+    guest.disks.iter_mut().for_each(|disk| disk.mount = None);
+    let directory = tempfile::tempdir()?;
+    if name.starts_with(DISK_TESTS) && guest.disks.is_empty() {
+        guest.disks.push(empty_disk(directory.path())?);
+    }
     let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;
     let mut machine = Machine::start(&guest, &media, Ports::Console)?;
     let end = machine.wait()?;
     Ok((end, machine.log().text()))
+}
+
+/// A disk of zeroes.
+fn empty_disk(directory: &Path) -> Result<Disk> {
+    let path = directory.join("empty.img");
+    File::create(&path)?.set_len(DISK_BYTES)?;
+    Ok(Disk::kept(&path))
 }

@@ -38,7 +38,11 @@ const RULES: &[Rule] = &[
     },
     Rule { package: "quire-api", imports: &["quire-abi"], code: Code::UnsafeIn(&["src"]) },
     Rule { package: "quire-loader", imports: &[], code: Code::UnsafeIn(&["src"]) },
-    Rule { package: "object-tests", imports: &["quire-abi", "quire-api", "driver-protocol"], code: Code::Safe },
+    Rule {
+        package: "object-tests",
+        imports: &["quire-abi", "quire-api", "block", "driver-protocol"],
+        code: Code::Safe,
+    },
     Rule { package: "posix-protocol", imports: &["quire-abi"], code: Code::Safe },
     Rule {
         package: "posix-server",
@@ -77,7 +81,7 @@ const RULES: &[Rule] = &[
     Rule { package: "swap", imports: &["quire-abi", "quire-api", "driver-protocol", "block"], code: Code::Safe },
     Rule {
         package: "supervisor",
-        imports: &["quire-abi", "quire-api", "block", "boot-archive", "driver-protocol"],
+        imports: &["quire-abi", "quire-api", "block", "boot-archive", "driver-protocol", "pci", "virtio"],
         code: Code::Safe,
     },
     Rule { package: "xtask", imports: &["boot-archive", "posix-protocol", "posix-tests"], code: Code::Safe },

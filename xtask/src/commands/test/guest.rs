@@ -69,8 +69,21 @@ pub(super) fn many_cpus(context: &Context) -> Result<Counts> {
     Ok(counts)
 }
 
+/// A disk behind its driver keeps what it is given, with one processor and with several, and so with several queues.
+pub(super) fn disk(context: &Context) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for cpus in [1, 4] {
+        counts += run_native_tests(context, &Guest { cpus, ..context.guest() }, "disk-check")?;
+    }
+    Ok(counts)
+}
+
 fn run_object_tests(context: &Context, guest: &Guest) -> Result<Counts> {
-    let (end, text) = native::boot(guest, context.native()?, "object-tests")?;
+    run_native_tests(context, guest, "object-tests")
+}
+
+fn run_native_tests(context: &Context, guest: &Guest, name: &str) -> Result<Counts> {
+    let (end, text) = native::boot(guest, context.native()?, name)?;
     let end = end.map_or_else(|| "the guest ran into its time limit".to_owned(), |end| end.to_string());
     let summary = text.lines().rev().find_map(native_counts);
     let Some(counts) = summary else { bail!("{end}, without a summary; its console:\n{text}") };

@@ -8,8 +8,18 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 /// What runs without an operating system of the host.
-const BARE_METAL_PACKAGES: [&str; 9] =
-    ["quire-kernel", "supervisor", "posix-server", "serial", "pager", "swap", "files", "mlibc-shim", "object-tests"];
+const BARE_METAL_PACKAGES: &[&str] = &[
+    "quire-kernel",
+    "supervisor",
+    "posix-server",
+    "serial",
+    "pager",
+    "swap",
+    "files",
+    "mlibc-shim",
+    "object-tests",
+    "virtio-blk",
+];
 /// Crates that have `unsafe` code and tests that run on the host.
 const UNSAFE_PACKAGES: [&str; 1] = ["quire-api"];
 

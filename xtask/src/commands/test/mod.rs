@@ -55,7 +55,7 @@ pub(crate) struct Context {
     length: TestLength,
 }
 
-const STAGES: [Stage; 20] = [
+const STAGES: &[Stage] = &[
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
@@ -64,6 +64,7 @@ const STAGES: [Stage; 20] = [
     Stage { name: "core-fuzz", place: Place::Host, length: TestLength::Usual, run: host::core_fuzz },
     Stage { name: "miri", place: Place::Host, length: TestLength::Usual, run: host::miri },
     Stage { name: "object-tests", place: Place::Guest, length: TestLength::Usual, run: guest::object_tests },
+    Stage { name: "disk", place: Place::Guest, length: TestLength::Usual, run: guest::disk },
     Stage { name: "object-fuzz", place: Place::Guest, length: TestLength::Long, run: guest::object_fuzz },
     Stage { name: "firmware-boot", place: Place::Guest, length: TestLength::Usual, run: guest::firmware_boot },
     Stage { name: "image-boot", place: Place::Guest, length: TestLength::Usual, run: guest::image_boot },

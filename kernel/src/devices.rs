@@ -4,6 +4,7 @@ use crate::cpu::percpu::{self, PerCpu};
 use crate::cpu::requests::{self, Request};
 use crate::hardware::Hardware;
 use crate::interrupts::{RESCHEDULE_VECTOR, io_apic, local_apic};
+use crate::iommu::{Fault, Iommu};
 use crate::logger;
 use crate::paging;
 use crate::power;
@@ -14,8 +15,8 @@ use crate::vector;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use log::Level;
-use quire_abi::system::Shutdown;
-use quire_core::devices::{ClockParameters, Devices, InterruptMessage, LogLevel, PortWidth};
+use quire_abi::system::{HardwareInfo, Shutdown};
+use quire_core::devices::{ClockParameters, DeviceEntry, Devices, InterruptMessage, LogLevel, PortWidth};
 use quire_core::machine::Frame;
 use quire_core::pool::Id;
 use quire_core::thread::{Thread, VectorBlock};
@@ -37,6 +38,48 @@ impl Devices for Hardware {
 
     fn interrupt_exists(&self, gsi: u32) -> bool {
         io_apic::exists(gsi)
+    }
+
+    fn device_table_levels(&self) -> Option<u32> {
+        self.iommu.as_ref().map(Iommu::levels)
+    }
+
+    fn read_device_entry(&self, table: Frame, index: usize) -> DeviceEntry {
+        self.iommu.as_ref().map_or(DeviceEntry::Absent, |iommu| iommu.read_entry(table, index))
+    }
+
+    fn write_device_entry(&mut self, table: Frame, index: usize, entry: DeviceEntry) {
+        if let Some(iommu) = &self.iommu {
+            iommu.write_entry(table, index, entry);
+        }
+    }
+
+    fn wants_frame_to_attach(&self, requester: u16) -> bool {
+        self.iommu.as_ref().is_some_and(|iommu| iommu.lacks_bus(requester))
+    }
+
+    fn attach_device(&mut self, requester: u16, domain: u16, root: Frame, frame: Option<Frame>) -> bool {
+        self.iommu.as_ref().is_some_and(|iommu| iommu.attach(requester, domain, root, frame))
+    }
+
+    fn detach_device(&mut self, requester: u16, _domain: u16) {
+        if let Some(iommu) = &self.iommu {
+            iommu.detach(requester);
+        }
+    }
+
+    fn caches_absent_device_entries(&self) -> bool {
+        self.iommu.as_ref().is_some_and(Iommu::caches_absence)
+    }
+
+    fn forget_device_entries(&mut self, domain: u16) {
+        if let Some(iommu) = &self.iommu {
+            iommu.forget(domain);
+        }
+    }
+
+    fn hardware_info(&self) -> HardwareInfo {
+        self.info
     }
 
     fn open_message(&mut self, number: u32, _requester: u16) -> Option<InterruptMessage> {
@@ -153,6 +196,18 @@ impl Devices for Hardware {
 
     fn expel(&mut self, processor: usize) {
         percpu::others().filter(|cpu| cpu.number.get() as usize == processor).for_each(expel_from);
+    }
+}
+
+impl Hardware {
+    /// A device's access that was refused.
+    pub(crate) fn next_device_fault(&self) -> Option<Fault> {
+        self.iommu.as_ref().and_then(Iommu::next_fault)
+    }
+
+    /// Hears no more of a device that nobody drives; tells whether it is worth a line.
+    pub(crate) fn quieten_device(&mut self, requester: u16) -> bool {
+        self.iommu.as_mut().is_some_and(|iommu| iommu.quieten(requester))
     }
 }
 

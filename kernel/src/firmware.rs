@@ -2,14 +2,18 @@
 
 use crate::cpu::percpu::MAX_PROCESSORS;
 use crate::direct_map;
+use crate::iommu::Dmar;
 use crate::memory_map::Range;
 use crate::paging::{self, KernelTables};
 use acpi::address::AddressSpace;
+use acpi::sdt::SdtHeader;
 use acpi::sdt::fadt::Fadt;
 use acpi::sdt::madt::{Madt, MadtEntry};
+use acpi::sdt::mcfg::{Mcfg, McfgEntry};
 use acpi::{AcpiError, AcpiTables, Handler, HpetInfo, PciAddress, RawPhysicalMapping};
 use core::ptr::NonNull;
 use log::warn;
+use quire_abi::system::HardwareInfo;
 
 /// I/O APICs that are used at most.
 pub(crate) const MAX_IO_APICS: usize = 8;
@@ -51,6 +55,10 @@ pub(crate) struct Platform {
     pub(crate) pm_control: Option<u16>,
     /// What to write there for soft off.
     pub(crate) soft_off_type: u16,
+    /// Where the configuration spaces of PCI Express are.
+    pub(crate) configuration: HardwareInfo,
+    /// IOMMUs.
+    pub(crate) dmar: Dmar,
 }
 
 /// APIC ids.
@@ -113,6 +121,19 @@ pub(crate) fn read(rsdp: u64) -> Result<Platform, AcpiError> {
     if let Ok(dsdt) = tables.dsdt() {
         let bytes = Range::new(dsdt.phys_address as u64, dsdt.length.into());
         platform.soft_off_type = soft_off_type(map(bytes)).unwrap_or(0);
+    }
+    if let Some(mcfg) = tables.find_table::<Mcfg>() {
+        // Of the entries, which are packed, copies.
+        let first = mcfg.get().entries().iter().copied().find(|entry| entry.pci_segment_group == 0);
+        if let Some(McfgEntry { base_address, bus_number_start, bus_number_end, .. }) = first {
+            platform.configuration.configuration = base_address;
+            platform.configuration.first_bus = bus_number_start;
+            platform.configuration.last_bus = bus_number_end;
+        }
+    }
+    let is_dmar = |(_, header): &(usize, SdtHeader)| header.signature.as_str() == "DMAR";
+    if let Some((address, header)) = tables.table_headers().find(is_dmar) {
+        platform.dmar = Dmar::parse(map(Range::new(address as u64, header.length.into())));
     }
     Ok(platform)
 }

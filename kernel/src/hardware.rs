@@ -3,9 +3,11 @@
 use crate::cpu::percpu::{self, PerCpu};
 use crate::cpu::requests::{self, Request};
 use crate::direct_map;
+use crate::iommu::Iommu;
 use crate::paging;
 use crate::paging::window::{self, Window};
 use core::sync::atomic::{AtomicU32, Ordering};
+use quire_abi::system::HardwareInfo;
 use quire_core::machine::{Entry, Frame, LEVELS, Machine, PAGE_SIZE, TABLE_ENTRIES, table_index};
 
 /// The kernel's half of a top-level table begins at this entry.
@@ -13,7 +15,12 @@ const KERNEL_HALF: usize = TABLE_ENTRIES / 2;
 const PAGE_SHIFT: u32 = 12;
 
 /// This machine. There is one, in [`crate::trap::handle::KERNEL`], so whoever has it holds the kernel lock.
-pub(crate) struct Hardware(());
+pub(crate) struct Hardware {
+    /// What confines devices, if something does.
+    pub(crate) iommu: Option<Iommu>,
+    /// Where devices are found.
+    pub(crate) info: HardwareInfo,
+}
 
 impl Hardware {
     /// The machine.
@@ -22,8 +29,8 @@ impl Hardware {
     /// Once only, when the final page tables are in use. Frames that the core calls its own must be RAM that
     /// nothing else uses; the frame table sees to that. Other frames it names only for whoever has authority over
     /// hardware.
-    pub(crate) unsafe fn new() -> Self {
-        Self(())
+    pub(crate) unsafe fn new(iommu: Option<Iommu>, info: HardwareInfo) -> Self {
+        Self { iommu, info }
     }
 }
 

@@ -32,6 +32,8 @@ mod hardware;
 mod heap;
 #[cfg(target_os = "none")]
 mod interrupts;
+#[cfg(any(test, target_os = "none"))]
+mod iommu;
 #[cfg(target_os = "none")]
 mod logger;
 #[cfg(any(test, target_os = "none"))]

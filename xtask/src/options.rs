@@ -51,6 +51,8 @@ Options of run, exec, debug, native and image:
   --root-size SIZE, --swap-size SIZE
                           of its partitions, such as 512M or 2G (1G and 512M; no swap: 0)
   --disk FILE[:DIRECTORY] another disk; its ext4 file system is mounted on the directory, or on /mnt
+  --device NAME           another device, as QEMU names it; intel-iommu confines the others to what is mapped for them
+  --append WORD           one more word for the kernel's command line
   --log LEVEL             kernel log: off, error, warn, info, debug or trace
 
 Environment: QUIRE_ACCEL=tcg|kvm overrides the choice of the accelerator.
@@ -84,6 +86,8 @@ pub(crate) struct GuestOptions {
     pub(crate) sizes: Sizes,
     pub(crate) reuse: Reuse,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) devices: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 /// A file or directory of the host that the guest gets too.
@@ -271,6 +275,8 @@ fn guest_option(options: &mut GuestOptions, name: &str, parser: &mut Parser) -> 
         "log" => options.log = Some(parser.value()?.parse()?),
         "add" => options.additions.push(addition(&text(parser.value()?)?)?),
         "root" => options.root = Some(root(&text(parser.value()?)?)?),
+        "device" => options.devices.push(text(parser.value()?)?),
+        "append" => options.words.push(text(parser.value()?)?),
         "disk" => options.disks.push(disk(&text(parser.value()?)?)?),
         "root-size" => options.sizes.root_bytes = size_bytes(&text(parser.value()?)?)?,
         "swap-size" => options.sizes.swap_bytes = size_bytes(&text(parser.value()?)?)?,

@@ -375,7 +375,8 @@ calls! {
         -> ("interrupt") ! [OutOfRange, Full, NoMemory, AccountLimit];
     /// Tells what message raises the interrupt: for the device's message table. `BadState`: it has a line of its own.
     136 InterruptMessage = interrupt_message(interrupt: [Interrupt MANAGE]) -> ("address", "data") ! [BadState];
-    /// Makes an empty DMA space: what the device `requester` (as above) reaches of memory. `Overlap`: the device has one. When the last
+    /// Makes an empty DMA space: what the device `requester` (as above) reaches of memory. `Overlap`: the device has one; `Full`: the
+    /// machine can't confine more devices. When the last
     /// handle goes, so does all that is mapped: whoever keeps the last one closes it after the device was stopped.
     137 DmaCreate = dma_create(hardware: [Hardware MANAGE], account: [Account USE], requester: [value])
         -> ("DMA space") ! [OutOfRange, Overlap, Full, NoMemory, AccountLimit];
@@ -387,6 +388,14 @@ calls! {
         -> ("mapping") ! [BadArgument, Misaligned, OutOfRange, BadState, Revoked, Full, NoMemory, AccountLimit];
     /// Takes one `dma_map` back. The device must not use these addresses any more.
     139 DmaUnmap = dma_unmap(space: [DmaSpace WRITE], mapping: [value]) -> () ! [NotFound];
+
+    /// Has bits of `event` set, by the bits of `mask`, when the device of the space was refused access to memory that was not mapped for it; only
+    /// where the machine confines devices. A device that was refused once reaches nothing any more.
+    140 DmaWatch = dma_watch(space: [DmaSpace MANAGE], event: [Event SEND], mask: [value]) -> () ! [];
+    /// Tells how often the device was refused, and the last of the addresses (of its page; plus 1 if it was to be written).
+    141 DmaRefused = dma_refused(space: [DmaSpace MANAGE]) -> ("times", "address") ! [];
+    /// Writes a `HardwareInfo` to `info`.
+    142 HardwareInfo = hardware_info(hardware: [Hardware MANAGE], info: [pointer]) -> () ! [];
 
     // ---- the system ----------------------------------------------------------------------------------------------
     /// Writes a `SystemInfo` to `info`.

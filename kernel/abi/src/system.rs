@@ -54,6 +54,36 @@ pub struct SystemInfo {
     pub swap_used_pages: u64,
 }
 
+bitflags::bitflags! {
+    /// What the machine does with what devices do by themselves.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Confinement: u32 {
+        /// A device reaches what is mapped in its DMA space and nothing else.
+        const MEMORY = 1 << 0;
+        /// A device raises the interrupts that were made for it and no others.
+        const INTERRUPTS = 1 << 1;
+    }
+}
+
+/// What `hardware_info` tells: where devices are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HardwareInfo {
+    /// Physical address of the ACPI root pointer (ACPI 6.5, 5.2.5), or 0.
+    pub rsdp: u64,
+    /// Physical address of the configuration space of bus 0 in the window by which PCI Express has those of all buses of its first
+    /// segment (PCI Firmware 3.0, 4.1.2), or 0.
+    pub configuration: u64,
+    /// The first bus that the window really has, and the last.
+    pub first_bus: u8,
+    /// See `first_bus`.
+    pub last_bus: u8,
+    /// Always 0.
+    pub reserved: u16,
+    /// Bits of [`Confinement`].
+    pub confinement: u32,
+}
+
 /// How `system_shutdown` ends the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

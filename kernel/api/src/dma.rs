@@ -5,6 +5,7 @@ use crate::handle::{argument, object};
 use crate::memory::Memory;
 use crate::raw::{numbers, syscall};
 use crate::shared::SharedMapping;
+use crate::time::Event;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use quire_abi::dma::{DmaFlags, MAX_DMA_PAGES};
@@ -41,6 +42,16 @@ impl DmaSpace {
         // SAFETY: the call writes eight bytes for each page there, and there is room. What the device may then do is to the pages of a
         // memory, of which this program has no references (`SharedMapping`).
         unsafe { syscall(Call::DmaMap, arguments) }.value().map(DmaMapping)
+    }
+
+    /// Has bits of an event set when the device was refused what is not mapped for it. Needs `MANAGE`, and `SEND` on the event.
+    pub fn watch(&self, event: &Event, mask: u64) -> Result<(), Error> {
+        numbers(Call::DmaWatch, [argument(self), argument(event), mask]).unit()
+    }
+
+    /// How often the device was refused, and the address of the page that it wanted last (plus 1 if to write). Needs `MANAGE`.
+    pub fn refused(&self) -> Result<(u64, u64), Error> {
+        numbers(Call::DmaRefused, [argument(self), 0, 0]).values()
     }
 
     /// Takes a mapping back; the device must be done with it. Needs `WRITE`.

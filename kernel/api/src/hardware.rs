@@ -3,8 +3,8 @@
 use crate::account::Account;
 use crate::dma::DmaSpace;
 use crate::handle::{argument, create, object};
-use crate::raw::{many_numbers, numbers, syscall};
-use quire_abi::system::Shutdown;
+use crate::raw::{many_numbers, numbers, syscall, syscall3};
+use quire_abi::system::{HardwareInfo, Shutdown};
 use quire_abi::{Call, Error};
 
 object! {
@@ -29,6 +29,15 @@ impl Hardware {
     /// Makes the interrupt with this global system interrupt number (ACPI 6.5, 5.2.12). Needs `MANAGE`.
     pub fn interrupt(&self, account: &Account, gsi: u32) -> Result<Interrupt, Error> {
         create(Call::InterruptCreate, [argument(self), argument(account), u64::from(gsi), 0, 0, 0])
+    }
+
+    /// Where devices are found, and whether they are confined. Needs `MANAGE`.
+    pub fn info(&self) -> Result<HardwareInfo, Error> {
+        let mut info = HardwareInfo::default();
+        let pointer = core::ptr::from_mut(&mut info) as u64;
+        // SAFETY: the call writes one `HardwareInfo` there.
+        unsafe { syscall3(Call::HardwareInfo, [argument(self), pointer, 0]) }.unit()?;
+        Ok(info)
     }
 
     /// Makes an interrupt that the device `requester` (bus, device and function as PCI Express has them in 16 bits) raises by a message.

@@ -2,13 +2,14 @@
 
 use crate::account::Account;
 use crate::channel::{LetterKind, LetterStage};
+use crate::devices::Hardware;
 use crate::dma::DmaSpace;
 use crate::errand::ErrandStage;
 use crate::event::NoticeStage;
 use crate::interrupt::InterruptPhase;
 use crate::kernel::Kernel;
 use crate::list::List;
-use crate::machine::Machine;
+use crate::machine::{Frame, PAGE_SIZE};
 use crate::object::{Node, ObjectRef, cost};
 use crate::pool::Id;
 use crate::thread::{CallStage, State, Wait};
@@ -30,9 +31,11 @@ impl Kernel {
 
     /// Panics if an invariant of memory is broken, or if an account pays for anything that is not there, or not for something
     /// that is. Visits everything.
-    pub(crate) fn check_charges(&self, m: &impl Machine) {
+    pub(crate) fn check_charges(&self, m: &impl Hardware) {
         let pins: Vec<_> = self.dma_mappings.iter().flat_map(|(_, mapping)| mapping.pins()).collect();
-        let mut bytes = self.memory.check_and_count(m, &pins);
+        let mut tables = Vec::new();
+        self.dma_spaces.iter().for_each(|(id, _)| self.check_translations(m, id, &mut tables));
+        let mut bytes = self.memory.check_and_count(m, &pins, &tables);
         let mut pays = |account: Id<Account>, cost: u64| *bytes.entry(account).or_default() += cost;
         for (_, thread) in self.threads.iter() {
             let vector = thread.vector.as_ref().map_or(0, |blocks| size_of_val(blocks.as_slice()) as u64);
@@ -80,6 +83,21 @@ impl Kernel {
         listed.iter().map(|at| self.dma_mappings[*at].cost()).sum()
     }
 
+    /// The device of a space finds the pages of its mappings, and no others; lists the tables.
+    fn check_translations(&self, m: &impl Hardware, id: Id<DmaSpace>, tables: &mut Vec<Frame>) {
+        let Some(translation) = &self.dma_spaces[id].translation else { return };
+        let mut found = BTreeMap::new();
+        translation.visit(m, tables, &mut |page, entry| {
+            found.insert(page, entry);
+        });
+        for mapping in self.dma_mappings_of(id) {
+            for (address, entry) in self.dma_mappings[mapping].entries() {
+                assert_eq!(found.remove(&(address / PAGE_SIZE)), Some(entry), "what a device finds at {address:#x}");
+            }
+        }
+        assert!(found.is_empty(), "a device finds what is not mapped for it: {found:?}");
+    }
+
     /// Every reference that is kept somewhere is counted, and no other.
     fn check_references(&mut self, held: &[ObjectRef]) {
         let mut counted: BTreeMap<String, u32> = BTreeMap::new();
@@ -92,6 +110,8 @@ impl Kernel {
                 .filter(|at| *at != ObjectRef::Table(id))
                 .for_each(&mut count);
         }
+        let watched = self.dma_spaces.iter().filter_map(|(_, space)| space.watch);
+        watched.for_each(|(event, _)| count(ObjectRef::Event(event)));
         for (_, letter) in self.letters.iter() {
             letter.handles.iter().flatten().for_each(|capability| count(capability.object));
         }

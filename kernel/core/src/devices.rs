@@ -6,7 +6,7 @@ use crate::machine::{Frame, Machine};
 use crate::pool::Id;
 use crate::thread::{Thread, VectorBlock};
 use core::fmt;
-use quire_abi::system::Shutdown;
+use quire_abi::system::{HardwareInfo, Shutdown};
 
 /// How wide one access to an I/O port is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,23 @@ impl PortWidth {
             Self::Double => 4,
         }
     }
+}
+
+/// An entry of the tables by which a device's addresses are translated; like a page table's, but a device's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceEntry {
+    /// The device is refused.
+    #[default]
+    Absent,
+    /// The next lower table.
+    Table(Frame),
+    /// A page (lowest level only).
+    Page {
+        /// The frame that the device finds there.
+        frame: Frame,
+        /// Whether it may write.
+        write: bool,
+    },
 }
 
 /// What a device writes to raise an interrupt (PCI Local Bus 3.0, 6.8.1).
@@ -115,6 +132,35 @@ pub trait Devices {
     /// Makes interrupt `number` one that the device `requester` raises by writing a message, if this machine has such a number free of
     /// inputs of the interrupt controller; it starts masked, and nothing is remembered. Tells the message.
     fn open_message(&mut self, number: u32, requester: u16) -> Option<InterruptMessage>;
+
+    /// How many levels the tables have by which devices' addresses are translated, 9 bits each; `None` if nothing confines devices here,
+    /// and they use physical addresses.
+    fn device_table_levels(&self) -> Option<u32>;
+
+    /// Reads an entry of such a table.
+    fn read_device_entry(&self, table: Frame, index: usize) -> DeviceEntry;
+
+    /// Writes one.
+    fn write_device_entry(&mut self, table: Frame, index: usize, entry: DeviceEntry);
+
+    /// Whether attaching the device takes a zeroed frame for the machine's own tables, for good.
+    fn wants_frame_to_attach(&self, requester: u16) -> bool;
+
+    /// Lets a device find memory by the tables under `root`, as the domain with this number (not 0), and in no other way. `false`: the
+    /// machine has no such number.
+    fn attach_device(&mut self, requester: u16, domain: u16, root: Frame, frame: Option<Frame>) -> bool;
+
+    /// Lets a device find nothing any more, before it returns, and forgets what was cached of its domain.
+    fn detach_device(&mut self, requester: u16, domain: u16);
+
+    /// Whether the machine may have cached that an entry is absent, so that [`Devices::forget_device_entries`] is needed for new ones.
+    fn caches_absent_device_entries(&self) -> bool;
+
+    /// Makes sure that no device uses cached entries of a domain, and that what was under way by them is done, before it returns.
+    fn forget_device_entries(&mut self, domain: u16);
+
+    /// Where devices are found, and whether they are confined.
+    fn hardware_info(&self) -> HardwareInfo;
 
     /// Keeps the interrupt from coming in. It starts masked.
     fn mask_interrupt(&mut self, gsi: u32);

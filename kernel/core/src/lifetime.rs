@@ -142,7 +142,7 @@ impl Kernel {
             ObjectRef::Timer(id) => self.destroy_timer(id),
             ObjectRef::Event(id) => self.destroy_event(id),
             ObjectRef::Pager(id) => self.destroy_pager(m, id),
-            ObjectRef::Dma(id) => self.destroy_dma(id),
+            ObjectRef::Dma(id) => self.destroy_dma(m, id),
             ObjectRef::Account(_)
             | ObjectRef::Memory(_)
             | ObjectRef::Space(_)

@@ -1,11 +1,11 @@
 //! A machine made of maps and logs, for the tests.
 
-use crate::devices::{ClockParameters, Devices, InterruptMessage, LogLevel, PortWidth};
-use crate::machine::{Access, Caching, Entry, Frame, Machine, PAGE_SIZE, TABLE_ENTRIES};
+use crate::devices::{ClockParameters, DeviceEntry, Devices, InterruptMessage, LogLevel, PortWidth};
+use crate::machine::{Access, Caching, Entry, Frame, Machine, PAGE_SIZE, TABLE_ENTRIES, table_index};
 use crate::pool::Id;
 use crate::thread::{Thread, VectorBlock};
 use core::fmt;
-use quire_abi::system::Shutdown;
+use quire_abi::system::{Confinement, HardwareInfo, Shutdown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -22,6 +22,15 @@ pub(crate) const MESSAGES: u32 = 4;
 pub(crate) struct MockMachine {
     frames: BTreeMap<Frame, Vec<u8>>,
     tables: BTreeMap<Frame, BTreeMap<usize, Entry>>,
+    /// Whether it confines devices: with tables of three levels.
+    pub(crate) has_iommu: bool,
+    /// Buses that it has a table for, for good.
+    pub(crate) buses: BTreeSet<u16>,
+    device_tables: BTreeMap<(Frame, usize), DeviceEntry>,
+    /// By requester: domain and root.
+    pub(crate) attached: BTreeMap<u16, (u16, Frame)>,
+    /// What devices may still have cached: domain, page, frame.
+    pub(crate) device_cache: BTreeSet<(u16, u64, Frame)>,
     pub(crate) now_ns: u64,
     pub(crate) unmasked: BTreeSet<u32>,
     pub(crate) ports: BTreeMap<u16, u32>,
@@ -36,6 +45,21 @@ pub(crate) struct MockMachine {
 }
 
 impl MockMachine {
+    /// The frame that a device finds at an address, and whether it may write; it caches what it found.
+    pub(crate) fn device_finds(&mut self, requester: u16, address: u64) -> Option<(Frame, bool)> {
+        let (domain, mut table) = *self.attached.get(&requester)?;
+        let page = address / PAGE_SIZE;
+        for level in (1..3).rev() {
+            let DeviceEntry::Table(next) = self.read_device_entry(table, table_index(page, level)) else { return None };
+            table = next;
+        }
+        let DeviceEntry::Page { frame, write } = self.read_device_entry(table, table_index(page, 0)) else {
+            return None;
+        };
+        self.device_cache.insert((domain, page, frame));
+        Some((frame, write))
+    }
+
     fn bytes(&mut self, frame: Frame) -> &mut Vec<u8> {
         self.frames.entry(frame).or_insert_with(|| std::vec![0xa5; PAGE_SIZE as usize])
     }
@@ -45,6 +69,7 @@ impl Machine for MockMachine {
     fn zero_frame(&mut self, frame: Frame) {
         self.bytes(frame).fill(0);
         self.tables.remove(&frame);
+        self.device_tables.retain(|(table, _), _| *table != frame);
     }
 
     fn copy_frame(&mut self, from: Frame, to: Frame) {
@@ -128,6 +153,52 @@ impl Devices for MockMachine {
         let is_message = (INTERRUPTS..INTERRUPTS + MESSAGES).contains(&number);
         self.mask_interrupt(number);
         is_message.then_some(InterruptMessage { address: 0xfee0_0000 | u64::from(requester), data: number })
+    }
+
+    fn device_table_levels(&self) -> Option<u32> {
+        self.has_iommu.then_some(3)
+    }
+
+    fn read_device_entry(&self, table: Frame, index: usize) -> DeviceEntry {
+        self.device_tables.get(&(table, index)).copied().unwrap_or_default()
+    }
+
+    fn write_device_entry(&mut self, table: Frame, index: usize, entry: DeviceEntry) {
+        match entry {
+            DeviceEntry::Absent => drop(self.device_tables.remove(&(table, index))),
+            DeviceEntry::Table(_) | DeviceEntry::Page { .. } => {
+                self.device_tables.insert((table, index), entry);
+            }
+        }
+    }
+
+    fn wants_frame_to_attach(&self, requester: u16) -> bool {
+        !self.buses.contains(&(requester >> 8))
+    }
+
+    fn attach_device(&mut self, requester: u16, domain: u16, root: Frame, frame: Option<Frame>) -> bool {
+        assert!(domain != 0 && (frame.is_some() || !self.wants_frame_to_attach(requester)));
+        self.buses.insert(requester >> 8);
+        self.attached.insert(requester, (domain, root));
+        true
+    }
+
+    fn detach_device(&mut self, requester: u16, domain: u16) {
+        assert_eq!(self.attached.remove(&requester).map(|(domain, _)| domain), Some(domain));
+        self.forget_device_entries(domain);
+    }
+
+    fn caches_absent_device_entries(&self) -> bool {
+        false
+    }
+
+    fn forget_device_entries(&mut self, domain: u16) {
+        self.device_cache.retain(|(of, ..)| *of != domain);
+    }
+
+    fn hardware_info(&self) -> HardwareInfo {
+        let confinement = if self.has_iommu { Confinement::MEMORY } else { Confinement::empty() };
+        HardwareInfo { confinement: confinement.bits(), ..HardwareInfo::default() }
     }
 
     fn mask_interrupt(&mut self, gsi: u32) {

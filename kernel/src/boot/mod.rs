@@ -12,6 +12,7 @@ use crate::cpu::stacks::{self, Stacks};
 use crate::firmware::{self, Platform};
 use crate::hardware::Hardware;
 use crate::interrupts::{self, io_apic, local_apic};
+use crate::iommu::Iommu;
 use crate::memory_map::Range;
 use crate::paging::{self, KernelTables, OutOfFrames};
 use crate::time::{self, CalibrationError};
@@ -24,7 +25,7 @@ use core::fmt;
 use frames::BOOT_FRAMES;
 use log::{error, info};
 use quire_abi::Error;
-use quire_abi::system::Shutdown;
+use quire_abi::system::{Confinement, HardwareInfo, Shutdown};
 use quire_core::kernel::Kernel;
 use quire_core::machine::Frame;
 use quire_core::memory::{Exhausted, FrameTable, MemorySystem};
@@ -169,9 +170,12 @@ fn make_kernel(info: &BootInfo) -> Result<State, BootError> {
     if !features.invariant_tsc {
         log::debug!("the time-stamp counter is not said to be invariant; it is used all the same");
     }
+    let iommu = Iommu::begin(&platform.dmar)?;
+    let confinement = if iommu.is_some() { Confinement::MEMORY } else { Confinement::empty() };
+    let hardware_info = HardwareInfo { rsdp: info.rsdp, confinement: confinement.bits(), ..platform.configuration };
     // SAFETY: once only, and the final page tables are in use. The frame table made next has all RAM that nothing
     // else uses.
-    let mut hardware = unsafe { Hardware::new() };
+    let mut hardware = unsafe { Hardware::new(iommu, hardware_info) };
     let memory = make_memory(info, &mut hardware)?;
     info!("{} MiB of memory free", (memory.frames().free() * PAGE) >> 20);
     let mut kernel = Kernel::new(memory, percpu::count()).map_err(BootError::Kernel)?;

@@ -18,6 +18,8 @@ pub(crate) const ERROR_VECTOR: u8 = 0xf1;
 pub(crate) const RESCHEDULE_VECTOR: u8 = 0xf2;
 /// Another processor asks for something ([`crate::cpu::requests`]).
 pub(crate) const REQUEST_VECTOR: u8 = 0xf3;
+/// A device was refused memory.
+pub(crate) const DEVICE_FAULT_VECTOR: u8 = 0xf4;
 /// Interrupts that vanished before they were delivered; not to be acknowledged.
 pub(crate) const SPURIOUS_VECTOR: u8 = 0xff;
 
@@ -32,6 +34,8 @@ pub(crate) enum Source {
     LocalApicError,
     /// Another processor, which wants this one to look whom to run.
     Processor,
+    /// An IOMMU, which refused a device.
+    DeviceFault,
     /// Nothing.
     Spurious,
 }
@@ -44,6 +48,7 @@ impl Source {
             TIMER_VECTOR => Self::Timer,
             ERROR_VECTOR => Self::LocalApicError,
             RESCHEDULE_VECTOR | REQUEST_VECTOR => Self::Processor,
+            DEVICE_FAULT_VECTOR => Self::DeviceFault,
             _ => Self::Spurious,
         }
     }

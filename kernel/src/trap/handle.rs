@@ -3,6 +3,7 @@
 use crate::cpu::{percpu, requests};
 use crate::hardware::Hardware;
 use crate::interrupts::{REQUEST_VECTOR, Source, io_apic, local_apic};
+use crate::iommu::Fault;
 use crate::sync::{Guard, Rank, SpinLock};
 use crate::time::timer;
 use crate::trap::{entry, resume};
@@ -28,6 +29,9 @@ pub(crate) static KERNEL: SpinLock<Option<State>> = SpinLock::new(Rank::Kernel, 
 
 /// How many non-maskable interrupts came in; they are counted and otherwise ignored.
 pub(crate) static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// How many faults of devices are looked at for one interrupt; each of them ends those of one device.
+const MAX_DEVICE_FAULTS: usize = 256;
 
 /// Vectors of exceptions (Intel SDM vol. 3A, table 6-1).
 mod vector {
@@ -131,7 +135,30 @@ pub(crate) fn interrupt(state: &mut State, vector: u8) {
             requests::answer();
             local_apic::end_of_interrupt();
         }
+        Source::DeviceFault => {
+            device_faults(state);
+            local_apic::end_of_interrupt();
+        }
         Source::Spurious => {}
+    }
+}
+
+/// Devices wanted what is not theirs.
+fn device_faults(state: &mut State) {
+    let State { kernel, hardware } = state;
+    for _ in 0..MAX_DEVICE_FAULTS {
+        let Some(Fault { requester, address, reason }) = hardware.next_device_fault() else { return };
+        let is_driven = kernel.on_device_fault(hardware, cpu_index(), requester, address);
+        if is_driven || hardware.quieten_device(requester) {
+            let what = if address & 1 == 0 { "reading" } else { "writing" };
+            warn!(
+                "device {:02x}:{:02x}.{} is cut off: {what} {:#x} is not for it (reason {reason:#x})",
+                requester >> 8,
+                requester >> 3 & 0x1f,
+                requester & 7,
+                address & !1
+            );
+        }
     }
 }
 

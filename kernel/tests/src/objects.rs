@@ -3,6 +3,7 @@
 mod account;
 mod bomb;
 mod channel;
+mod device;
 mod dma;
 mod event;
 mod fuzz;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
         io_ports::TESTS,
         interrupt::TESTS,
         dma::TESTS,
+        device::TESTS,
         swap::TESTS,
         bomb::TESTS,
         fuzz::TESTS,

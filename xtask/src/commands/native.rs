@@ -14,6 +14,9 @@ const DISK_TESTS: &str = "disk-";
 /// How large a disk is that is made for such a test.
 const DISK_BYTES: u64 = 64 << 20;
 
+/// A device that does what it is told, with all addresses.
+const TEST_DEVICE: &str = "edu,dma_mask=0xffffffffffffffff";
+
 /// Boots with `test=name` and shows the console at the end.
 pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
     setup::for_guests()?;
@@ -49,6 +52,7 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
     if name.starts_with(DISK_TESTS) && guest.disks.is_empty() {
         guest.disks.push(empty_disk(directory.path())?);
     }
+    guest.devices.push(TEST_DEVICE.to_owned());
     let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;
     let mut machine = Machine::start(&guest, &media, Ports::Console)?;
     let end = machine.wait()?;

@@ -128,7 +128,7 @@ impl Attached {
     }
 
     /// QEMU's arguments for the disk with this index.
-    pub(super) fn arguments(&self, index: usize) -> Vec<String> {
+    pub(super) fn arguments(&self, index: usize, properties: &str) -> Vec<String> {
         let file = json!({ "driver": "file", "filename": self.file });
         let name = format!("disk{index}");
         let mut node = self.layer.over(json!({ "driver": "raw", "file": file }));
@@ -140,8 +140,9 @@ impl Attached {
             Boot::Never => "",
         };
         // An error of the file is an error of the disk; otherwise the machine would stop.
-        let device =
-            format!("virtio-blk-pci,drive={name},serial={name},disable-legacy=on,rerror=report,werror=report{boot}");
+        let device = format!(
+            "virtio-blk-pci,drive={name},serial={name},disable-legacy=on,rerror=report,werror=report{boot}{properties}"
+        );
         ["-blockdev".to_owned(), node.to_string(), "-device".to_owned(), device].to_vec()
     }
 

@@ -17,7 +17,7 @@ mod running;
 
 pub(crate) use disk::{Changes, Disk, Layer, Root};
 pub(crate) use exec::{Ending, Input, Program, Stream};
-pub(crate) use qemu::{CpuClock, MachineStart, Media};
+pub(crate) use qemu::{CpuClock, IOMMU, MachineStart, Media};
 pub(crate) use running::{Machine, MachineEnd, POLL_INTERVAL, Ports};
 
 use crate::build::Artifacts;
@@ -79,6 +79,8 @@ pub(crate) struct Guest {
     pub(crate) root: Root,
     /// More disks.
     pub(crate) disks: Vec<Disk>,
+    /// More devices, as QEMU's `-device` names them.
+    pub(crate) devices: Vec<String>,
 }
 
 impl Default for Guest {
@@ -97,6 +99,7 @@ impl Default for Guest {
             additions: Vec::new(),
             root: Root::Archive,
             disks: Vec::new(),
+            devices: Vec::new(),
         }
     }
 }
@@ -113,6 +116,8 @@ impl Guest {
             additions: options.additions,
             root: options.root.map_or(self.root, |root| root.with(options.sizes, options.reuse)),
             disks: options.disks,
+            devices: [self.devices, options.devices].concat(),
+            words: [self.words, options.words].concat(),
             ..self
         }
     }

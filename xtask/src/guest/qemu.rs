@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// `(v << 1) | 1`.
 const EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
 
+/// The device that confines others to what is mapped for them. It comes before them.
+pub(crate) const IOMMU: &str = "intel-iommu";
+
 /// What drives the guest's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CpuClock {
@@ -131,6 +134,9 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     qemu.args(["-machine", "q35", "-cpu", cpu_model(guest.clock), "-accel", acceleration(guest)]);
     qemu.args(["-m", &guest.memory.to_string(), "-smp", &guest.cpus.to_string()]);
+    for device in &guest.devices {
+        qemu.args(["-device", device]);
+    }
     qemu.args(["-device", EXIT_PORT]);
     match guest.clock {
         CpuClock::Host | CpuClock::Measured => {}
@@ -154,9 +160,15 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
         }
     }
     for (index, disk) in media.disks.iter().enumerate() {
-        qemu.args(disk.arguments(index));
+        qemu.args(disk.arguments(index, disk_properties(guest)));
     }
     Ok(qemu)
+}
+
+/// What disks need besides: they are confined by an IOMMU only if they are told.
+fn disk_properties(guest: &Guest) -> &'static str {
+    let has_iommu = guest.devices.iter().any(|device| device.starts_with(IOMMU));
+    if has_iommu { ",iommu_platform=on" } else { "" }
 }
 
 /// A command that the system ends when we end, however that happens.

@@ -2,8 +2,8 @@
 
 use super::{CallResult, Caller, Outcome};
 use crate::devices::Hardware;
-use crate::dma::DmaSpace;
-use crate::machine::{Frame, PAGE_SIZE};
+use crate::dma::{DeviceAccess, DmaSpace};
+use crate::machine::PAGE_SIZE;
 use crate::memory::Memory;
 use crate::object::ObjectRef;
 use crate::pool::Id;
@@ -17,7 +17,7 @@ impl<M: Hardware> Caller<'_, M> {
         let account = self.object(1, Rights::USE)?;
         let requester = self.requester(2)?;
         self.reserve(1)?;
-        let space = self.kernel.create_dma(account, requester)?;
+        let space = self.kernel.create_dma(self.m, account, requester)?;
         self.give(ObjectRef::Dma(space))
     }
 
@@ -38,12 +38,17 @@ impl<M: Hardware> Caller<'_, M> {
         let addresses = addresses.get_mut(..pages).filter(|some| !some.is_empty()).ok_or(Error::OutOfRange)?;
         // What is mapped is mapped: so first make sure that the addresses can be handed over.
         self.write_bytes(address, addresses.as_bytes())?;
-        let mapping = self.kernel.map_for_device(self.m, space, (memory, offset / PAGE_SIZE), pages)?;
-        for (at, frame) in addresses.iter_mut().zip(self.kernel.dma_mappings[mapping].frames()) {
-            *at = device_address(*frame);
+        let access = if flags.contains(DmaFlags::DEVICE_WRITES) { DeviceAccess::Write } else { DeviceAccess::Read };
+        let range = (memory, offset / PAGE_SIZE, pages);
+        let mapping = self.kernel.map_for_device(self.m, space, range, access)?;
+        for (at, (address, _)) in addresses.iter_mut().zip(self.kernel.dma_mappings[mapping].entries()) {
+            *at = address;
         }
         // Pinning may have moved the very page that the addresses go to.
-        self.write_bytes(address, addresses.as_bytes()).inspect_err(|_| self.kernel.unmap_for_device(mapping))?;
+        if let Err(error) = self.write_bytes(address, addresses.as_bytes()) {
+            self.kernel.unmap_for_device(self.m, mapping);
+            return Err(error);
+        }
         Ok(Outcome::Value(mapping.number()))
     }
 
@@ -51,12 +56,20 @@ impl<M: Hardware> Caller<'_, M> {
         let space: Id<DmaSpace> = self.object(0, Rights::WRITE)?;
         let mapping = self.kernel.dma_mappings.find(self.value(1));
         let mapping = mapping.filter(|at| self.kernel.dma_mappings[*at].space() == space).ok_or(Error::NotFound)?;
-        self.kernel.unmap_for_device(mapping);
+        self.kernel.unmap_for_device(self.m, mapping);
         Ok(Outcome::Done)
     }
-}
 
-/// Without an IOMMU devices use physical addresses.
-fn device_address(frame: Frame) -> u64 {
-    u64::from(frame.0) * PAGE_SIZE
+    pub(super) fn dma_watch(&mut self) -> CallResult {
+        let space = self.object(0, Rights::MANAGE)?;
+        let event = self.object(1, Rights::SEND)?;
+        self.kernel.watch_dma(self.m, space, event, self.arguments[2]);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn dma_refused(&mut self) -> CallResult {
+        let space: Id<DmaSpace> = self.object(0, Rights::MANAGE)?;
+        let space = &self.kernel.dma_spaces[space];
+        Ok(Outcome::Values(space.refusals, space.refused_address))
+    }
 }

@@ -20,6 +20,12 @@ impl<M: Hardware> Caller<'_, M> {
         self.give(ObjectRef::Interrupt(interrupt))
     }
 
+    pub(super) fn hardware_info(&mut self) -> CallResult {
+        self.authority(0, ObjectRef::Hardware, Rights::MANAGE)?;
+        let info = self.m.hardware_info();
+        self.write(1, &info)
+    }
+
     pub(super) fn interrupt_create_message(&mut self) -> CallResult {
         self.authority(0, ObjectRef::Hardware, Rights::MANAGE)?;
         let account = self.object(1, Rights::USE)?;

@@ -45,15 +45,21 @@ impl Census {
 impl MemorySystem {
     /// Panics if anything is not as it always must be. Expensive: visits everything.
     pub fn check_invariants(&self, m: &impl Machine) {
-        self.check_and_count(m, &[]);
+        self.check_and_count(m, &[], &[]);
     }
 
-    /// The same, when these pages are mapped for devices (which memory had them, and the frame); then the bytes of the kernel's heap
+    /// The same, when these pages are mapped for devices (which memory had them, and the frame) with these tables; then the bytes of the kernel's heap
     /// that memory in all its forms has, and accounts have, by who pays, without descendants.
-    pub(crate) fn check_and_count(&self, m: &impl Machine, pins: &[(Id<Memory>, Frame)]) -> BTreeMap<Id<Account>, u64> {
+    pub(crate) fn check_and_count(
+        &self,
+        m: &impl Machine,
+        pins: &[(Id<Memory>, Frame)],
+        tables: &[Frame],
+    ) -> BTreeMap<Id<Account>, u64> {
         let mut census = Census::default();
         census.frame(self.zero);
         self.check_pins(pins, &mut census);
+        tables.iter().for_each(|table| census.frame(*table));
         for (id, memory) in self.memories.iter() {
             self.check_memory(id, memory, &mut census);
         }

@@ -12,12 +12,26 @@
 //! - *It is reclaimed or swapped out.* Never: only cached pages and private pages of spaces are, and neither can be mapped for a device.
 
 use super::MemorySystem;
-use super::error::{FaultError, MemoryError};
+use super::error::{Exhausted, FaultError, MemoryError};
 use super::object::{Content, Memory, Tenure};
+use crate::account::Account;
 use crate::machine::{Frame, Machine};
 use crate::pool::Id;
 
 impl MemorySystem {
+    /// A frame of zeros for a table of the kernel's, paid for by `account`.
+    ///
+    /// # Errors
+    /// Exhaustion.
+    pub(crate) fn allocate_table(&mut self, m: &mut impl Machine, account: Id<Account>) -> Result<Frame, Exhausted> {
+        self.frames.allocate(m, &mut self.accounts, account)
+    }
+
+    /// Gives such a frame back.
+    pub(crate) fn free_table(&mut self, frame: Frame) {
+        self.frames.release(&mut self.accounts, frame);
+    }
+
     /// The memory whose pages a device would get, for `count` pages of `id` from `start` on.
     ///
     /// # Errors

@@ -154,6 +154,7 @@ fn is_out_of_reach(call: Call) -> bool {
         Call::AccountKill
             | Call::AccountSetLimits
             | Call::DmaCreate
+            | Call::HardwareInfo
             | Call::InterruptAcknowledge
             | Call::InterruptCreate
             | Call::InterruptCreateMessage

@@ -3,7 +3,7 @@
 use super::{Context, Counts};
 use crate::commands::{conformance as suites, native};
 use crate::guest::{
-    BootPath, Changes, Disk, Ending, Guest, Machine, MachineEnd, Media, MemorySize, Ports, Program, Root,
+    BootPath, Changes, Disk, Ending, Guest, IOMMU, Machine, MachineEnd, Media, MemorySize, Ports, Program, Root,
 };
 use crate::image::{self, MEBIBYTE, Sizes, Volume};
 use crate::payload::{self, Init};
@@ -34,6 +34,11 @@ pub(super) fn conformance(context: &Context) -> Result<Counts> {
 /// The tests of the object API, from a native program.
 pub(super) fn object_tests(context: &Context) -> Result<Counts> {
     run_object_tests(context, &context.guest())
+}
+
+/// The same where an IOMMU confines devices.
+pub(super) fn confined_devices(context: &Context) -> Result<Counts> {
+    run_object_tests(context, &Guest { devices: vec![IOMMU.to_owned()], ..context.guest() })
 }
 
 /// A minute of random object calls with random handles.

@@ -36,9 +36,12 @@ pub(super) fn object_tests(context: &Context) -> Result<Counts> {
     run_object_tests(context, &context.guest())
 }
 
-/// The same where an IOMMU confines devices.
+/// The same, and a disk, where an IOMMU confines devices.
 pub(super) fn confined_devices(context: &Context) -> Result<Counts> {
-    run_object_tests(context, &Guest { devices: vec![IOMMU.to_owned()], ..context.guest() })
+    let guest = Guest { devices: vec![IOMMU.to_owned()], ..context.guest() };
+    let mut counts = run_object_tests(context, &guest)?;
+    counts += run_native_tests(context, &guest, "disk-check")?;
+    Ok(counts)
 }
 
 /// A minute of random object calls with random handles.

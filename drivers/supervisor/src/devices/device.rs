@@ -1,125 +1,36 @@
-//! The devices on PCI: each that there is a driver for gets one, which is handed the objects of its device and nothing else.
-//!
-//! **A driver that ends** leaves a device behind that may still write to memory. So before anything of it is let go, the device is
-//! stopped and may access memory no longer; then its DMA space goes, which unpins what the dead driver had pinned; and the successor is
-//! given a new one.
-//!
-//! **What a driver is not given**: the configuration space, but for a copy to read, and the table of its device's interrupt messages. With
-//! that it could have the device write anywhere.
+//! A device and what its driver gets of it.
 
-use crate::disks::Disks;
-use crate::loader::{Files, Program};
-use crate::machine::{DEVICE_RIGHTS, DRIVER_LIMITS, SERVE_RIGHTS};
-use crate::successors::{self, Legacy};
+use super::spaces::Spaces;
+use crate::loader::Program;
+use crate::machine::{DEVICE_RIGHTS, SERVE_RIGHTS};
 use crate::watch::Watcher;
-use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use driver_protocol::purpose::{self, MAX_MESSAGES};
-use driver_protocol::supervisor::DiskName;
-use log::{error, info, warn};
+use futures_util::future::{AbortHandle, abortable};
+use log::{error, warn};
 use pci::message::{self, Message, MsiX};
 use pci::windows::{Place, Window, windows};
-use pci::{CONFIGURATION_BYTES, Command, ConfigurationSpaces, Function, Header};
+use pci::{Command, ConfigurationSpaces as _, Function};
 use quire_api::abi::space::PAGE_SIZE;
 use quire_api::{
-    ChannelEndpoint, DmaSpace, Error, Interrupt, IoPorts, Memory, MemoryFlags, RegisterWindow, Rights, rt,
+    ChannelEndpoint, DmaSpace, Error, Event, Interrupt, Memory, MemoryFlags, Object, RegisterWindow, Rights, Thread, rt,
 };
-use supervisor::plan::{VIRTIO_BLK, disk_letters};
-use virtio::pci::{Kind, Layout};
-
-/// The ports by which configuration spaces are accessed (PCI 3.0, 3.2.2.3.2): an address, then what is there.
-const CONFIGURATION_PORTS: u16 = 0xcf8;
-const CONFIGURATION_PORT_COUNT: u16 = 8;
-const CONFIGURATION_DATA: u16 = 4;
-const CONFIGURATION_ENABLE: u32 = 1 << 31;
+use virtio::pci::Layout;
 
 /// What a driver may do with its DMA space, and with its windows.
-const SPACE_RIGHTS: Rights = Rights::READ.union(Rights::WRITE);
+const SPACE_RIGHTS: Rights = Rights::WRITE;
 const WINDOW_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::MAP);
+/// The bit of an event that says that a device was refused memory.
+const ASTRAY: u64 = 1;
 
 /// The register that stops a virtio device when 0 is written, counted from the common ones, and how often it is asked whether it has.
 const VIRTIO_STATUS: usize = 20;
 const STOP_LOOKS: usize = 100_000;
 
-/// Configuration spaces by ports: of each the first 256 bytes.
-struct Spaces(IoPorts);
-
-impl Spaces {
-    fn select(&self, function: Function, offset: u16) -> Result<(), Error> {
-        let address = CONFIGURATION_ENABLE | u32::from(function.0) << 8 | u32::from(offset & 0xfc);
-        self.0.write(0, 4, address)
-    }
-}
-
-impl ConfigurationSpaces for Spaces {
-    fn read(&self, function: Function, offset: u16) -> u32 {
-        let is_there = offset < CONFIGURATION_BYTES && self.select(function, offset).is_ok();
-        if is_there { self.0.read(CONFIGURATION_DATA, 4).unwrap_or(!0) } else { !0 }
-    }
-
-    fn write(&self, function: Function, offset: u16, value: u32) {
-        if let Err(error) = self.select(function, offset).and_then(|()| self.0.write(CONFIGURATION_DATA, 4, value)) {
-            warn!("{function}: {}", error.describe());
-        }
-    }
-}
-
-/// Starts drivers.
-struct Manager<'a> {
-    watcher: &'a Watcher,
-    files: Files,
-    disks: &'a Rc<Disks>,
-    spaces: Rc<Spaces>,
-    arguments: &'a str,
-}
-
-/// Starts a driver for each disk that there is.
-pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, arguments: &str) -> Result<(), Error> {
-    let ports = watcher.hardware.io_ports(rt::account()?, CONFIGURATION_PORTS, CONFIGURATION_PORT_COUNT)?;
-    let manager = Manager { watcher, files, disks, spaces: Rc::new(Spaces(ports)), arguments };
-    let mut names = disk_letters();
-    for (function, header) in pci::scan(&*manager.spaces, 0, u8::MAX) {
-        info!("{function}: {:04x}:{:04x}, class {:06x}", header.vendor, header.device, header.class);
-        let Some(path) = driver_of(&header) else { continue };
-        let Some(name) = names.next().and_then(|name| DiskName::new(&name)) else { break };
-        if let Err(reason) = manager.start(function, path, name) {
-            error!("{function}: {reason}");
-        }
-    }
-    disks.all_added();
-    Ok(())
-}
-
-/// The program that drives such a function, if there is one.
-fn driver_of(header: &Header) -> Option<&'static str> {
-    (Kind::of(header.vendor, header.device) == Some(Kind::BLOCK)).then_some(VIRTIO_BLK)
-}
-
-impl Manager<'_> {
-    /// Starts a disk's driver, and another whenever it ends.
-    fn start(&self, function: Function, path: &'static str, name: DiskName) -> Result<(), String> {
-        let failed = |error: Error| error.describe().to_string();
-        let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
-        let device = Device::new(self.watcher, &self.spaces, function, server_end).map_err(failed)?;
-        let disks = self.disks.clone();
-        let hand_over = Box::new(move |program: &mut Program| {
-            device.hand_over(program)?;
-            disks.driver_begins(name);
-            Ok(())
-        });
-        let (arguments, is_finished) = (String::from(self.arguments), Rc::default());
-        let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
-        successors::keep_alive(self.watcher, self.files, legacy)?;
-        self.disks.add(name, client_end);
-        Ok(())
-    }
-}
-
 /// A function that has a driver.
-struct Device {
+pub(super) struct Device {
     spaces: Rc<Spaces>,
     watcher: Watcher,
     function: Function,
@@ -134,12 +45,14 @@ struct Device {
     status: Option<(RegisterWindow, usize)>,
     /// Of the present driver.
     space: RefCell<Option<DmaSpace>>,
+    /// Ends the present driver should its device go astray.
+    watch: RefCell<Option<AbortHandle>>,
     server_end: ChannelEndpoint,
 }
 
 impl Device {
     /// Looks at a function and sets its interrupts up.
-    fn new(
+    pub(super) fn new(
         watcher: &Watcher,
         spaces: &Rc<Spaces>,
         function: Function,
@@ -148,19 +61,19 @@ impl Device {
         let account = rt::account()?;
         let mut memories = Vec::new();
         for Window { bar, place } in windows(&**spaces, function) {
-            if let Place::Memory { address, len_bytes, .. } = place
-                && address != 0
-                && len_bytes >= PAGE_SIZE
-            {
+            if let Place::Memory { address, len_bytes, .. } = place {
+                // What is smaller may share its page with another device.
+                if address == 0 || len_bytes < PAGE_SIZE {
+                    warn!("{function}: window {bar} has no address, or no pages of its own: left out");
+                    continue;
+                }
                 let flags = MemoryFlags::UNCACHED;
                 memories.push((bar, Memory::create_physical(&watcher.hardware, account, address, len_bytes, flags)?));
             }
         }
         let configuration = Memory::create(account, PAGE_SIZE)?;
-        let mut bytes = [0; CONFIGURATION_BYTES as usize];
-        for (word, offset) in bytes.as_chunks_mut::<4>().0.iter_mut().zip((0..).step_by(4)) {
-            *word = spaces.read(function, offset).to_le_bytes();
-        }
+        let words = (0..spaces.len_bytes()).step_by(4).map(|offset| spaces.read(function, offset).to_le_bytes());
+        let bytes: Vec<u8> = words.flatten().collect();
         configuration.write_all(0, &bytes)?;
         let answers = Command::MEMORY | Command::NO_INTERRUPT_LINE;
         Command::change(&**spaces, function, answers, Command::BUS_MASTER);
@@ -174,6 +87,7 @@ impl Device {
             table: None,
             status: None,
             space: RefCell::default(),
+            watch: RefCell::default(),
             server_end,
         };
         device.set_up_messages()?;
@@ -213,13 +127,15 @@ impl Device {
     }
 
     /// Gives a driver the objects of the device, which does nothing any more for the driver before.
-    fn hand_over(&self, program: &mut Program) -> Result<(), Error> {
+    pub(super) fn hand_over(&self, program: &mut Program) -> Result<(), Error> {
         let account = rt::account()?;
         self.stop()?;
         // Unpins all that the driver before had pinned.
+        self.watch.take().as_ref().map(AbortHandle::abort);
         self.space.take();
         let space = self.watcher.hardware.dma_space(account, self.function.0)?;
         program.give(purpose::DMA, &space, SPACE_RIGHTS)?;
+        *self.watch.borrow_mut() = Some(self.watch_device(&space, program.thread().duplicate(Rights::all())?)?);
         *self.space.borrow_mut() = Some(space);
         program.give(purpose::CONFIGURATION, &self.configuration, Rights::READ)?;
         for (bar, memory) in &self.windows {
@@ -240,6 +156,27 @@ impl Device {
         program.give(purpose::SERVE, &self.server_end, SERVE_RIGHTS)?;
         Command::change(&*self.spaces, self.function, Command::BUS_MASTER, Command::empty());
         Ok(())
+    }
+
+    /// Ends a driver whose device wanted memory that is not mapped for it: the kernel has cut the device off, and a successor begins anew.
+    fn watch_device(&self, space: &DmaSpace, driver: Thread) -> Result<AbortHandle, Error> {
+        let event = Event::create(rt::account()?)?;
+        space.watch(&event, ASTRAY)?;
+        let (executor, function) = (self.watcher.executor.clone(), self.function);
+        let (watch, handle) = abortable(async move {
+            if let Ok(bits) = executor.event_bits(&event, ASTRAY) {
+                bits.await;
+                error!("{function}: wanted memory that is not its driver's; the driver is ended");
+                if let Err(error) = driver.kill() {
+                    error!("{function}: its driver can't be ended: {}", error.describe());
+                }
+            }
+        });
+        self.watcher.executor.spawn(async move {
+            // Aborted when the driver has ended.
+            let _ = watch.await;
+        });
+        Ok(handle)
     }
 
     /// Has the device end what it does. When this returns it accesses memory no more.

@@ -1,0 +1,104 @@
+//! The devices on PCI: each that there is a driver for gets one, which is handed the objects of its device and nothing else.
+//!
+//! **Configuration spaces** are accessed in the window that the firmware tells of, or by ports ([`spaces`]).
+//!
+//! **A driver that ends** leaves a device behind that may still write to memory. So before anything of it is let go, the device is
+//! stopped and may access memory no longer; then its DMA space goes, which unpins what the dead driver had pinned; and the successor is
+//! given a new one.
+//!
+//! **A device that goes astray**, wanting memory that is not mapped for it, is cut off by the kernel where an IOMMU sees that; its driver is
+//! ended then, and has a successor.
+//!
+//! **What a driver is not given**: the configuration space, but for a copy to read, and the table of its device's interrupt messages. With
+//! that it could have the device write anywhere.
+
+mod device;
+mod spaces;
+
+use crate::disks::Disks;
+use crate::loader::{Files, Program};
+use crate::machine::DRIVER_LIMITS;
+use crate::successors::{self, Legacy};
+use crate::watch::Watcher;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString as _};
+use device::Device;
+use driver_protocol::supervisor::DiskName;
+use log::{error, info};
+use pci::{Command, Function, Header, header};
+use quire_api::abi::system::{Confinement, HardwareInfo};
+use quire_api::{ChannelEndpoint, Error, rt};
+use spaces::Spaces;
+use supervisor::plan::{VIRTIO_BLK, disk_letters};
+use virtio::pci::Kind;
+
+/// Starts drivers.
+struct Manager<'a> {
+    watcher: &'a Watcher,
+    files: Files,
+    disks: &'a Rc<Disks>,
+    spaces: Rc<Spaces>,
+    arguments: &'a str,
+}
+
+/// Starts a driver for each disk that there is.
+pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, arguments: &str) -> Result<(), Error> {
+    let hardware = watcher.hardware.info()?;
+    let spaces = Spaces::find(&watcher.hardware, &hardware)?;
+    let (first_bus, last_bus) = spaces.buses();
+    let manager = Manager { watcher, files, disks, spaces: Rc::new(spaces), arguments };
+    let mut names = disk_letters();
+    let mut is_confinement_said = false;
+    for (function, header) in pci::scan(&*manager.spaces, first_bus, last_bus) {
+        info!("{function}: {:04x}:{:04x}, class {:06x}", header.vendor, header.device, header.class);
+        if header.layout == header::Layout::Device {
+            // Whatever the firmware used it for: that is over.
+            Command::change(&*manager.spaces, function, Command::empty(), Command::BUS_MASTER);
+        }
+        let Some(path) = driver_of(&header) else { continue };
+        if !is_confinement_said {
+            say_confinement(&hardware);
+            is_confinement_said = true;
+        }
+        let Some(name) = names.next().and_then(|name| DiskName::new(&name)) else { break };
+        if let Err(reason) = manager.start(function, path, name) {
+            error!("{function}: {reason}");
+        }
+    }
+    disks.all_added();
+    Ok(())
+}
+
+/// Says what a driver could do that is not as it should be.
+fn say_confinement(hardware: &HardwareInfo) {
+    match Confinement::from_bits_truncate(hardware.confinement).contains(Confinement::MEMORY) {
+        true => info!("an IOMMU keeps devices to the memory that their drivers were given"),
+        false => info!("no IOMMU: the drivers of devices are trusted with all memory"),
+    }
+}
+
+/// The program that drives such a function, if there is one.
+fn driver_of(header: &Header) -> Option<&'static str> {
+    (Kind::of(header.vendor, header.device) == Some(Kind::BLOCK)).then_some(VIRTIO_BLK)
+}
+
+impl Manager<'_> {
+    /// Starts a disk's driver, and another whenever it ends.
+    fn start(&self, function: Function, path: &'static str, name: DiskName) -> Result<(), String> {
+        let failed = |error: Error| error.describe().to_string();
+        let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
+        let device = Device::new(self.watcher, &self.spaces, function, server_end).map_err(failed)?;
+        let disks = self.disks.clone();
+        let hand_over = Box::new(move |program: &mut Program| {
+            device.hand_over(program)?;
+            disks.driver_begins(name);
+            Ok(())
+        });
+        let (arguments, is_finished) = (String::from(self.arguments), Rc::default());
+        let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
+        successors::keep_alive(self.watcher, self.files, legacy)?;
+        self.disks.add(name, client_end);
+        Ok(())
+    }
+}

@@ -6,3 +6,4 @@ extern crate alloc;
 
 pub mod image;
 pub mod plan;
+pub mod storm;

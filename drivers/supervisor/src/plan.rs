@@ -45,7 +45,7 @@ impl Plan {
             None => Ok(Self::Posix),
             Some("object-tests" | "ipc-bench" | "scaling") => Ok(Self::Test),
             Some("serial-bench") => Ok(Self::TestWithDrivers),
-            Some("disk-check" | "disk-bench") => Ok(Self::TestWithDisk),
+            Some("disk-check" | "disk-bench" | "disk-storm" | "disk-errors") => Ok(Self::TestWithDisk),
             Some(other) => Err(UnknownTest(other)),
         }
     }

@@ -12,9 +12,12 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use core::cell::Cell;
+use core::pin::pin;
+use futures_util::future::{Either, select};
 use log::{error, warn};
 use quire_api::abi::system::AccountLimits;
 use quire_api::{Error, rt};
+use supervisor::storm::Storm;
 
 /// Gives a program the objects that it works on.
 pub(crate) type HandOver = Box<dyn Fn(&mut Program) -> Result<(), Error>>;
@@ -41,11 +44,12 @@ const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
 pub(crate) fn keep_alive(watcher: &Watcher, files: Files, legacy: Legacy) -> Result<(), String> {
     let (mut program, mut life) = start(watcher, files, &legacy)?;
     let watcher = watcher.clone();
+    let storm = Storm::over(program.name(), &legacy.arguments);
     watcher.executor.clone().spawn(async move {
         let mut pause_ns = FIRST_PAUSE_NS;
         loop {
             let began_ns = watcher.executor.now_ns();
-            life.over().await;
+            live(&watcher, &program, life, storm.as_ref()).await;
             if legacy.is_finished.get() {
                 return;
             }
@@ -65,6 +69,21 @@ pub(crate) fn keep_alive(watcher: &Watcher, files: Files, legacy: Legacy) -> Res
         }
     });
     Ok(())
+}
+
+/// Waits for a program's end, and brings it about if there is a storm.
+async fn live(watcher: &Watcher, program: &Program, life: Life, storm: Option<&Storm>) {
+    let mut over = pin!(life.over());
+    if let Some(storm) = storm {
+        let respite = watcher.executor.sleep_ns(storm.respite_ns(watcher.executor.now_ns()));
+        if let Either::Left(_) = select(over.as_mut(), respite).await {
+            return;
+        }
+        if let Err(error) = program.thread().kill() {
+            warn!("{}: can't be killed: {}", program.name(), error.describe());
+        }
+    }
+    over.await;
 }
 
 fn start(watcher: &Watcher, files: Files, legacy: &Legacy) -> Result<(Program, Life), String> {

@@ -1,8 +1,9 @@
 //! A disk behind its driver: that it keeps what it is given, and what a block costs.
 //!
 //! `test=disk-check` writes and reads with checksums, in all sizes and many at once, and asks for what must be refused; `test=disk-bench`
-//! counts the instructions that a block of 4 KiB costs all programs and the kernel together. For both the guest must have a disk
-//! (`cargo xtask native disk-check --disk FILE`), whose contents are lost.
+//! counts the instructions that a block of 4 KiB costs all programs and the kernel together. `test=disk-errors` runs on a disk that fails
+//! once at some sectors, `test=disk-storm` while the disk's driver is killed again and again. The guest's first disk is used, and what it
+//! holds is lost (`cargo xtask native disk-check`: an empty one).
 //!
 //! While the disk works, the processor has nothing to do, and what it does then is nobody's cost. So a thread of the lowest priority
 //! counts turns meanwhile, and its instructions are subtracted.
@@ -19,6 +20,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use log::{error, info};
 use quire_api::raw::time_stamp;
 use quire_api::rt::Startup;
+use quire_api::time::clock_ns;
 use quire_api::{Executor, Memory, Rights};
 
 /// Pages of the memory through which everything goes.
@@ -50,7 +52,21 @@ impl From<BlockError> for Failure {
 
 /// Checks the disk; `true` if it is right.
 pub(crate) fn check(bench: &Bench, startup: &'static Startup) -> bool {
-    let is_well = report(run(bench, startup, async |station| check_all(station).await));
+    judge(run(bench, startup, async |station| check_all(station).await))
+}
+
+/// Checks what becomes of errors of the disk; `true` if it is right.
+pub(crate) fn errors(bench: &Bench, startup: &'static Startup) -> bool {
+    judge(run(bench, startup, async |station| check_errors(station).await))
+}
+
+/// Checks the disk while its driver is killed; `true` if nobody notices.
+pub(crate) fn storm(bench: &Bench, startup: &'static Startup) -> bool {
+    judge(run(bench, startup, async |station| weather_storm(station).await))
+}
+
+fn judge(result: TestResult) -> bool {
+    let is_well = report(result);
     let (passed, failed) = if is_well { (1, 0) } else { (0, 1) };
     info!("{passed} passed, {failed} failed");
     is_well
@@ -202,6 +218,85 @@ async fn check_zeroes(station: &Station, abilities: Abilities) -> TestResult {
     station.disk.flush().await?;
     station.read(1000, 50, 0).await?;
     station.verify(1000, 50, 0, 5)
+}
+
+/// Sectors of which the first read fails, and the first write; `xtask` has QEMU see to it, and to the first flush.
+const BAD_READS: [u64; 2] = [2048, 6000];
+const BAD_WRITE: u64 = 4096;
+
+async fn check_errors(station: &Station) -> TestResult {
+    let failed = Err(BlockError::DeviceFailed);
+    for bad in BAD_READS {
+        // With it are under way some that are none of its business.
+        let around = [bad - 64, bad, bad + 64];
+        let reads: FuturesUnordered<_> = around
+            .iter()
+            .zip(0..)
+            .map(|(first, index)| async move { (*first, station.read(*first, 8, index * PAGE_BYTES).await) })
+            .collect();
+        for (first, result) in reads.collect::<Vec<_>>().await {
+            same(result, if first == bad { failed } else { Ok(()) })?;
+        }
+        same(station.read(bad, 8, 0).await, Ok(()))?;
+    }
+    info!("test disk::a read that fails ... ok");
+    station.put(BAD_WRITE - 8, 24, 0, 9)?;
+    same(station.write(BAD_WRITE - 8, 24, 0).await, failed)?;
+    same(station.write(BAD_WRITE - 8, 24, 0).await, Ok(()))?;
+    station.memory.discard(0, STAGING_BYTES)?;
+    station.read(BAD_WRITE - 8, 24, 0).await?;
+    station.verify(BAD_WRITE - 8, 24, 0, 9)?;
+    info!("test disk::a write that fails ... ok");
+    same(station.disk.flush().await, failed)?;
+    same(station.disk.flush().await, Ok(()))?;
+    info!("test disk::a flush that fails ... ok");
+    Ok(())
+}
+
+/// How long the storm lasts, in ns, and what counts as a request that has noticed it.
+const STORM_NS: u64 = 15_000_000_000;
+const LONG_NS: u64 = 20_000_000;
+/// Transfers that are under way at once in the storm, and how many sectors each has.
+const STORM_DEPTH: u64 = 32;
+const STORM_SECTORS: u64 = 16;
+
+async fn weather_storm(station: &Station) -> TestResult {
+    let end_ns = clock_ns().saturating_add(STORM_NS);
+    let mut long = Vec::new();
+    let mut round = 100;
+    let mut transfers = 0;
+    while clock_ns() < end_ns {
+        let first = round * 7 * STORM_DEPTH * STORM_SECTORS % (SECTORS - STORM_DEPTH * STORM_SECTORS);
+        station.put(first, STORM_DEPTH * STORM_SECTORS, 0, round)?;
+        timed(&mut long, async |at| station.write(first + at, STORM_SECTORS, at * SECTOR_BYTES).await).await?;
+        station.disk.flush().await?;
+        station.memory.discard(0, STAGING_BYTES)?;
+        timed(&mut long, async |at| station.read(first + at, STORM_SECTORS, at * SECTOR_BYTES).await).await?;
+        station.verify(first, STORM_DEPTH * STORM_SECTORS, 0, round)?;
+        round += 1;
+        transfers += 2 * STORM_DEPTH;
+    }
+    long.sort_unstable();
+    let percentile = |hundredths: usize| long.get(long.len() * hundredths / 100).copied().unwrap_or_default() / 1000;
+    info!("{transfers} transfers, {} of them longer than {} ms", long.len(), LONG_NS / 1_000_000);
+    info!("of these, the median took {} us, one in a hundred {} us", percentile(50), percentile(99));
+    holds(!long.is_empty(), "there was a storm")
+}
+
+/// Has [`STORM_DEPTH`] transfers done at once, and notes how long those took that took long.
+async fn timed(long: &mut Vec<u64>, transfer: impl AsyncFn(u64) -> Result<(), BlockError>) -> TestResult {
+    let start_ns = clock_ns();
+    let transfer = &transfer;
+    let all: FuturesUnordered<_> = (0..STORM_DEPTH)
+        .map(|index| async move { (transfer(index * STORM_SECTORS).await, clock_ns().saturating_sub(start_ns)) })
+        .collect();
+    for (result, took_ns) in all.collect::<Vec<_>>().await {
+        result?;
+        if took_ns > LONG_NS {
+            long.push(took_ns);
+        }
+    }
+    Ok(())
 }
 
 /// Counts the turns that nobody else needs the processor for.

@@ -123,6 +123,8 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
         Some("scaling") => scaling::run(&bench),
         Some("serial-bench") => serial::run(startup),
         Some("disk-check") => disk::check(&bench, startup),
+        Some("disk-errors") => disk::errors(&bench, startup),
+        Some("disk-storm") => disk::storm(&bench, startup),
         Some("disk-bench") => disk::measure(&bench, startup),
         Some(_) | None => run_tests(&bench, filter),
     };

@@ -4,8 +4,8 @@
 //! its own executes the access. See `child` for how that is done without a line of `unsafe`.
 //!
 //! Arguments: `test=object-tests` (`filter=TEXT` takes only what has it in its name, `fuzz_seconds=N`), or
-//! `test=ipc-bench`, `test=scaling`, or `test=serial-bench`, for which the supervisor starts the serial drivers too, or `test=disk-check`
-//! and `test=disk-bench`, for which it starts those of disks.
+//! `test=ipc-bench`, `test=scaling`, or `test=serial-bench`, for which the supervisor starts the serial drivers too, or `test=disk-check`,
+//! `disk-errors`, `disk-storm` and `disk-bench`, for which it starts those of disks.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

@@ -2,7 +2,7 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, CpuClock, Disk, Guest, Machine, MachineEnd, Ports};
+use crate::guest::{BootPath, CpuClock, Disk, Guest, Layer, Machine, MachineEnd, Ports};
 use crate::options::GuestOptions;
 use crate::{FAILURE, setup};
 use anyhow::Result;
@@ -16,6 +16,14 @@ const DISK_BYTES: u64 = 64 << 20;
 
 /// A device that does what it is told, with all addresses.
 const TEST_DEVICE: &str = "edu,dma_mask=0xffffffffffffffff";
+
+/// The test of errors of the disk, and the sectors that can't be read, or written, the first time.
+const ERRORS_TEST: &str = "disk-errors";
+const BAD_READS: [u64; 2] = [2048, 6000];
+const BAD_WRITES: [u64; 1] = [4096];
+/// The test in which the disk's driver is killed, and how that is asked for.
+const STORM_TEST: &str = "disk-storm";
+const STORM: [&str; 2] = ["kill=virtio-blk", "kill_ms=400"];
 
 /// Boots with `test=name` and shows the console at the end.
 pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
@@ -53,6 +61,14 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
         guest.disks.push(empty_disk(directory.path())?);
     }
     guest.devices.push(TEST_DEVICE.to_owned());
+    match name {
+        ERRORS_TEST => {
+            let errors = Layer::Errors { reads: BAD_READS.to_vec(), writes: BAD_WRITES.to_vec() };
+            guest.disks.iter_mut().for_each(|disk| disk.layer = errors.clone());
+        }
+        STORM_TEST => guest.words.extend(STORM.map(str::to_owned)),
+        _ => {}
+    }
     let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;
     let mut machine = Machine::start(&guest, &media, Ports::Console)?;
     let end = machine.wait()?;

@@ -47,6 +47,13 @@ pub(crate) enum Layer {
     Nothing,
     /// Everything that is written is logged to this file, too, in the format of Linux's dm-log-writes.
     WriteLog(PathBuf),
+    /// The first read of each of these sectors fails, the first write, and the first flush.
+    Errors {
+        /// What can't be read at first.
+        reads: Vec<u64>,
+        /// What can't be written at first.
+        writes: Vec<u64>,
+    },
 }
 
 /// A disk of a guest that boots.
@@ -167,6 +174,13 @@ impl Layer {
                 "log": { "driver": "file", "filename": file },
                 "log-sector-size": 512,
             }),
+            Self::Errors { reads, writes } => {
+                let once = |kind: &str, sector: &u64| json!({ "event": "none", "iotype": kind, "sector": sector, "once": true, "errno": 5 });
+                let mut errors: Vec<Value> = reads.iter().map(|sector| once("read", sector)).collect();
+                errors.extend(writes.iter().map(|sector| once("write", sector)));
+                errors.push(json!({ "event": "none", "iotype": "flush", "once": true, "errno": 5 }));
+                json!({ "driver": "blkdebug", "image": image, "inject-error": errors })
+            }
         }
     }
 }
@@ -187,6 +201,8 @@ mod tests {
         let node = |layer| serde_json::from_str::<Value>(&attached(layer).arguments(1)[1]).unwrap();
         assert_eq!(node(Layer::Nothing)["file"]["filename"], "/a,b");
         let logged = node(Layer::WriteLog(PathBuf::from("/log")));
+        let errors = node(Layer::Errors { reads: vec![1], writes: vec![2, 3] });
+        assert_eq!(errors["inject-error"].as_array().map(Vec::len), Some(4));
         assert_eq!((&logged["node-name"], &logged["log"]["filename"]), (&json!("disk1"), &json!("/log")));
     }
 }

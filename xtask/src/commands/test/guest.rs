@@ -78,11 +78,15 @@ pub(super) fn many_cpus(context: &Context) -> Result<Counts> {
 }
 
 /// A disk behind its driver keeps what it is given, with one processor and with several, and so with several queues.
+/// What the disk can't do is an error to whom it concerns, once; and nobody notices when its driver is killed.
 pub(super) fn disk(context: &Context) -> Result<Counts> {
+    const STORM_TIMEOUT: Duration = Duration::from_secs(180);
     let mut counts = Counts::default();
     for cpus in [1, 4] {
         counts += run_native_tests(context, &Guest { cpus, ..context.guest() }, "disk-check")?;
     }
+    counts += run_native_tests(context, &context.guest(), "disk-errors")?;
+    counts += run_native_tests(context, &Guest { timeout: Some(STORM_TIMEOUT), ..context.guest() }, "disk-storm")?;
     Ok(counts)
 }
 

@@ -5,6 +5,7 @@ mod guest;
 mod host;
 mod power_cuts;
 mod sources;
+mod working_set;
 
 use super::SUCCESS;
 use crate::FAILURE;
@@ -56,6 +57,7 @@ pub(crate) struct Context {
 }
 
 const STAGES: &[Stage] = &[
+const STAGES: &[Stage] = &[
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },
@@ -77,6 +79,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
     Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Long, run: power_cuts::run },
+    Stage { name: "working-set", place: Place::Guest, length: TestLength::Long, run: working_set::run },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },
 ];
 

@@ -52,6 +52,12 @@ pub struct SystemInfo {
     pub swap_total_pages: u64,
     /// Pages that are there.
     pub swap_used_pages: u64,
+    /// Pages that came back from there and are as they were: their places are kept for them.
+    pub swap_kept_pages: u64,
+    /// How many pages were sent there since the start, and how many came back.
+    pub swapped_out_pages: u64,
+    /// See `swapped_out_pages`.
+    pub swapped_in_pages: u64,
 }
 
 bitflags::bitflags! {

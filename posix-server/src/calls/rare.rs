@@ -20,9 +20,10 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_sysfs, |t, a| sysfs(t, a).into()),
     SystemCall::new(linux::__NR_syslog, syslog)
         .partly("the log has one line; what is written to it elsewhere is the console's"),
-    SystemCall::new(linux::__NR_swapon, |t, a| swapon(t, a).into()).partly("nothing is ever paged out: EINVAL"),
+    SystemCall::new(linux::__NR_swapon, |t, a| swapon(t, a).into())
+        .partly("the partition that is there is taken at the start, for good: EINVAL"),
     SystemCall::new(linux::__NR_swapoff, |t, a| swap_path(t, a[0]).and(Err::<u64, _>(Errno::EINVAL)).into())
-        .partly("nothing is ever paged out: EINVAL"),
+        .partly("the partition that is there is taken at the start, for good: EINVAL"),
     SystemCall::new(linux::__NR_quotactl, |t, a| quotactl(t, a).into())
         .partly("there are no block devices, so no quotas: ENODEV, ENOTBLK"),
     SystemCall::new(linux::__NR_quotactl_fd, |t, a| quotactl_fd(t, a).into())

@@ -211,6 +211,12 @@ pub struct MachineMemory {
     pub swap_total: u64,
     /// Pages that are there.
     pub swap_used: u64,
+    /// Pages that came back from there and have not changed.
+    pub swap_kept: u64,
+    /// How many pages went there since the start, and how many came back.
+    pub swapped_out: u64,
+    /// See `swapped_out`.
+    pub swapped_in: u64,
 }
 
 /// What an account has used and may use: the server's own, or what programs have of it.

@@ -73,7 +73,18 @@ pub fn frames() -> (u64, u64) {
 /// What the machine's memory is used for.
 pub fn machine_memory() -> MachineMemory {
     let (total, free) = frames();
-    MachineMemory { total, free, cached: 4096, unwritten: 256, writing: 64, swap_total: 8192, swap_used: 1024 }
+    MachineMemory {
+        total,
+        free,
+        cached: 4096,
+        unwritten: 256,
+        writing: 64,
+        swap_total: 8192,
+        swap_used: 1024,
+        swap_kept: 16,
+        swapped_out: 2048,
+        swapped_in: 1000,
+    }
 }
 
 /// Frames of the machine, free or not.

@@ -14,6 +14,7 @@ const MAX_LOG: usize = 1024;
 impl<M: Hardware> Caller<'_, M> {
     pub(super) fn system_info(&mut self) -> CallResult {
         let ClockParameters { tsc_base, tsc_multiplier, tsc_shift, boot_unix_ns } = self.m.clock_parameters();
+        let swap = self.kernel.memory.swap_info();
         let info = SystemInfo {
             total_frames: self.kernel.memory.frames().total(),
             free_frames: self.kernel.memory.frames().free(),
@@ -26,8 +27,11 @@ impl<M: Hardware> Caller<'_, M> {
             cached_frames: self.kernel.memory.cached_pages(),
             unwritten_frames: self.kernel.memory.unwritten_pages(),
             writing_frames: self.kernel.memory.writing_pages(),
-            swap_total_pages: self.kernel.memory.swap_info().total_pages,
-            swap_used_pages: self.kernel.memory.swap_info().used_pages,
+            swap_total_pages: swap.total_pages,
+            swap_used_pages: swap.used_pages,
+            swap_kept_pages: swap.kept_pages,
+            swapped_out_pages: swap.out_pages,
+            swapped_in_pages: swap.in_pages,
         };
         self.write(0, &info)
     }

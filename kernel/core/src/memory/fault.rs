@@ -147,10 +147,13 @@ impl MemorySystem {
         let Space { private, account, .. } = &self.spaces[space];
         let account = *account;
         let below = match private.page(&self.nodes, &self.frames, page) {
-            Page::Owned(frame) => return Ok(own(frame, Writing::InPlace).into()),
+            Page::Owned(frame) => {
+                self.frames.swap.forget(frame);
+                return Ok(own(frame, Writing::InPlace).into());
+            }
             Page::Shared(frame) => Some(frame),
             Page::Swapped { slot, alone } => {
-                let (frame, replaced) = self.swap_in(m, space, page, (slot, alone))?;
+                let (frame, replaced) = self.swap_in(m, space, page, (slot, alone), FaultKind::Write)?;
                 return Ok(Resolved { view: own(frame, Writing::InPlace), replaced });
             }
             Page::Absent => match region.backing_page(page) {
@@ -177,11 +180,11 @@ impl MemorySystem {
         page: u64,
     ) -> Result<Resolved, FaultError> {
         let view = match self.spaces[space].private.page(&self.nodes, &self.frames, page) {
-            Page::Owned(frame) => own(frame, Writing::InPlace),
+            Page::Owned(frame) => self.own_to_read(frame),
             Page::Shared(frame) => own(frame, Writing::AfterCopy),
             Page::Swapped { slot, alone } => {
-                let (frame, replaced) = self.swap_in(m, space, page, (slot, alone))?;
-                return Ok(Resolved { view: own(frame, Writing::InPlace), replaced });
+                let (frame, replaced) = self.swap_in(m, space, page, (slot, alone), FaultKind::Read)?;
+                return Ok(Resolved { view: self.own_to_read(frame), replaced });
             }
             Page::Absent => match region.backing_page(page) {
                 None => own(self.zero, Writing::AfterCopy),
@@ -189,6 +192,14 @@ impl MemorySystem {
             },
         };
         Ok(view.into())
+    }
+}
+
+impl MemorySystem {
+    /// A page that its overlay has alone. If it is the same as in swap, it must be seen when it is stored to.
+    fn own_to_read(&self, frame: Frame) -> PageView {
+        let is_kept = self.frames.swap.kept_for(frame).is_some();
+        own(frame, if is_kept { Writing::AfterCopy } else { Writing::InPlace })
     }
 }
 

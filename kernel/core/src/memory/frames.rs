@@ -132,6 +132,19 @@ impl FrameTable {
         Ok(Frame(number))
     }
 
+    /// The number after that of the last frame.
+    pub(super) fn end(&self) -> u64 {
+        self.states.len() as u64
+    }
+
+    /// Makes `count` slots of a swap memory.
+    ///
+    /// # Errors
+    /// [`Exhausted::NoMemory`] when the heap can't hold them.
+    pub(super) fn make_swap(&mut self, count: u32) -> Result<(), Exhausted> {
+        self.swap.make(count, self.states.len())
+    }
+
     /// Keeps the last `frames` free frames from those whom `not_for` or an account below it pays for.
     pub(super) fn keep_reserve(&mut self, frames: u64, not_for: Id<Account>) {
         self.reserve = Some(Reserve { frames, not_for });
@@ -200,7 +213,7 @@ impl FrameTable {
         for frame in frames {
             let owner = match SwapSlot::of(frame) {
                 Some(slot) => self.swap.release(slot),
-                None => self.drop_reference(frame).inspect(|_| self.push_free(frame.0)),
+                None => self.drop_reference(frame).inspect(|_| self.free_page(frame)),
             };
             let Some(owner) = owner else { continue };
             run = match run {
@@ -398,6 +411,12 @@ impl FrameTable {
             }
         }
         None
+    }
+
+    #[inline]
+    fn free_page(&mut self, frame: Frame) {
+        self.swap.forget(frame);
+        self.push_free(frame.0);
     }
 
     fn push_free(&mut self, number: u32) {

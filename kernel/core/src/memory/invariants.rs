@@ -64,7 +64,7 @@ impl MemorySystem {
             self.check_memory(id, memory, &mut census);
         }
         if let Some(id) = self.swap_memory() {
-            census.pays(self.memories[id].account, SwapSlots::cost(self.frames.swap.len()));
+            census.pays(self.memories[id].account, SwapSlots::cost(self.frames.swap.len(), self.frames.end()));
         }
         for (id, space) in self.spaces.iter() {
             self.check_space(m, id, space, &mut census);
@@ -105,6 +105,8 @@ impl MemorySystem {
         let found = match region.sharing {
             Sharing::Shared => below(),
             Sharing::Private => match space.private.page(&self.nodes, &self.frames, page) {
+                // What is the same as in swap must not be stored to unseen.
+                Page::Owned(frame) if self.frames.swap.kept_for(frame).is_some() => Some((frame, Writing::AfterCopy)),
                 Page::Owned(frame) => Some((frame, Writing::InPlace)),
                 Page::Shared(frame) => Some((frame, Writing::AfterCopy)),
                 Page::Swapped { .. } => None,
@@ -320,6 +322,11 @@ impl MemorySystem {
         }
         for (slot, references, _) in self.frames.swap.iter() {
             assert_eq!(census.frames.get(&slot.number()), Some(&references), "references of {slot:?}");
+        }
+        assert_eq!(self.frames.swap.iter_kept().count() as u64, self.frames.swap.kept(), "slots that are kept");
+        for (slot, frame) in self.frames.swap.iter_kept() {
+            assert!(self.frames.references(frame) > 0, "{slot:?} is kept for a free frame");
+            assert_eq!(self.frames.swap.references(slot), 0, "{slot:?} is kept, and somebody's");
         }
         let used = self.frames.used().count() as u64;
         assert_eq!(self.frames.total(), used + self.frames.free(), "frames are missing");

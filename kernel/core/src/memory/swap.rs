@@ -15,6 +15,7 @@
 use super::MemorySystem;
 use super::cache::CachedPage;
 use super::error::{Absent, Exhausted, FaultError, MemoryError};
+use super::fault::FaultKind;
 use super::object::Memory;
 use super::overlay::Page;
 use super::reclaim::Reclaimed;
@@ -38,8 +39,22 @@ const DROPPED_TOGETHER: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Swap {
     memory: Id<Memory>,
+    /// How many pages went there, and came back.
+    out_pages: u64,
+    in_pages: u64,
     /// Only spaces that this account or one below it pays for lose pages.
     within: Id<Account>,
+}
+
+/// What became of a page that was to be swapped out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SwappedOut {
+    /// It stays.
+    No,
+    /// Its frame is free when the pager has written it.
+    Sent,
+    /// It was there already, and its frame is free.
+    Gone,
 }
 
 /// How much is swapped.
@@ -49,6 +64,12 @@ pub struct SwapInfo {
     pub total_pages: u64,
     /// Pages that are there.
     pub used_pages: u64,
+    /// Pages that came back, and still have a place there.
+    pub kept_pages: u64,
+    /// Pages that went there since the start, and those that came back.
+    pub out_pages: u64,
+    /// See `out_pages`.
+    pub in_pages: u64,
 }
 
 impl MemorySystem {
@@ -63,22 +84,24 @@ impl MemorySystem {
         }
         let useful = self.frames.total().saturating_mul(MOST_SLOTS_PER_FRAME).min(MAX_SLOTS.into());
         let pages = self.memories[memory].pages().min(useful) as u32;
-        let (account, bytes) = (self.memories[memory].account, SwapSlots::cost(pages.into()));
+        let (account, bytes) = (self.memories[memory].account, SwapSlots::cost(pages.into(), self.frames.end()));
         self.accounts.charge(account, Resource::KernelBytes, bytes).map_err(Exhausted::from)?;
-        if let Err(exhausted) = self.frames.swap.make(pages) {
+        if let Err(exhausted) = self.frames.make_swap(pages) {
             self.accounts.credit(account, Resource::KernelBytes, bytes);
             return Err(exhausted.into());
         }
         self.retain_memory(memory);
         self.accounts.retain(within);
-        self.swap = Some(Swap { memory, within });
+        self.swap = Some(Swap { memory, out_pages: 0, in_pages: 0, within });
         self.frames.keep_reserve(self.frames.total() / RESERVED_SHARE, within);
         Ok(())
     }
 
     /// How much is swapped.
     pub fn swap_info(&self) -> SwapInfo {
-        SwapInfo { total_pages: self.frames.swap.len(), used_pages: self.frames.swap.used() }
+        let swap = &self.frames.swap;
+        let (out_pages, in_pages) = self.swap.map_or((0, 0), |swap| (swap.out_pages, swap.in_pages));
+        SwapInfo { total_pages: swap.len(), used_pages: swap.used(), kept_pages: swap.kept(), out_pages, in_pages }
     }
 
     /// The swap memory.
@@ -90,12 +113,12 @@ impl MemorySystem {
     /// written back.
     pub(super) fn swap_some(&mut self, m: &mut impl Machine, target: u64, steps: u32) -> Reclaimed {
         self.forget_dropped();
-        let Some(Swap { memory, within }) = self.swap else { return Reclaimed::NOTHING };
-        let mut sent = 0;
+        let Some(Swap { memory, within, .. }) = self.swap else { return Reclaimed::NOTHING };
+        let (mut sent, mut freed) = (0, 0);
         let under_way = self.frames.total() / UNDER_WAY_SHARE;
         for _ in 0..steps {
             let unwritten = self.managed(memory).map_or(u64::MAX, |managed| managed.cache.counts().unwritten);
-            if sent >= target || unwritten >= under_way {
+            if sent + freed >= target || unwritten >= under_way {
                 break;
             }
             let Some((id, space)) = self.spaces.next_from(self.space_hand.memory) else {
@@ -114,38 +137,57 @@ impl MemorySystem {
                     let is_here = SwapSlot::of(number).is_none();
                     if is_here && !m.take_accessed(self.spaces[id].root, page) {
                         match self.swap_out(m, id, page) {
-                            Ok(true) => sent += 1,
-                            Ok(false) => {}
+                            Ok(SwappedOut::Sent) => sent += 1,
+                            Ok(SwappedOut::Gone) => freed += 1,
+                            Ok(SwappedOut::No) => {}
                             Err(Exhausted::NoMemory | Exhausted::AccountLimit) => break,
                         }
                     }
                 }
             }
         }
-        Reclaimed { frames: 0, asked: sent != 0 }
+        Reclaimed { frames: freed, asked: sent != 0 }
     }
 
     /// Sends one private page away, if its space has it alone and there is a slot. Changes nothing otherwise.
-    pub(super) fn swap_out(&mut self, m: &mut impl Machine, id: Id<Space>, page: u64) -> Result<bool, Exhausted> {
-        let Some(Swap { memory, .. }) = self.swap else { return Ok(false) };
+    pub(super) fn swap_out(&mut self, m: &mut impl Machine, id: Id<Space>, page: u64) -> Result<SwappedOut, Exhausted> {
+        let Some(Swap { memory, .. }) = self.swap else { return Ok(SwappedOut::No) };
         let space = &self.spaces[id];
-        let (root, payer) = (space.root, space.account);
-        let Page::Owned(frame) = space.private.page(&self.nodes, &self.frames, page) else { return Ok(false) };
-        let Some(owner) = self.frames.owner(frame).filter(|_| CachedPage::can_hold(frame)) else { return Ok(false) };
-        let Some(slot) = self.frames.swap.take(owner) else { return Ok(false) };
+        let Page::Owned(frame) = space.private.page(&self.nodes, &self.frames, page) else { return Ok(SwappedOut::No) };
+        let Some(owner) = self.frames.owner(frame).filter(|_| CachedPage::can_hold(frame)) else {
+            return Ok(SwappedOut::No);
+        };
+        if let Some(slot) = self.frames.swap.return_to_kept(frame, owner) {
+            self.put_slot(m, id, page, (slot, frame));
+            // Whoever pays for the frame pays for the slot instead.
+            self.frames.release(&mut self.accounts, frame);
+            let paid = self.accounts.charge(owner, Resource::Frames, 1);
+            debug_assert_eq!(paid, Ok(()));
+            return Ok(SwappedOut::Gone);
+        }
+        let Some(slot) = self.frames.swap.take(owner) else { return Ok(SwappedOut::No) };
         let at = u64::from(slot.0);
         if let Err(exhausted) = self.hand_over(memory, at, frame) {
             self.frames.swap.free(slot);
             return Err(exhausted);
         }
-        tables::change(m, self.table_store(payer), root, (page, page + 1), Change::BREAK);
-        let (mut stores, _, spaces) = self.parts();
-        // The path is the overlay's alone, so no node is needed; what stood there is the cache's now.
-        let replaced = spaces[id].private.insert(&mut stores, payer, page, slot.number());
-        debug_assert_eq!(replaced, Ok(Some(frame)));
+        self.put_slot(m, id, page, (slot, frame));
         self.change_state(memory, at, CachedPage::Dirty(frame));
         self.request_writeback(memory, at, at + 1);
-        Ok(true)
+        Ok(SwappedOut::Sent)
+    }
+
+    /// Puts a slot in the place of a page that a space has alone, and breaks the entry that shows the page.
+    fn put_slot(&mut self, m: &mut impl Machine, id: Id<Space>, page: u64, (slot, frame): (SwapSlot, Frame)) {
+        let Space { root, account, .. } = self.spaces[id];
+        tables::change(m, self.table_store(account), root, (page, page + 1), Change::BREAK);
+        if let Some(swap) = &mut self.swap {
+            swap.out_pages += 1;
+        }
+        let (mut stores, _, spaces) = self.parts();
+        // The path is the overlay's alone, so no node is needed; what stood there is the caller's now.
+        let replaced = spaces[id].private.insert(&mut stores, account, page, slot.number());
+        debug_assert_eq!(replaced, Ok(Some(frame)));
     }
 
     /// Makes room for a page in the swap memory's cache, whose account pays for the frame from now on; the slot is paid for by
@@ -161,13 +203,14 @@ impl MemorySystem {
     }
 
     /// Gets a swapped page back for a space: its frame if nobody else has the page, else a copy. Returns the frame, and what
-    /// stood in its place, to be let go of when the new page is shown.
+    /// stood in its place, to be let go of when the new page is shown. What is only read, and is as it was written, keeps its slot.
     pub(super) fn swap_in(
         &mut self,
         m: &mut impl Machine,
         id: Id<Space>,
         page: u64,
         (slot, alone): (SwapSlot, bool),
+        kind: FaultKind,
     ) -> Result<(Frame, Option<Frame>), FaultError> {
         let Some(Swap { memory, .. }) = self.swap else { return Err(FaultError::Revoked) };
         let at = u64::from(slot.0);
@@ -175,6 +218,9 @@ impl MemorySystem {
         let Some(frame) = state.frame() else {
             return Err(FaultError::NotPresent(Absent { memory, page: at }));
         };
+        if let Some(swap) = &mut self.swap {
+            swap.in_pages += 1;
+        }
         let account = self.spaces[id].account;
         let is_written = match state {
             CachedPage::WritingBack(_) | CachedPage::WritingBackDirtied(_) => true,
@@ -187,7 +233,9 @@ impl MemorySystem {
         // The pager still reads what it is writing; the slot waits for it, the space does not.
         if alone && !is_written {
             self.change_state(memory, at, CachedPage::Missing);
-            if let Some(owner) = self.frames.swap.free(slot) {
+            let is_same = matches!(state, CachedPage::Clean(_)) && kind != FaultKind::Write;
+            let paid = if is_same { self.frames.swap.keep(slot, frame) } else { self.frames.swap.free(slot) };
+            if let Some(owner) = paid {
                 self.frames.take_over(&mut self.accounts, frame, owner);
             }
             let (mut stores, _, spaces) = self.parts();
@@ -209,7 +257,7 @@ impl MemorySystem {
     /// Undoes [`MemorySystem::set_swap`] when no page is swapped any more.
     #[cfg(test)]
     pub(crate) fn end_swap(&mut self) {
-        let Some(Swap { memory, within }) = self.swap else { return };
+        let Some(Swap { memory, within, .. }) = self.swap else { return };
         let mut at = 0;
         while at < super::overlay::MAX_PAGES {
             at = self.fail_pages(memory, at, super::overlay::MAX_PAGES);
@@ -219,7 +267,7 @@ impl MemorySystem {
         }
         assert_eq!(self.swap_info().used_pages, 0, "somebody's pages are still swapped");
         self.swap = None;
-        let bytes = SwapSlots::cost(self.frames.swap.len());
+        let bytes = SwapSlots::cost(self.frames.swap.len(), self.frames.end());
         self.accounts.credit(self.memories[memory].account, Resource::KernelBytes, bytes);
         self.frames.swap = SwapSlots::new();
         self.frames.keep_reserve(0, within);

@@ -6,6 +6,9 @@
 //! to know the difference.
 //!
 //! A slot that nobody holds any more is *dropped*; it is free when what the swap memory has cached of it is gone, too.
+//!
+//! A page that came back and has not been stored to since is the same as in its slot. So the slot is *kept* for the frame: should the page
+//! go again, nothing has to be written. It is forgotten when the page is stored to or freed, or when somebody needs a slot.
 
 use alloc::vec::Vec;
 
@@ -40,9 +43,22 @@ impl SwapSlot {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Free { next: u32 },
-    Used { references: u32, owner: Id<Account> },
-    Dropped { next: u32 },
+    Free {
+        next: u32,
+    },
+    Used {
+        references: u32,
+        owner: Id<Account>,
+    },
+    Dropped {
+        next: u32,
+    },
+    /// For the page in a frame, which has the same content. In a list, in the order of time.
+    Kept {
+        frame: Frame,
+        previous: u32,
+        next: u32,
+    },
 }
 
 /// All slots.
@@ -52,26 +68,45 @@ pub(super) struct SwapSlots {
     free: u32,
     dropped: u32,
     used: u64,
+    /// The slot that is kept for each frame, or [`NONE`].
+    kept: Vec<u32>,
+    /// The first and the last of the list of slots that are kept.
+    oldest: u32,
+    newest: u32,
+    kept_count: u64,
 }
 
 impl SwapSlots {
     /// None at all.
     pub(super) const fn new() -> Self {
-        Self { states: Vec::new(), free: NONE, dropped: NONE, used: 0 }
+        Self {
+            states: Vec::new(),
+            free: NONE,
+            dropped: NONE,
+            used: 0,
+            kept: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            kept_count: 0,
+        }
     }
 
-    /// What so many slots cost, in bytes.
-    pub(super) const fn cost(count: u64) -> u64 {
-        count * size_of::<State>() as u64
+    /// What so many slots cost on a machine with frames below number `frames`, in bytes.
+    pub(super) const fn cost(count: u64, frames: u64) -> u64 {
+        count * size_of::<State>() as u64 + frames * size_of::<u32>() as u64
     }
 
-    /// Makes `count` slots, all free.
-    pub(super) fn make(&mut self, count: u32) -> Result<(), Exhausted> {
+    /// Makes `count` slots, all free, for pages in frames below number `frames`.
+    pub(super) fn make(&mut self, count: u32, frames: usize) -> Result<(), Exhausted> {
         let mut states = Vec::new();
         states.try_reserve_exact(count as usize)?;
         states.extend((1..=count).map(|next| State::Free { next: if next == count { NONE } else { next } }));
+        let mut kept = Vec::new();
+        kept.try_reserve_exact(frames)?;
+        kept.resize(frames, NONE);
         self.free = if count == 0 { NONE } else { 0 };
         self.states = states;
+        self.kept = kept;
         Ok(())
     }
 
@@ -85,8 +120,16 @@ impl SwapSlots {
         self.used
     }
 
-    /// Takes a free slot for a page that `owner` pays for.
+    /// How many are kept for pages that came back.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept_count
+    }
+
+    /// Takes a free slot for a page that `owner` pays for; if there is none, the one that has been kept for longest.
     pub(super) fn take(&mut self, owner: Id<Account>) -> Option<SwapSlot> {
+        if let (NONE, Some(State::Kept { frame, .. })) = (self.free, self.states.get(self.oldest as usize)) {
+            self.forget(*frame);
+        }
         let number = self.free;
         let state = self.states.get_mut(number as usize)?;
         let State::Free { next } = *state else { return None };
@@ -100,7 +143,7 @@ impl SwapSlots {
     pub(super) fn references(&self, slot: SwapSlot) -> u32 {
         match self.states.get(slot.0 as usize) {
             Some(State::Used { references, .. }) => *references,
-            Some(State::Free { .. } | State::Dropped { .. }) | None => 0,
+            Some(State::Free { .. } | State::Dropped { .. } | State::Kept { .. }) | None => 0,
         }
     }
 
@@ -151,17 +194,83 @@ impl SwapSlots {
 
     /// Frees a slot of which nothing is left. Tells who paid, if somebody still held it.
     pub(super) fn free(&mut self, slot: SwapSlot) -> Option<Id<Account>> {
-        let state = self.states.get_mut(slot.0 as usize)?;
-        let owner = match *state {
+        let owner = self.let_go(slot);
+        *self.states.get_mut(slot.0 as usize)? = State::Free { next: self.free };
+        self.free = slot.0;
+        owner
+    }
+
+    /// Keeps a slot for the page that has come back from it to a frame. Tells who paid.
+    pub(super) fn keep(&mut self, slot: SwapSlot, frame: Frame) -> Option<Id<Account>> {
+        let Some(kept) = self.kept.get_mut(frame.0 as usize) else { return self.free(slot) };
+        *kept = slot.0;
+        let owner = self.let_go(slot);
+        match self.states.get_mut(self.newest as usize) {
+            Some(State::Kept { next, .. }) => *next = slot.0,
+            Some(State::Free { .. } | State::Used { .. } | State::Dropped { .. }) | None => self.oldest = slot.0,
+        }
+        *self.states.get_mut(slot.0 as usize)? = State::Kept { frame, previous: self.newest, next: NONE };
+        self.newest = slot.0;
+        self.kept_count += 1;
+        owner
+    }
+
+    /// The slot that is kept for the page in a frame.
+    #[inline]
+    pub(super) fn kept_for(&self, frame: Frame) -> Option<SwapSlot> {
+        self.kept.get(frame.0 as usize).filter(|slot| **slot != NONE).map(|slot| SwapSlot(*slot))
+    }
+
+    /// The page in a frame is stored to, or freed: what is in the slot that was kept for it is no page any more.
+    #[inline]
+    pub(super) fn forget(&mut self, frame: Frame) {
+        if self.kept_for(frame).is_some() {
+            self.forget_kept(frame);
+        }
+    }
+
+    #[cold]
+    fn forget_kept(&mut self, frame: Frame) {
+        if let Some(slot) = self.take_kept(frame) {
+            self.states[slot.0 as usize] = State::Free { next: self.free };
+            self.free = slot.0;
+        }
+    }
+
+    /// The page in a frame goes back to the slot that was kept for it; `owner` pays.
+    pub(super) fn return_to_kept(&mut self, frame: Frame, owner: Id<Account>) -> Option<SwapSlot> {
+        let slot = self.take_kept(frame)?;
+        self.states[slot.0 as usize] = State::Used { references: 1, owner };
+        self.used += 1;
+        Some(slot)
+    }
+
+    /// Takes the slot that is kept for a frame out of the list.
+    fn take_kept(&mut self, frame: Frame) -> Option<SwapSlot> {
+        let slot = self.kept_for(frame)?;
+        let State::Kept { previous, next, .. } = *self.states.get(slot.0 as usize)? else { return None };
+        match self.states.get_mut(previous as usize) {
+            Some(State::Kept { next: link, .. }) => *link = next,
+            Some(State::Free { .. } | State::Used { .. } | State::Dropped { .. }) | None => self.oldest = next,
+        }
+        match self.states.get_mut(next as usize) {
+            Some(State::Kept { previous: link, .. }) => *link = previous,
+            Some(State::Free { .. } | State::Used { .. } | State::Dropped { .. }) | None => self.newest = previous,
+        }
+        self.kept[frame.0 as usize] = NONE;
+        self.kept_count -= 1;
+        Some(slot)
+    }
+
+    /// Nobody holds a slot any more. Tells who paid.
+    fn let_go(&mut self, slot: SwapSlot) -> Option<Id<Account>> {
+        match *self.states.get(slot.0 as usize)? {
             State::Used { owner, .. } => {
                 self.used -= 1;
                 Some(owner)
             }
-            State::Free { .. } | State::Dropped { .. } => None,
-        };
-        *state = State::Free { next: self.free };
-        self.free = slot.0;
-        owner
+            State::Free { .. } | State::Dropped { .. } | State::Kept { .. } => None,
+        }
     }
 
     /// Those in use: slot, references, who pays.
@@ -169,7 +278,17 @@ impl SwapSlots {
     pub(super) fn iter(&self) -> impl Iterator<Item = (SwapSlot, u32, Id<Account>)> {
         self.states.iter().zip(0u32..).filter_map(|(state, number)| match state {
             State::Used { references, owner } => Some((SwapSlot(number), *references, *owner)),
-            State::Free { .. } | State::Dropped { .. } => None,
+            State::Free { .. } | State::Dropped { .. } | State::Kept { .. } => None,
         })
+    }
+
+    /// Those that are kept, with the frames that they are kept for.
+    #[cfg(any(test, debug_assertions))]
+    pub(super) fn iter_kept(&self) -> impl Iterator<Item = (SwapSlot, Frame)> {
+        self.kept
+            .iter()
+            .zip(0u32..)
+            .filter(|(slot, _)| **slot != NONE)
+            .map(|(slot, frame)| (SwapSlot(*slot), Frame(frame)))
     }
 }

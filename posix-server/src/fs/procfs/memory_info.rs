@@ -16,7 +16,8 @@ fn process_pages(server: &Server) -> u64 {
 
 /// `/proc/meminfo`. What the kernel does not count apart is 0.
 pub(super) fn information(server: &Server) -> Vec<u8> {
-    let MachineMemory { total, free, cached, unwritten, writing, swap_total, swap_used } = platform::machine_memory();
+    let MachineMemory { total, free, cached, unwritten, writing, swap_total, swap_used, swap_kept, .. } =
+        platform::machine_memory();
     let anonymous = process_pages(server).min(total - free.min(total));
     let Usage { kernel_bytes_used, file_frames, .. } = platform::server_usage();
     let kernel = kernel_bytes_used / PAGE_SIZE;
@@ -27,7 +28,7 @@ pub(super) fn information(server: &Server) -> Vec<u8> {
         ("MemAvailable", free + cached.saturating_sub(unwritten)),
         ("Buffers", 0),
         ("Cached", cached + file_frames),
-        ("SwapCached", 0),
+        ("SwapCached", swap_kept),
         ("Active", anonymous),
         ("Inactive", 0),
         ("Active(anon)", anonymous),
@@ -67,7 +68,7 @@ pub(super) fn information(server: &Server) -> Vec<u8> {
 
 /// `/proc/vmstat`: what is known of it.
 pub(super) fn statistics(server: &Server) -> Vec<u8> {
-    let MachineMemory { free, cached, unwritten, writing, .. } = platform::machine_memory();
+    let MachineMemory { free, cached, unwritten, writing, swapped_out, swapped_in, .. } = platform::machine_memory();
     let files = platform::server_usage().file_frames;
     let anonymous = process_pages(server);
     let mut text = String::new();
@@ -82,8 +83,8 @@ pub(super) fn statistics(server: &Server) -> Vec<u8> {
         ("nr_shmem", files),
         ("pgpgin", 0),
         ("pgpgout", 0),
-        ("pswpin", 0),
-        ("pswpout", 0),
+        ("pswpin", swapped_in),
+        ("pswpout", swapped_out),
         ("pgfault", 0),
         ("pgmajfault", 0),
         ("oom_kill", server.exhaustion.ended()),

@@ -169,6 +169,9 @@ pub fn machine_memory() -> MachineMemory {
             writing: info.writing_frames,
             swap_total: info.swap_total_pages,
             swap_used: info.swap_used_pages,
+            swap_kept: info.swap_kept_pages,
+            swapped_out: info.swapped_out_pages,
+            swapped_in: info.swapped_in_pages,
         },
     )
 }

@@ -57,7 +57,6 @@ pub(crate) struct Context {
 }
 
 const STAGES: &[Stage] = &[
-const STAGES: &[Stage] = &[
     Stage { name: "formatting", place: Place::Host, length: TestLength::Usual, run: host::formatting },
     Stage { name: "architecture", place: Place::Host, length: TestLength::Usual, run: architecture::check },
     Stage { name: "lints-host", place: Place::Host, length: TestLength::Usual, run: host::lints },

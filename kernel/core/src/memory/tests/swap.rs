@@ -1,6 +1,7 @@
 //! Private pages that go away and come back.
 
 use super::*;
+use crate::memory::swap::SwappedOut;
 
 const ADDR: u64 = 0x10_0000;
 
@@ -44,7 +45,7 @@ fn what_was_not_used_goes_and_comes_back_as_it_was() {
 #[test]
 fn a_page_that_is_used_again_at_once_costs_no_pager() {
     let (mut rig, space) = filled(1);
-    assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE), Ok(true));
+    assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE), Ok(SwappedOut::Sent));
     assert_eq!(rig.load(space, ADDR), Ok(1));
     assert_eq!(rig.memory.swap_info().used_pages, 0);
     assert!(!rig.serve_swap());
@@ -72,7 +73,9 @@ fn a_page_that_is_being_written_is_copied() {
 #[test]
 fn a_fork_shares_what_is_swapped() {
     let (mut rig, space) = filled(3);
-    (0..3).for_each(|page| assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(true)));
+    (0..3).for_each(|page| {
+        assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(SwappedOut::Sent))
+    });
     rig.serve_swap();
     let child = rig.space();
     rig.commit(child, &[SpaceOp::Clone { source: space }]);
@@ -81,7 +84,7 @@ fn a_fork_shares_what_is_swapped() {
     rig.store(child, ADDR, 7).unwrap();
     assert_eq!(rig.load(space, ADDR), Ok(1));
     rig.check(&[space, child]);
-    assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + 1), Ok(false), "it is there already");
+    assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + 1), Ok(SwappedOut::No), "it is there already");
     rig.memory.release_space(&mut rig.m, space);
     assert_eq!(rig.load(child, ADDR + 2 * PAGE_SIZE), Ok(3));
     rig.check(&[child]);
@@ -91,7 +94,9 @@ fn a_fork_shares_what_is_swapped() {
 fn a_swapped_page_stays_charged_to_who_made_it() {
     let (mut rig, space) = filled(4);
     let before = charged(&rig);
-    (0..4).for_each(|page| assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(true)));
+    (0..4).for_each(|page| {
+        assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(SwappedOut::Sent))
+    });
     assert_eq!(charged(&rig), before + 4, "the frames in the cache, too, are the root account's here");
     rig.serve_swap();
     rig.memory.reclaim(&mut rig.m, 100);
@@ -111,6 +116,73 @@ fn without_a_slot_nothing_goes() {
     rig.commit(space, &[anonymous(ADDR, 4 * PAGE_SIZE)]);
     (0..4).for_each(|page| rig.store(space, ADDR + page * PAGE_SIZE, 1).unwrap());
     let sent: Vec<_> = (0..4).map(|page| rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page)).collect();
-    assert_eq!(sent, [Ok(true), Ok(true), Ok(false), Ok(false)]);
+    assert_eq!(sent, [SwappedOut::Sent, SwappedOut::Sent, SwappedOut::No, SwappedOut::No].map(Ok));
+    rig.check(&[space]);
+}
+
+#[test]
+fn a_page_that_is_only_read_keeps_its_slot_and_goes_again_without_the_pager() {
+    let (mut rig, space) = filled(4);
+    let away = |rig: &mut Rig, page| rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page).unwrap();
+    (0..4).for_each(|page| assert_eq!(away(&mut rig, page), SwappedOut::Sent));
+    rig.serve_swap();
+    let (before, free) = (charged(&rig), rig.memory.frames().free());
+    (0..4).for_each(|page| assert_eq!(rig.load(space, ADDR + page * PAGE_SIZE), Ok(page as u8 + 1)));
+    assert_eq!((rig.memory.swap_info().used_pages, rig.memory.swap_info().kept_pages), (0, 4));
+    rig.check(&[space]);
+    rig.store(space, ADDR + PAGE_SIZE, 99).unwrap();
+    assert_eq!(rig.memory.swap_info().kept_pages, 3);
+    rig.check(&[space]);
+    assert_eq!(away(&mut rig, 0), SwappedOut::Gone);
+    assert_eq!(away(&mut rig, 1), SwappedOut::Sent);
+    assert_eq!(away(&mut rig, 2), SwappedOut::Gone);
+    rig.serve_swap();
+    rig.check(&[space]);
+    for (page, value) in [(0, 1), (1, 99), (2, 3), (3, 4)] {
+        assert_eq!(rig.load(space, ADDR + page * PAGE_SIZE), Ok(value));
+    }
+    rig.check(&[space]);
+    assert!(charged(&rig) <= before && rig.memory.frames().free() <= free + 4);
+    rig.commit(space, &[SpaceOp::Unmap { addr: ADDR, len: 4 * PAGE_SIZE }]);
+    assert_eq!(rig.memory.swap_info().kept_pages, 0);
+    rig.check(&[space]);
+}
+
+#[test]
+fn a_fork_of_what_keeps_its_slot_is_copied_when_stored_to() {
+    let (mut rig, space) = filled(2);
+    (0..2).for_each(|page| assert!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page).is_ok()));
+    rig.serve_swap();
+    (0..2).for_each(|page| assert_eq!(rig.load(space, ADDR + page * PAGE_SIZE), Ok(page as u8 + 1)));
+    let child = rig.space();
+    rig.commit(child, &[SpaceOp::Clone { source: space }]);
+    rig.store(child, ADDR, 7).unwrap();
+    assert_eq!((rig.load(space, ADDR), rig.memory.swap_info().kept_pages), (Ok(1), 2));
+    rig.store(space, ADDR, 8).unwrap();
+    assert_eq!((rig.load(child, ADDR), rig.memory.swap_info().kept_pages), (Ok(7), 1));
+    rig.check(&[space, child]);
+    rig.memory.release_space(&mut rig.m, space);
+    assert_eq!(rig.memory.swap_out(&mut rig.m, child, ADDR / PAGE_SIZE + 1), Ok(SwappedOut::Gone));
+    assert_eq!(rig.load(child, ADDR + PAGE_SIZE), Ok(2));
+    rig.check(&[child]);
+}
+
+#[test]
+fn a_slot_that_is_kept_is_given_to_who_needs_one() {
+    let mut rig = Rig::new();
+    rig.add_swap(2);
+    let space = rig.space();
+    rig.commit(space, &[anonymous(ADDR, 4 * PAGE_SIZE)]);
+    (0..4).for_each(|page| rig.store(space, ADDR + page * PAGE_SIZE, page as u8 + 1).unwrap());
+    (0..2).for_each(|page| assert!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page).is_ok()));
+    rig.serve_swap();
+    (0..2).for_each(|page| assert_eq!(rig.load(space, ADDR + page * PAGE_SIZE), Ok(page as u8 + 1)));
+    for page in 2..4 {
+        assert_eq!(rig.memory.swap_out(&mut rig.m, space, ADDR / PAGE_SIZE + page), Ok(SwappedOut::Sent));
+        rig.check(&[space]);
+    }
+    assert_eq!(rig.memory.swap_info().kept_pages, 0);
+    rig.serve_swap();
+    (0..4).for_each(|page| assert_eq!(rig.load(space, ADDR + page * PAGE_SIZE), Ok(page as u8 + 1)));
     rig.check(&[space]);
 }

@@ -27,6 +27,8 @@ const PAGER_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::WAI
 const CHANNEL_RIGHTS: Rights = Rights::SEND.union(Rights::WAIT);
 /// The pages of a partition that hold no page of anybody's: the first says what the partition is for.
 const HEADER_PAGES: u64 = 1;
+/// How often the kernel is asked again to make the slots.
+const ATTEMPTS: usize = 4;
 /// How long anybody waits for a page, in ns: longer than clients of a disk go on trying when its driver dies.
 const DEADLINE_NS: u64 = 60_000_000_000;
 
@@ -63,7 +65,15 @@ fn start(
     let len_bytes = (sectors * SECTOR_BYTES / PAGE_BYTES).saturating_sub(HEADER_PAGES) * PAGE_BYTES;
     let own = rt::account().and_then(|own| own.create_child(&UNLIMITED)).map_err(failed)?;
     let (memory, pager) = Pager::create(&own, len_bytes, DEADLINE_NS, PagerFlags::AWAIT_SUCCESSOR).map_err(failed)?;
-    memory.use_for_swap(&watcher.hardware, account).map_err(failed)?;
+    // The kernel needs large blocks for the slots. It makes its heap larger for whom it refused one: for the next attempt.
+    let mut made = memory.use_for_swap(&watcher.hardware, account);
+    for _ in 0..ATTEMPTS {
+        if made != Err(Error::NoMemory) {
+            break;
+        }
+        made = memory.use_for_swap(&watcher.hardware, account);
+    }
+    made.map_err(failed)?;
     // A page that was swapped stays charged to whose it is: there is room for more now.
     let AccountLimits { frames, kernel_bytes } = account.info().map_err(failed)?.limit;
     let frames = frames.saturating_add(len_bytes / PAGE_BYTES);

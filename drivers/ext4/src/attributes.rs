@@ -8,12 +8,11 @@ use crate::bytes::{put, put_u16, put_u32, slice, slice_mut, u8_at, u16_at, u32_a
 use crate::change::Change;
 use crate::device::Device;
 use crate::error::{Error, Place, Result};
-use crate::inode::{Inode, Time};
+use crate::inode::{ATTRIBUTES_MAGIC as MAGIC, Inode, Time};
 use crate::seal::{ATTRIBUTES_CHECKSUM, attributes_sum};
 use crate::superblock::field;
 use alloc::vec::Vec;
 
-const MAGIC: u32 = 0xEA02_0000;
 /// Bytes of the header of an attribute block; in an inode there is only the magic number.
 const BLOCK_HEADER: usize = 32;
 const INODE_HEADER: usize = 4;

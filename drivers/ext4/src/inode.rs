@@ -10,6 +10,8 @@ use crate::superblock::{Superblock, incompatible, read_only_compatible};
 pub const MAP_BYTES: usize = 60;
 /// Bytes of an inode without the extra fields.
 const OLD_BYTES: usize = 128;
+/// Begins extended attributes.
+pub(crate) const ATTRIBUTES_MAGIC: u32 = 0xEA02_0000;
 /// Bytes of a sector, the unit of [`Inode::sectors`].
 const SECTOR_BYTES: u64 = 512;
 
@@ -182,6 +184,8 @@ pub struct Inode {
     pub(crate) map: [u8; MAP_BYTES],
     /// Bytes of fields beyond the first 128.
     pub(crate) extra_bytes: u16,
+    /// Whether it may have extended attributes.
+    pub has_attributes: bool,
 }
 
 impl Inode {
@@ -205,6 +209,7 @@ impl Inode {
             attribute_block: 0,
             map: [0; MAP_BYTES],
             extra_bytes: superblock.extra_inode_bytes,
+            has_attributes: false,
         }
     }
 
@@ -228,6 +233,8 @@ impl Inode {
         if flags & flag::INLINE_DATA != 0 {
             return Err(Error::Unsupported("contents within the inode"));
         }
+        let attribute_block = joined(u32_at(bytes, 0x68), u32::from(u16_at(bytes, 0x76)));
+        let behind_fields = OLD_BYTES + usize::from(extra_bytes);
         let inode = Self {
             number,
             mode,
@@ -243,7 +250,8 @@ impl Inode {
             deleted: u32_at(bytes, 0x14),
             flags,
             generation: u32_at(bytes, 0x64),
-            attribute_block: joined(u32_at(bytes, 0x68), u32::from(u16_at(bytes, 0x76))),
+            attribute_block,
+            has_attributes: attribute_block != 0 || u32_at(bytes, behind_fields) == ATTRIBUTES_MAGIC,
             map: slice(bytes, 0x28, MAP_BYTES).try_into().unwrap_or([0; MAP_BYTES]),
             extra_bytes,
         };

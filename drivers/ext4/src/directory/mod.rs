@@ -68,7 +68,10 @@ impl<D: Device> Ext4<D> {
         if !directory.is_directory() {
             return Err(Error::NotDirectory);
         }
-        let blocks = u32::try_from(directory.size / size).ok().filter(|_| directory.size.is_multiple_of(size));
+        let blocks = u32::try_from(directory.size / size).ok();
+        // Directories have no holes to speak of.
+        let blocks =
+            blocks.filter(|blocks| directory.size.is_multiple_of(size) && u64::from(*blocks) <= self.superblock.blocks);
         blocks.ok_or_else(|| Error::corrupt("size of a directory", Place::Inode(directory.number)))
     }
 

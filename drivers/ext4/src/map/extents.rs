@@ -197,6 +197,7 @@ impl<D: Device> Ext4<D> {
                 end = if index == 0 { path.range.start } else { first };
                 continue;
             }
+            self.check_blocks(extent.start, u64::from(extent.count), Place::Inode(inode.number))?;
             let gone = first.max(u64::from(extent.first))..end.min(extent.end());
             let Some(gone) = self.afford(&mut budget, &extent, gone) else { return Ok(Progress::More) };
             end = gone.start;

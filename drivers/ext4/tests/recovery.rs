@@ -1,0 +1,138 @@
+//! What was committed is there after an end without warning, and what had no name then is gone.
+#![cfg(test)]
+
+mod common;
+
+use common::{Disk, FORMATS, Format, Place, START, check, make, mount, run};
+use ext4::{Attributes, Error, Ext4, FileKind, New, Options, ROOT, State};
+use std::rc::Rc;
+
+fn image(format: &Format) -> (Place, Rc<Disk>) {
+    let place = Place::new();
+    make(format, &place.path("image"), None);
+    let disk = Disk::load(&place.path("image"));
+    (place, disk)
+}
+
+/// The disk as it is after a power cut now, with all writes done.
+fn cut(disk: &Disk) -> Rc<Disk> {
+    Disk::new(disk.bytes.borrow().clone())
+}
+
+fn create(fs: &Ext4<Disk>, name: &[u8]) -> u32 {
+    let inode = run(fs.reserve(ROOT, FileKind::Regular, 1)).unwrap()[0];
+    let new = New {
+        parent: Some(ROOT),
+        name,
+        inode,
+        mode: FileKind::Regular.mode() | 0o600,
+        uid: 1,
+        gid: 2,
+        device: (0, 0),
+        target: b"",
+        now: START,
+    };
+    run(fs.create(new)).unwrap();
+    inode
+}
+
+/// Gives a file blocks at every second place.
+fn scatter(fs: &Ext4<Disk>, inode: u32, pieces: u64) {
+    let size = pieces * 2 * u64::from(fs.facts().block_bytes);
+    run(fs.set_attributes(inode, Attributes { size: Some(size), ..Attributes::default() })).unwrap();
+    for piece in 0..pieces {
+        run(fs.allocate(inode, piece * 2, 1, State::Written)).unwrap();
+    }
+}
+
+fn unmount_and_check(place: &Place, disk: &Disk, fs: &Ext4<Disk>, when: &str) {
+    run(fs.unmount(START)).unwrap();
+    disk.save(&place.path("image"));
+    check(&place.path("image"), when);
+}
+
+#[test]
+fn what_was_committed_survives_and_the_rest_is_undone() {
+    for format in [FORMATS[0], FORMATS[1], FORMATS[8]] {
+        let (place, disk) = image(&format);
+        let fs = mount(&disk);
+        create(&fs, b"committed");
+        run(fs.commit()).unwrap();
+        create(&fs, b"not committed");
+        let disk = cut(&disk);
+        let fs = mount(&disk);
+        assert!(run(fs.lookup(ROOT, b"committed")).is_ok());
+        assert_eq!(run(fs.lookup(ROOT, b"not committed")), Err(Error::NotFound));
+        unmount_and_check(&place, &disk, &fs, format.name);
+    }
+}
+
+#[test]
+fn files_without_a_name_go_at_the_next_mount() {
+    for format in [FORMATS[0], FORMATS[8], FORMATS[9]] {
+        let (place, disk) = image(&format);
+        let fs = mount(&disk);
+        let free = run(fs.statfs()).unwrap();
+        let files: Vec<u32> = [b"a", b"b", b"c"].iter().map(|name| create(&fs, *name)).collect();
+        for (file, name) in files.iter().zip([b"a", b"b", b"c"]) {
+            scatter(&fs, *file, 30);
+            assert_eq!(run(fs.unlink(ROOT, name, START)).unwrap().links, 0);
+        }
+        run(fs.commit()).unwrap();
+        let disk = cut(&disk);
+        let fs = mount(&disk);
+        for file in files {
+            assert_eq!(run(fs.inode(file)), Err(Error::NotFound));
+        }
+        assert_eq!(run(fs.statfs()).unwrap(), free, "{}", format.name);
+        unmount_and_check(&place, &disk, &fs, format.name);
+    }
+}
+
+#[test]
+fn files_without_a_name_are_kept_for_who_has_them_open() {
+    let (place, disk) = image(&FORMATS[0]);
+    let fs = mount(&disk);
+    let file = create(&fs, b"open");
+    scatter(&fs, file, 10);
+    run(fs.unlink(ROOT, b"open", START)).unwrap();
+    run(fs.commit()).unwrap();
+    let disk = cut(&disk);
+    let fs = run(Ext4::mount(disk.clone(), Options { keep_orphans: true, now: START, ..Options::default() })).unwrap();
+    assert_eq!(run(fs.inode(file)).unwrap().links, 0);
+    run(fs.link(file, ROOT, b"again", START)).unwrap();
+    assert_eq!(run(fs.lookup(ROOT, b"again")), Ok(file));
+    unmount_and_check(&place, &disk, &fs, "an orphan that was linked again");
+}
+
+#[test]
+fn a_cut_that_was_begun_is_finished_by_the_next_mount() {
+    let scattered = Format { size: 24, ..FORMATS[6] };
+    let (place, disk) = image(&scattered);
+    let fs = mount(&disk);
+    let file = create(&fs, b"huge");
+    scatter(&fs, file, 4_000);
+    run(fs.commit()).unwrap();
+    let before = run(fs.statfs()).unwrap().free_blocks;
+    // The first step of many: the size is set, and the file is on the list of orphans.
+    run(fs.truncate(file, 5, START)).unwrap();
+    let after = run(fs.statfs()).unwrap().free_blocks;
+    assert!(after > before + 3_000);
+    run(fs.commit()).unwrap();
+    let disk = cut(&disk);
+    let fs = mount(&disk);
+    assert_eq!(run(fs.inode(file)).unwrap().size, 5);
+    assert_eq!(run(fs.statfs()).unwrap().free_blocks, after);
+    unmount_and_check(&place, &disk, &fs, "a huge file cut");
+}
+
+#[test]
+fn a_read_only_mount_changes_nothing() {
+    let (_place, disk) = image(&FORMATS[1]);
+    let before = disk.bytes.borrow().clone();
+    let fs = run(Ext4::mount(disk.clone(), Options { read_only: true, now: START, ..Options::default() })).unwrap();
+    assert!(fs.is_read_only());
+    assert_eq!(run(fs.unlink(ROOT, b"lost+found", START)), Err(Error::ReadOnly));
+    run(fs.unmount(START)).unwrap();
+    assert!(*disk.bytes.borrow() == before);
+}

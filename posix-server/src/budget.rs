@@ -29,16 +29,19 @@ pub enum Kind {
     Open,
     /// What is under way: bytes in pipes beyond the first page, generated texts.
     Contents,
+    /// Names and inodes of disks, which can be forgotten and loaded again.
+    Cached,
 }
 
 /// How many kinds there are.
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 
 impl Kind {
     /// Its part of the budget: one in so many bytes.
     const fn share(self) -> u64 {
         match self {
-            Self::Names => 2,
+            // What is cached is besides what programs can use up.
+            Self::Names | Self::Cached => 2,
             Self::Open | Self::Contents => 4,
         }
     }
@@ -60,6 +63,11 @@ static CALLER: AtomicU32 = AtomicU32::new(ROOT);
 #[inline]
 pub fn set_caller(user: Uid) {
     CALLER.store(user, Ordering::Relaxed);
+}
+
+/// Whether the superuser's call is being served.
+pub fn caller_is_superuser() -> bool {
+    CALLER.load(Ordering::Relaxed) == ROOT
 }
 
 static USED_BYTES: [AtomicU64; KINDS] = [const { AtomicU64::new(0) }; KINDS];
@@ -85,11 +93,12 @@ fn total_bytes() -> u64 {
 }
 
 fn used(kind: Kind) -> &'static AtomicU64 {
-    let [names, open, contents] = &USED_BYTES;
+    let [names, open, contents, cached] = &USED_BYTES;
     match kind {
         Kind::Names => names,
         Kind::Open => open,
         Kind::Contents => contents,
+        Kind::Cached => cached,
     }
 }
 
@@ -98,11 +107,12 @@ fn used_by(user: Uid, kind: Kind) -> Option<&'static AtomicU64> {
     if user == ROOT {
         return None;
     }
-    let [names, open, contents] = USED_BY_USERS.get(user as usize % USERS)?;
+    let [names, open, contents, cached] = USED_BY_USERS.get(user as usize % USERS)?;
     Some(match kind {
         Kind::Names => names,
         Kind::Open => open,
         Kind::Contents => contents,
+        Kind::Cached => cached,
     })
 }
 
@@ -147,6 +157,13 @@ impl Charge {
     /// Takes so many bytes. `ENOMEM`.
     pub fn new(kind: Kind, bytes: u64) -> Result<Self> {
         let mut charge = Self::none(kind);
+        charge.resize(bytes)?;
+        Ok(charge)
+    }
+
+    /// The same, for a user who need not be the one whose call is served. `ENOMEM`.
+    pub fn new_for(user: Uid, kind: Kind, bytes: u64) -> Result<Self> {
+        let mut charge = Self { kind, user, bytes: 0 };
         charge.resize(bytes)?;
         Ok(charge)
     }

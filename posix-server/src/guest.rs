@@ -1,5 +1,6 @@
 //! The start of the server in the guest.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -10,13 +11,15 @@ use driver_protocol::purpose;
 use log::{error, info};
 use posix_protocol::host_link::ExitStatus as LinkStatus;
 use posix_server::cred::Credentials;
+use posix_server::errno::Errno;
 use posix_server::exec::shim_image::ShimImage;
 use posix_server::exec::stack::Strings;
 use posix_server::exec::{Executor as Caller, Program, SetIds, prepare};
-use posix_server::fs::boot;
+use posix_server::fs::diskfs::Disks;
 use posix_server::fs::pagerfs::Store;
+use posix_server::fs::{Namespace, boot};
 use posix_server::host_link::HostLink;
-use posix_server::platform::{self, Account, Ending, Executor, Line, Memory, PageChannel};
+use posix_server::platform::{self, Account, Ending, Executor, Line, Memory, PageChannel, SupervisorDisks};
 use posix_server::process::limits::DEFAULT_STACK_BYTES;
 use posix_server::process::server::{Parts, Server};
 use posix_server::process::tree::ExitStatus;
@@ -43,7 +46,8 @@ const MAX_PROCESSES: u64 = 4096;
 /// What the server was given, for the moment of its end.
 struct End {
     executor: quire_api::Executor,
-    supervisor: ChannelEndpoint,
+    supervisor: Rc<ChannelEndpoint>,
+    disks: Option<Rc<Disks>>,
     console: Rc<Line>,
     terminal: Option<Rc<Terminal>>,
     link: Option<Rc<HostLink>>,
@@ -54,20 +58,26 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let executor = quire_api::Executor::new(rt::account()?)?;
     platform::initialize(rt::account()?)?;
     let console = Rc::new(Line::new(&executor, startup.take(purpose::CONSOLE)?));
-    let supervisor = startup.take(Purpose::SUPERVISOR)?;
+    let supervisor = Rc::new(startup.take(Purpose::SUPERVISOR)?);
     let host = startup.take(purpose::HOST_LINK).ok().map(|channel| Line::new(&executor, channel));
-    let end = End { executor: executor.clone(), supervisor, console, terminal: None, link: None };
+    let end = End { executor: executor.clone(), supervisor, disks: None, console, terminal: None, link: None };
     let pages = startup.take(purpose::PAGES).ok().map(|channel| PageChannel::new(&executor, channel));
-    if let Err((reason, end)) = start(end, host, pages) {
-        error!("{reason}");
-        executor.block_on(async move { platform::shut_down(&end.executor, &end.supervisor, Ending::Failure).await })?;
-    }
+    executor.spawn(async move {
+        if let Err((reason, end)) = start(end, host, pages, startup.arguments()).await {
+            error!("{reason}");
+            if let Some(disks) = &end.disks {
+                // The machine ends with a failure anyway.
+                let _ = disks.close().await;
+            }
+            platform::shut_down(&end.executor, &end.supervisor, Ending::Failure).await;
+        }
+    });
     executor.block_on(core::future::pending())
 }
 
 /// Starts the first process; what can't be done is said, and the machine ends.
-fn start(mut end: End, host: Option<Line>, pages: Option<PageChannel>) -> Result<(), (String, End)> {
-    match boot_up(&mut end, host, pages) {
+async fn start(mut end: End, host: Option<Line>, pages: Option<PageChannel>, words: &str) -> Result<(), (String, End)> {
+    match boot_up(&mut end, host, pages, words).await {
         Ok(server) => {
             let callback = alloc::boxed::Box::new(move |status| finish(end, status));
             server.on_end.replace(Some(callback));
@@ -78,7 +88,12 @@ fn start(mut end: End, host: Option<Line>, pages: Option<PageChannel>) -> Result
     }
 }
 
-fn boot_up(end: &mut End, host: Option<Line>, pages: Option<PageChannel>) -> Result<Rc<Server>, String> {
+async fn boot_up(
+    end: &mut End,
+    host: Option<Line>,
+    pages: Option<PageChannel>,
+    words: &str,
+) -> Result<Rc<Server>, String> {
     let (archive_memory, bytes) = rt::archive().map_err(|error| format!("the boot archive: {}", error.describe()))?;
     let archive = Archive::parse(bytes).map_err(|error| format!("the boot archive: {error}"))?;
     let view = Rc::new(move |offset, length| Memory::view(archive_memory, offset, length));
@@ -91,18 +106,69 @@ fn boot_up(end: &mut End, host: Option<Line>, pages: Option<PageChannel>) -> Res
         .map_err(|error| format!("the shim and the vDSO: {error}"))?;
     let (_, record) = file(&archive, INIT_PATH).map_err(|error| format!("boot/init: {error}"))?;
     let init = Init::decode(record).map_err(|error| format!("boot/init: {error}"))?;
-    let namespace = boot::root(&archive, &(view as boot::ArchiveMemory)).map_err(|error| error.to_string())?;
     let (frames, _) = platform::frames();
+    let executor = Executor::new(&end.executor);
+    let disks = find_disks(end, &executor, frames).await.map_err(|error| format!("the disks: {error}"))?;
+    let namespace = root(&executor, &disks, words, &archive, &(view as boot::ArchiveMemory)).await?;
     let server = Server::new(Parts {
-        executor: Executor::new(&end.executor),
+        executor,
         namespace,
         shim,
         process_frames: frames / PROCESS_SHARE.1 * PROCESS_SHARE.0,
         max_processes: (frames / 256 * PROCESSES_PER_MIB).min(MAX_PROCESSES),
     });
+    // It is set once.
+    let _ = server.disks.set(disks);
     start_store(&server, pages, frames).map_err(|error| format!("the store of pages: {error}"))?;
-    start_init(end, host, &server, &init)?;
+    start_init(end, host, &server, &init, words).await?;
     Ok(server)
+}
+
+/// The disks that the supervisor knows.
+async fn find_disks(end: &mut End, executor: &Executor, frames: u64) -> Result<Rc<Disks>, Errno> {
+    let source = SupervisorDisks::new(&end.executor, &end.supervisor);
+    let list = source.list().await;
+    let disks = Disks::new(executor, Box::new(source), list, Account::for_files(frames)?);
+    end.disks = Some(disks.clone());
+    Ok(disks)
+}
+
+/// The values of a word of the command line, which may come several times.
+fn values<'a>(words: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    words.split(' ').filter_map(move |word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Whether disks that the command line names are not to be written (`ro`).
+fn is_read_only(words: &str) -> bool {
+    words.split(' ').any(|word| word == "ro")
+}
+
+/// The name space: the boot archive's tree, or the disk that the command line names (`root=`).
+async fn root(
+    executor: &Executor,
+    disks: &Rc<Disks>,
+    words: &str,
+    archive: &Archive<'_>,
+    memory: &boot::ArchiveMemory,
+) -> Result<Rc<Namespace>, String> {
+    let Some(name) = values(words, "root").last() else {
+        return boot::root(archive, memory).map_err(|error| error.to_string());
+    };
+    let tree = boot::archive_tree(archive, memory).map_err(|error| error.to_string())?;
+    boot::disk_root(executor, disks, name.as_bytes(), is_read_only(words), tree)
+        .await
+        .map_err(|error| format!("the root on {name}: {error}"))
+}
+
+/// Mounts the disks that the command line names (`mount=DEVICE:DIRECTORY`).
+async fn mount_disks(server: &Rc<Server>, words: &str) -> Result<(), String> {
+    for value in values(words, "mount") {
+        let (disk, directory) = value.split_once(':').ok_or_else(|| format!("mount={value}: there is no directory"))?;
+        boot::mount_disk_at(server, disk.as_bytes(), directory.as_bytes(), is_read_only(words))
+            .await
+            .map_err(|error| format!("{disk} on {directory}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Lets programs use the store of pages, if there is one.
@@ -124,19 +190,33 @@ fn file<'a>(archive: &Archive<'a>, path: &[u8]) -> Result<(u64, &'a [u8]), Strin
     }
 }
 
-fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Init<'_>) -> Result<(), String> {
+async fn start_init(
+    end: &mut End,
+    host: Option<Line>,
+    server: &Rc<Server>,
+    init: &Init<'_>,
+    words: &str,
+) -> Result<(), String> {
     let failed = |what: &str| {
         let what = String::from(what);
         move |error: posix_server::errno::Errno| format!("{what}: {error}")
     };
     let terminal = boot::mount_system(server).map_err(failed("/dev and /proc"))?;
+    mount_disks(server, words).await?;
     let line: Rc<dyn ByteStream> = end.console.clone();
     serial::attach(&server.executor, &terminal, &line);
     end.terminal = Some(terminal.clone());
     if let Some((rows, columns)) = init.console_size() {
         terminal.set_window(WindowSize { rows, columns, ..WindowSize::default() });
     }
-    let context = boot::first_context(&server.namespace, init.directory).map_err(failed("the first directory"))?;
+    let (executor, namespace) = (&server.executor, &server.namespace);
+    let directory = init.directory;
+    if namespace.root().inode().filesystem().volume().is_some() {
+        let made = boot::make_directory(executor, namespace, directory, 0o755).await;
+        made.map_err(failed("the first directory"))?;
+    }
+    let context = boot::persistently(executor, || boot::first_context(namespace, directory)).await;
+    let context = context.map_err(failed("the first directory"))?;
     let files = match init.stdio {
         Stdio::Console => boot::console_files(&server.namespace, &terminal).map_err(failed("/dev/console"))?,
         Stdio::HostLink => {
@@ -153,14 +233,16 @@ fn start_init(end: &mut End, host: Option<Line>, server: &Rc<Server>, init: &Ini
     let credentials = Credentials::root();
     let account = Account::for_process(server.process_frames).map_err(failed("the first account"))?;
     let name = String::from_utf8_lossy(init.program()).into_owned();
-    let strings = Strings {
+    let strings = || Strings {
         arguments: init.arguments().map(<[u8]>::to_vec).collect::<Vec<_>>(),
         environment: init.environment().map(<[u8]>::to_vec).collect(),
     };
     let caller = Caller { context: &context, credentials: &credentials, set_ids: SetIds::Honoured };
-    let prepared = Program::open(caller, init.program(), strings, DEFAULT_STACK_BYTES)
-        .and_then(|program| prepare(program, caller, &account, &server.shim, DEFAULT_STACK_BYTES))
-        .map_err(failed(&name))?;
+    let prepared = boot::persistently(executor, || {
+        Program::open(caller, init.program(), strings(), DEFAULT_STACK_BYTES)
+            .and_then(|program| prepare(program, caller, &account, &server.shim, DEFAULT_STACK_BYTES))
+    });
+    let prepared = prepared.await.map_err(failed(&name))?;
     let first = FirstProcess { files, fs: context.clone(), credentials: credentials.clone(), account, prepared };
     let process = start_first(server, first).map_err(failed(&name))?;
     if init.stdio == Stdio::Console {
@@ -186,6 +268,11 @@ fn finish(end: End, status: ExitStatus) {
         if let Some(terminal) = &end.terminal {
             terminal.release_output();
             terminal.drained().await;
+        }
+        if let Some(disks) = &end.disks
+            && let Err(errno) = disks.close().await
+        {
+            error!("what was stored is not all on the disks: {errno}");
         }
         end.console.drain().await;
         let ending = match status {

@@ -32,6 +32,7 @@ pub mod ptrace;
 pub mod shared;
 pub mod signal;
 pub mod sysv;
+pub mod ticket;
 pub mod trace;
 pub mod tty;
 pub mod user;

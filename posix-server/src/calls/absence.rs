@@ -1,10 +1,11 @@
-//! Calls that need a page that is not there.
+//! Calls that need what is not there: a page, or what a file system on a disk has not loaded.
 //!
-//! A handler never waits: it finds that a program's memory, or a file's, can't be reached, and fails. Why is noted by the platform
-//! ([`take_needs`]), and whoever runs the call looks there when it has come back.
+//! A handler never waits: it finds that a program's memory, or a file's, can't be reached, or a directory's names are not known, and
+//! fails. Why is noted by the platform ([`take_needs`]), and whoever runs the call looks there when it has come back.
 //!
-//! - A call that failed for a page is made again when the page is there. A handler checks and reads before it changes anything, so
-//!   that nothing is done twice. If the page can't be had, the call fails with `EIO` (a file's) or `EFAULT` (a program's).
+//! - A call that failed for that is made again when it is there. A handler checks and reads before it changes anything, so
+//!   that nothing is done twice. If a page can't be had, the call fails with `EIO` (a file's) or `EFAULT` (a program's); if
+//!   something else can't, with the error that its [ticket](crate::ticket) ends with.
 //! - What a call has for a program whose page is not there is kept, and written before the call returns: it has had its effect.
 //! - Transfers of files go on where they stopped ([`super::transfer`]).
 //!

@@ -10,6 +10,7 @@ use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use crate::fs::attributes::{Before, NAME_MAX, VALUE_MAX};
+use crate::fs::inode::now;
 use crate::fs::walk::LastLink;
 use crate::fs::{Body, Inode, Location, notify};
 use crate::process::Thread;
@@ -17,6 +18,7 @@ use crate::user::UserPtr;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
+use driver_protocol::files::operation::Operation;
 use linux_raw_sys::general as linux;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -79,8 +81,14 @@ struct Found {
 }
 
 impl Found {
-    fn note_change(&self) {
-        self.inode.touch_changed();
+    /// Notes that attributes were changed; a disk hears of it by an operation, for an inode and a time.
+    fn note_change<'a>(&self, operation: impl FnOnce(u64, i64) -> Operation<'a>) {
+        let time = now();
+        self.inode.touch_name(time);
+        if let Some(volume) = self.inode.filesystem().volume() {
+            let number = self.inode.number();
+            volume.record(&operation(number, time), &[number]);
+        }
         match &self.place {
             Some(place) => notify::place(place, notify::ATTRIBUTES),
             None => notify::inode(&self.inode, notify::ATTRIBUTES),
@@ -229,7 +237,7 @@ fn get_value(thread: &Rc<Thread>, named: &Named, name: &[u8], to: u64, size: u64
     let found = named.find(thread)?;
     found.check(thread, name, Use::Read)?;
     let to = pointer(thread, to);
-    found.inode.attributes().get(name, |value| answer(&to, size, value))?
+    found.inode.loaded_attributes()?.get(name, |value| answer(&to, size, value))?
 }
 
 /// `setxattr(file, name, value, size, flags)`.
@@ -255,7 +263,8 @@ fn set_value(thread: &Rc<Thread>, named: &Named, name: u64, from: u64, size: u64
     let found = named.find(thread)?;
     found.check(thread, &name, Use::Change)?;
     // Both flags at once: one of the two always refuses.
-    let is_there = found.inode.attributes().get(&name, |_| ()).is_ok();
+    let attributes = found.inode.loaded_attributes()?;
+    let is_there = attributes.get(&name, |_| ()).is_ok();
     let before = match (flags & linux::XATTR_CREATE != 0, flags & linux::XATTR_REPLACE != 0) {
         (false, false) => Before::Any,
         (true, false) => Before::Absent,
@@ -263,8 +272,12 @@ fn set_value(thread: &Rc<Thread>, named: &Named, name: u64, from: u64, size: u64
         (true, true) if is_there => Before::Absent,
         (true, true) => Before::Present,
     };
-    found.inode.attributes().set(&name, &value, before)?;
-    found.note_change();
+    let is_refused = is_there && before == Before::Absent || !is_there && before == Before::Present;
+    if let Some(volume) = found.inode.filesystem().volume().filter(|_| !is_refused) {
+        volume.check_attribute(attributes, &name, &value)?;
+    }
+    attributes.set(&name, &value, before)?;
+    found.note_change(|inode, time| Operation::SetXattr { inode, name: &name, value: &value, time });
     Ok(0)
 }
 
@@ -272,8 +285,8 @@ fn remove(thread: &Rc<Thread>, named: &Named, name: u64) -> Result<u64> {
     let name = read_name(thread, name)?;
     let found = named.find(thread)?;
     found.check(thread, &name, Use::Change)?;
-    found.inode.attributes().remove(&name)?;
-    found.note_change();
+    found.inode.loaded_attributes()?.remove(&name)?;
+    found.note_change(|inode, time| Operation::RemoveXattr { inode, name: &name, time });
     Ok(0)
 }
 
@@ -281,6 +294,6 @@ fn remove(thread: &Rc<Thread>, named: &Named, name: u64) -> Result<u64> {
 fn list(thread: &Rc<Thread>, named: &Named, to: u64, size: u64) -> Result<u64> {
     let found = named.find(thread)?;
     let privileged = thread.process.credentials().is_privileged();
-    let names = found.inode.attributes().names_that(|name| privileged || !name.starts_with(b"trusted."));
+    let names = found.inode.loaded_attributes()?.names_that(|name| privileged || !name.starts_with(b"trusted."));
     answer(&pointer(thread, to), size, &names)
 }

@@ -264,6 +264,7 @@ fn getdents(thread: &Rc<Thread>, args: &[u64; 6], layout: Layout) -> Result<u64>
     if location.dentry.is_removed() {
         return Err(Errno::ENOENT);
     }
+    directory.load(&location.dentry)?;
     let room = (args[2] as u32 as usize).min(MAX_LISTING_BYTES);
     let mut records = Records { layout, bytes: Vec::new(), room, next: file.position() };
     let fits = list(location, directory, &mut records)?;

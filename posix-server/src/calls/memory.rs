@@ -261,7 +261,7 @@ fn msync(thread: &Thread, arguments: &Arguments) -> Result<Option<LocalFuture<Re
 fn write_back(area: &Area) -> Option<impl Future<Output = Result<()>> + use<>> {
     match &area.content {
         Content::File(file, offset) if area.sharing == Sharing::Shared => {
-            file.inode.content()?.paged_file().map(|paged| paged.write_back(*offset, area.length()))
+            file.inode.content()?.paged_file().map(|paged| paged.synchronize(*offset, area.length()))
         }
         Content::File(..)
         | Content::Anonymous

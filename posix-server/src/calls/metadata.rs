@@ -92,6 +92,11 @@ struct Stat {
     unused: [i64; 3],
 }
 
+/// The unit in which programs are advised to read and write a file, in bytes.
+fn preferred_io_bytes(inode: &Inode) -> u64 {
+    inode.filesystem().volume().map_or(PREFERRED_IO_BYTES, |volume| volume.geometry().block_bytes)
+}
+
 impl Stat {
     fn of(inode: &Inode) -> Self {
         let times = inode.times();
@@ -104,7 +109,7 @@ impl Stat {
             gid: inode.gid(),
             represented_device: inode.device().encoded(),
             size: inode.size() as i64,
-            preferred_io: PREFERRED_IO_BYTES as i64,
+            preferred_io: preferred_io_bytes(inode) as i64,
             blocks: inode.blocks() as i64,
             accessed: TimeSpec::from_ns(times.accessed),
             modified: TimeSpec::from_ns(times.modified),
@@ -276,7 +281,7 @@ fn statx_record(found: &Found, wanted: u32) -> Statx {
         attributes: if is_mount_root { u64::from(linux::STATX_ATTR_MOUNT_ROOT) } else { 0 },
         attributes_mask: u64::from(KNOWN_ATTRIBUTES),
         mount: found.place.as_ref().map_or(0, |place| place.mount.id()),
-        preferred_io: PREFERRED_IO_BYTES as u32,
+        preferred_io: preferred_io_bytes(inode) as u32,
         links: inode.links(),
         uid: inode.uid(),
         gid: inode.gid(),
@@ -348,7 +353,14 @@ fn write_statfs(thread: &Rc<Thread>, pointer: u64, found: &Found) -> Result<u64>
         flags: statfs_flags(found),
         ..StatFs::default()
     };
-    if filesystem.is_stored() {
+    if let Some(volume) = filesystem.volume() {
+        let [blocks, free, available, inodes, inodes_free] = volume.free();
+        let geometry = volume.geometry();
+        (record.block_bytes, record.fragment_bytes) = (geometry.block_bytes, geometry.block_bytes);
+        (record.blocks, record.blocks_free, record.blocks_available) = (blocks, free, available);
+        (record.inodes, record.inodes_free) = (inodes, inodes_free);
+        record.id = identity(geometry.uuid);
+    } else if filesystem.is_stored() {
         let (total, free) = filesystem.pages();
         record.blocks = total;
         record.blocks_free = free;
@@ -358,6 +370,12 @@ fn write_statfs(thread: &Rc<Thread>, pointer: u64, found: &Found) -> Result<u64>
     }
     UserPtr::of_call(thread, pointer).write(&record)?;
     Ok(0)
+}
+
+/// What `statfs` shows of a file system's UUID.
+fn identity(uuid: [u8; 16]) -> u64 {
+    let (halves, _) = uuid.as_chunks::<8>();
+    halves.iter().fold(0, |all, half| all ^ u64::from_le_bytes(*half))
 }
 
 fn statfs(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {

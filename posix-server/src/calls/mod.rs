@@ -385,3 +385,9 @@ fn note_wait(thread: &Thread) {
     thread.is_waiting.set(true);
     thread.waits.set(thread.waits.get().saturating_add(1));
 }
+
+/// `fsync`, for tests of what is below it.
+#[cfg(test)]
+pub(crate) async fn sync_for_tests(file: &crate::file::OpenFile) -> Result<()> {
+    sync::synchronized(file, 0, u64::MAX).await
+}

@@ -6,7 +6,7 @@
 
 use super::blocking::file;
 use super::files::install;
-use super::mounts::{add_new, check_may_mount, copy_for_bind, move_mount as move_attached};
+use super::mounts::{add_new, check_may_mount, copy_for_bind, device_of, move_mount as move_attached, set_read_only};
 use super::names::{place, start};
 use super::open::read_extensible;
 use super::{Arguments, SystemCall, pointer};
@@ -15,7 +15,7 @@ use crate::file::{Destination, FileOps, OpenFile, Positioning, Source};
 use crate::fs::filesystem::type_named;
 use crate::fs::propagation::{self, Change};
 use crate::fs::walk::LastLink;
-use crate::fs::{Body, FileSystemType, Inode, Location, Made, Mount, MountFlags, MountRequest};
+use crate::fs::{Body, FileSystemType, Inode, Location, Made, Mount, MountFlags, MountRequest, Storage};
 use crate::platform::PAGE_SIZE;
 use crate::process::Thread;
 use alloc::rc::Rc;
@@ -244,7 +244,12 @@ impl Configuration {
 
     /// Adds an option that the type knows. `EINVAL`.
     fn add_option(&self, option: &[u8]) -> Result<()> {
-        crate::fs::mount_options::TmpfsOptions::parse(option)?;
+        let is_of_disk = matches!(&*self.stage.borrow(), Stage::New(kind) if kind.storage == Storage::Disk);
+        if is_of_disk {
+            crate::fs::diskfs::check_options(option)?;
+        } else {
+            crate::fs::mount_options::TmpfsOptions::parse(option)?;
+        }
         let mut options = self.options.borrow_mut();
         if options.len() + option.len() >= MAX_OPTION_BYTES {
             return Err(Errno::EINVAL);
@@ -259,8 +264,12 @@ impl Configuration {
         check_may_mount(thread)?;
         let namespace = thread.process.fs.borrow().namespace.clone();
         let options = self.options.borrow().clone();
-        let made = namespace.instance(kind, &MountRequest { server: thread.server(), options: &options })?;
-        if *self.read_only.borrow() == Some(ReadOnly::Yes) {
+        let source = self.source.borrow().clone();
+        let device = device_of(thread, kind, Some(&source))?;
+        let is_read_only = *self.read_only.borrow() == Some(ReadOnly::Yes);
+        let request = MountRequest { server: thread.server(), options: &options, device, is_read_only };
+        let made = namespace.instance(kind, &request)?;
+        if is_read_only {
             made.0.set_read_only(true)?;
         }
         let before = self.stage.replace(Stage::Made(made));
@@ -276,7 +285,7 @@ impl Configuration {
             filesystem.set_options(filesystem.options().changed_by(&self.options.borrow())?)?;
         }
         match *self.read_only.borrow() {
-            Some(wanted) => filesystem.set_read_only(wanted == ReadOnly::Yes),
+            Some(wanted) => set_read_only(filesystem, wanted == ReadOnly::Yes),
             None => Ok(()),
         }
     }

@@ -1,23 +1,27 @@
 //! Calls on mounts: `mount`, `umount2`, `pivot_root` (the order of checks is that of Linux's `fs/namespace.c`).
 
 use super::names::{CURRENT_DIRECTORY, place, with_actor};
-use super::{Arguments, SystemCall, pointer};
+use super::{Arguments, Outcome, SystemCall, pointer};
 use crate::errno::{Errno, Result};
 use crate::fs::filesystem::type_named;
 use crate::fs::namespace::{Unbindable, copy_tree};
 use crate::fs::propagation::{self, Change};
 use crate::fs::walk::{LastLink, Walk};
-use crate::fs::{FsContext, Location, Mount, MountFlags, MountRequest};
+use crate::fs::{
+    Body, DeviceNumber, FileSystem, FileSystemType, FsContext, Location, Mount, MountFlags, MountRequest, Storage,
+};
 use crate::platform::PAGE_SIZE;
 use crate::process::Thread;
+use crate::ticket::Ticket;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 
 /// The calls of this file.
 pub(super) const CALLS: &[SystemCall] = &[
-    SystemCall::new(linux::__NR_mount, |t, a| mount(t, a).into()).partly("file systems of disks and networks: ENODEV"),
-    SystemCall::new(linux::__NR_umount2, |t, a| unmount(t, a).into()),
+    SystemCall::new(linux::__NR_mount, |t, a| mount(t, a).into())
+        .partly("of file systems on disks: ext2, ext3 and ext4; of networks: none (ENODEV)"),
+    SystemCall::new(linux::__NR_umount2, unmount),
     SystemCall::new(linux::__NR_pivot_root, |t, a| pivot_root(t, a).into()),
 ];
 
@@ -106,17 +110,37 @@ fn mount(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
         move_mount(&context, &from, &target)
     } else {
         let kind = type_named(&kind.ok_or(Errno::EINVAL)?)?;
-        let request = MountRequest { server: thread.server(), options: &data };
+        let is_read_only = flags & linux::MS_RDONLY != 0;
+        let device = device_of(thread, kind, source.as_deref())?;
+        let request = MountRequest { server: thread.server(), options: &data, device, is_read_only };
         let (filesystem, root) = context.namespace.instance(kind, &request)?;
         let source = source.unwrap_or_default();
         let new = Mount::new(&filesystem, root, &source, mount_flags(flags) - MountFlags::READ_ONLY)?;
-        if flags & linux::MS_RDONLY != 0 {
+        if is_read_only {
             new.set_flags(new.flags() | MountFlags::READ_ONLY)?;
             filesystem.set_read_only(true)?;
         }
         add_new(&context, &new, target)
     }?;
     Ok(0)
+}
+
+/// The block device that is to be mounted, for a file system that needs one. `ENOENT`, `ENOTBLK`, `EACCES`.
+pub(super) fn device_of(
+    thread: &Rc<Thread>,
+    kind: &FileSystemType,
+    source: Option<&[u8]>,
+) -> Result<Option<DeviceNumber>> {
+    if kind.storage != Storage::Disk {
+        return Ok(None);
+    }
+    let source = source.filter(|source| !source.is_empty()).ok_or(Errno::EINVAL)?;
+    let found = place(thread, CURRENT_DIRECTORY, source, LastLink::Follow)?;
+    let Body::BlockDevice(device) = found.inode().body() else { return Err(Errno::ENOTBLK) };
+    if found.mount.flags().contains(MountFlags::NO_DEVICES) {
+        return Err(Errno::EACCES);
+    }
+    Ok(Some(*device))
 }
 
 /// The data of a mount: what of a page can be read.
@@ -148,9 +172,17 @@ fn remount(context: &FsContext, target: &Location, flags: u32, data: &[u8]) -> R
         if filesystem.payer().is_some() {
             filesystem.set_options(filesystem.options().changed_by(data)?)?;
         }
-        filesystem.set_read_only(flags & linux::MS_RDONLY != 0)?;
+        set_read_only(filesystem, flags & linux::MS_RDONLY != 0)?;
     }
     mount.set_flags(remount_flags(flags, mount))
+}
+
+/// Makes a file system read-only, or not, and tells the server of its disk. `EBUSY`, `EROFS`.
+pub(super) fn set_read_only(filesystem: &FileSystem, is_read_only: bool) -> Result<()> {
+    if let Some(volume) = filesystem.volume() {
+        volume.set_read_only(is_read_only)?;
+    }
+    filesystem.set_read_only(is_read_only)
 }
 
 fn bind(
@@ -232,8 +264,16 @@ pub(super) fn move_mount(context: &FsContext, from: &Location, to: &Location) ->
 /// The flags that `umount2` knows.
 const UNMOUNT_FLAGS: u32 = linux::MNT_FORCE | linux::MNT_DETACH | linux::MNT_EXPIRE | linux::UMOUNT_NOFOLLOW;
 
-/// `umount2(target, flags)`.
-fn unmount(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
+/// `umount2(target, flags)`. That of a disk is over when the disk is no longer used, if it was its last mount.
+fn unmount(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
+    match unmount_place(thread, args) {
+        Ok(Some(closing)) => Outcome::block(async move { closing.ended().await.map(|()| 0) }),
+        Ok(None) => Outcome::Return(Ok(0)),
+        Err(errno) => errno.into(),
+    }
+}
+
+fn unmount_place(thread: &Rc<Thread>, args: &Arguments) -> Result<Option<Ticket>> {
     let flags = args[1] as u32;
     if flags & !UNMOUNT_FLAGS != 0 {
         return Err(Errno::EINVAL);
@@ -255,7 +295,9 @@ fn unmount(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     // What this call itself stands in does not count.
     drop(context);
     unmount_found(&namespace, &mount, flags, is_root)?;
-    Ok(0)
+    let volume = mount.filesystem().volume().cloned();
+    drop(mount);
+    Ok(volume.filter(|volume| volume.is_closing()).map(|volume| volume.closed()))
 }
 
 /// How often a mount is held that nobody uses: by its place, and by the call that looks.
@@ -277,7 +319,7 @@ fn unmount_found(namespace: &crate::fs::Namespace, mount: &Rc<Mount>, flags: u32
     }
     if is_root && !lazy {
         // As Linux does: the root can't go, so that it becomes safe to switch off.
-        return mount.filesystem().set_read_only(true);
+        return set_read_only(mount.filesystem(), true);
     }
     if !lazy && is_busy {
         return Err(Errno::EBUSY);

@@ -56,7 +56,7 @@ struct Event {
 /// The directory of all queues.
 fn directory(thread: &Rc<Thread>) -> Result<Made> {
     let namespace = thread.process.fs.borrow().namespace.clone();
-    namespace.instance(&MQUEUE, &MountRequest { server: thread.server(), options: b"" })
+    namespace.instance(&MQUEUE, &MountRequest::of_memory(thread.server(), b""))
 }
 
 /// The name that a program gives, without slashes.

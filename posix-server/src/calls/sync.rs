@@ -4,6 +4,7 @@
 use super::blocking::usable_file;
 use super::{Arguments, Outcome, SystemCall};
 use crate::errno::{Errno, Result};
+use crate::file::OpenFile;
 use crate::fs::Body;
 use crate::fs::content::Content;
 use crate::fs::pagerfs::PAGERFS;
@@ -43,6 +44,9 @@ fn fsync(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
         Err(errno) => return errno.into(),
     };
     let inode = file.inode();
+    if inode.filesystem().volume().is_some() {
+        return synchronize(&file);
+    }
     if let Some(paged) = inode.content().and_then(Content::paged_file) {
         let written = paged.write_back(0, u64::MAX);
         return Outcome::block(async move { written.await.map(|()| 0) });
@@ -55,16 +59,61 @@ fn fsync(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
     }
 }
 
+/// Has durable what was stored in a file of a disk, and what was done to it. `EIO`, also for what failed since somebody last asked.
+fn synchronize(file: &Rc<OpenFile>) -> Outcome {
+    if !matches!(file.inode().body(), Body::Regular(_) | Body::Directory(_)) {
+        return Errno::EINVAL.into();
+    }
+    let file = file.clone();
+    Outcome::block(async move { synchronized(&file, 0, u64::MAX).await.map(|()| 0) })
+}
+
+/// The same for a range.
+pub(super) async fn synchronized(file: &OpenFile, offset: u64, len_bytes: u64) -> Result<()> {
+    let inode = file.inode();
+    let result = match (inode.content().and_then(Content::paged_file), inode.filesystem().volume()) {
+        (Some(paged), _) => paged.synchronize(offset, len_bytes).await,
+        (None, Some(volume)) => volume.commit().await,
+        (None, None) => Ok(()),
+    };
+    let failed = file.ops().has_failed_since();
+    if failed { Err(Errno::EIO) } else { result }
+}
+
 fn syncfs(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
     match usable_file(thread, args[0]) {
-        Ok(file) if core::ptr::eq(file.inode().filesystem().kind(), &PAGERFS) => write_all_back(thread),
+        Ok(file) if core::ptr::eq(file.inode().filesystem().kind(), &PAGERFS) => write_store_back(thread),
+        Ok(file) if file.inode().filesystem().volume().is_some() => Outcome::block(async move {
+            match file.inode().filesystem().volume() {
+                Some(volume) => volume.synchronize().await.map(|()| 0),
+                None => Ok(0),
+            }
+        }),
         Ok(_) => Outcome::Return(Ok(0)),
         Err(errno) => errno.into(),
     }
 }
 
-/// Writes back what files have that a pager has.
+/// `sync`: it tells nobody what failed.
 fn write_all_back(thread: &Rc<Thread>) -> Outcome {
+    let disks = thread.server().disks.get().filter(|disks| !disks.volumes().is_empty()).cloned();
+    let store = thread.server().page_store.get().filter(|store| store.has_files()).cloned();
+    if disks.is_none() && store.is_none() {
+        return Outcome::Return(Ok(0));
+    }
+    Outcome::block(async move {
+        if let Some(disks) = disks {
+            let _ = disks.synchronize().await;
+        }
+        if let Some(store) = store {
+            let _ = store.write_back().await;
+        }
+        Ok(0)
+    })
+}
+
+/// Writes back what files have that a pager has.
+fn write_store_back(thread: &Rc<Thread>) -> Outcome {
     match thread.server().page_store.get().filter(|store| store.has_files()).cloned() {
         Some(store) => Outcome::block(async move { store.write_back().await.map(|()| 0) }),
         None => Outcome::Return(Ok(0)),

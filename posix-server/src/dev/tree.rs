@@ -2,8 +2,10 @@
 
 use super::{CONSOLE, CONTROLLING_TERMINAL, FULL, NULL, PTY_MULTIPLEXER, RANDOM, SERIAL, URANDOM, ZERO};
 use crate::errno::Result;
+use crate::fs::diskfs::Disk;
 use crate::fs::{Body, DEVTMPFS, Dentry, DeviceNumber, FileSystem, Inode, tmpfs};
 use alloc::rc::Rc;
+use alloc::string::String;
 
 /// Device nodes: name, number, permissions.
 const NODES: [(&str, DeviceNumber, u32); 9] = [
@@ -46,6 +48,16 @@ pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
         add(&root, name, inode)?;
     }
     Ok((filesystem, root))
+}
+
+/// Adds a node for each disk.
+pub fn add_disks(filesystem: &Rc<FileSystem>, root: &Rc<Dentry>, disks: &[Disk]) -> Result<()> {
+    const PERMISSIONS: u32 = 0o660;
+    for disk in disks {
+        let inode = Inode::new(filesystem, PERMISSIONS, 0, 0, Body::BlockDevice(disk.number))?;
+        add(root, &String::from_utf8_lossy(&disk.name), inode)?;
+    }
+    Ok(())
 }
 
 fn add(root: &Rc<Dentry>, name: &str, inode: Rc<Inode>) -> Result<()> {

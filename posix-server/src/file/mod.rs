@@ -287,6 +287,11 @@ pub trait FileOps {
         None
     }
 
+    /// Whether something that was stored could not be written back since this was last asked of this open file.
+    fn has_failed_since(&self) -> bool {
+        false
+    }
+
     /// A process has closed a descriptor of it.
     fn closed_by(&self, pid: Pid) {
         let _ = pid;

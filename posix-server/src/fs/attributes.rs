@@ -70,6 +70,11 @@ impl Attributes {
         self.values.borrow_mut().remove(name).map(drop).ok_or(Errno::ENODATA)
     }
 
+    /// Something of each of them together: of its name, and of how long its value is.
+    pub fn sum(&self, of: impl Fn(&[u8], usize) -> usize) -> usize {
+        self.values.borrow().iter().map(|(name, value)| of(name, value.bytes.len())).sum()
+    }
+
     /// All names, each with a terminating zero.
     pub fn names(&self) -> Vec<u8> {
         self.names_that(|_| true)

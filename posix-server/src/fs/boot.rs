@@ -3,12 +3,14 @@
 //! No content is copied. A file of the archive is a length and a way to make its memory, a copy-on-write view of its part of
 //! the archive, which is made when the file is first opened, run or mapped.
 
+use super::change::{self, New};
 use super::content::{Content, MakeMemory};
+use super::diskfs::{Disks, EXT4};
 use super::pagerfs::PAGERFS;
 use super::walk::{Actor, LastLink, Walk};
 use super::{
-    Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, MountRequest, Namespace, TMPFS, Times, devpts,
-    procfs, sysfs, tmpfs,
+    Body, DEVTMPFS, Dentry, FileSystem, FsContext, Inode, Location, Made, Mount, MountFlags, MountRequest, Namespace,
+    TMPFS, Times, devpts, procfs, sysfs, tmpfs,
 };
 use crate::cred::Credentials;
 use crate::dev;
@@ -17,6 +19,7 @@ use crate::file::{FdTable, FileOps, OnExec, OpenFile};
 use crate::host_link::{HostInput, HostLink, HostOutput, Output};
 use crate::mqueue::MQUEUE;
 use crate::pipe::Pipe;
+use crate::platform::{Executor, take_needs};
 use crate::process::{Pid, Server};
 use crate::tty::sessions::ServerControl;
 use crate::tty::{Kind, Terminal, TerminalFile};
@@ -62,8 +65,8 @@ const DIRECTORIES: [(&str, u32); 6] =
 /// The root takes at most so much of the machine's memory, so that who fills it does not take it from processes.
 const ROOT_OPTIONS: &[u8] = b"size=75%,mode=755";
 
-/// A name space whose root file system has the entries of the archive.
-pub fn root(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Result<Rc<Namespace>, BootError> {
+/// A file system with the entries of the archive.
+pub fn archive_tree(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Result<Made, BootError> {
     let fail = |errno| BootError { path: ROOT_PREFIX.to_vec(), errno };
     let (filesystem, root) = tmpfs::mounted(&TMPFS, ROOT_OPTIONS).map_err(fail)?;
     for entry in archive.entries() {
@@ -80,11 +83,93 @@ pub fn root(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Resu
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         add(&filesystem, &root, &parts, inode).map_err(fail)?;
     }
+    Ok((filesystem, root))
+}
+
+/// A name space whose root file system has the entries of the archive.
+pub fn root(archive: &Archive<'_>, memory: &ArchiveMemory) -> core::result::Result<Rc<Namespace>, BootError> {
+    let (filesystem, root) = archive_tree(archive, memory)?;
     for (name, permissions) in DIRECTORIES {
         let fail = |errno| BootError { path: name.as_bytes().to_vec(), errno };
         directory(&filesystem, &root, name.as_bytes(), permissions).map_err(fail)?;
     }
     Ok(Namespace::new(&filesystem, root))
+}
+
+/// Makes a step of the start again and again, as long as it fails because something is not there that can be brought.
+pub async fn persistently<T>(executor: &Executor, mut step: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        drop(take_needs());
+        match (step(), take_needs().absence) {
+            (Err(_), Some(absence)) => executor.bring(absence).await?,
+            (result, _) => return result,
+        }
+    }
+}
+
+/// Mounts a disk, by its name in `/dev` or its path there. `ENXIO`, `EIO`.
+async fn mount_disk(executor: &Executor, disks: &Rc<Disks>, name: &[u8], is_read_only: bool) -> Result<Made> {
+    let name = name.strip_prefix(b"/dev/").unwrap_or(name);
+    let device = disks.named(name).ok_or(Errno::ENXIO)?.number;
+    persistently(executor, || disks.mount(device, &EXT4, is_read_only)).await
+}
+
+/// A name space whose root is a disk. The directories that are needed are made if they are missing and can be made. `/run` shows
+/// the archive's tree. `ENXIO`, `EIO`, `ENOENT`.
+pub async fn disk_root(
+    executor: &Executor,
+    disks: &Rc<Disks>,
+    name: &[u8],
+    is_read_only: bool,
+    archive: Made,
+) -> Result<Rc<Namespace>> {
+    let (filesystem, root) = mount_disk(executor, disks, name, is_read_only).await?;
+    let namespace = Namespace::new(&filesystem, root);
+    for (directory, permissions) in DIRECTORIES {
+        make_directory(executor, &namespace, directory.as_bytes(), permissions).await?;
+    }
+    let (tree, tree_root) = archive;
+    mount(&namespace, b"/run", &tree, tree_root)?;
+    Ok(namespace)
+}
+
+/// Mounts a disk at a directory, which is made if it is missing. `ENXIO`, `EIO`.
+pub async fn mount_disk_at(server: &Rc<Server>, disk: &[u8], path: &[u8], is_read_only: bool) -> Result<()> {
+    let disks = server.disks.get().ok_or(Errno::ENXIO)?;
+    let (filesystem, root) = mount_disk(&server.executor, disks, disk, is_read_only).await?;
+    make_directory(&server.executor, &server.namespace, path, 0o755).await?;
+    let at = persistently(&server.executor, || find(&server.namespace, path)).await?;
+    let source = if disk.starts_with(b"/") { disk.to_vec() } else { [b"/dev/", disk].concat() };
+    let mut flags = MountFlags::RELATIVE_ACCESS_TIME;
+    flags.set(MountFlags::READ_ONLY, is_read_only);
+    let mount = Mount::new(&filesystem, root, &source, flags)?;
+    server.namespace.graft(&mount, at)
+}
+
+/// Makes a directory, and those above it, unless they are there. `EROFS`, `ENOTDIR`, `EIO`.
+pub async fn make_directory(
+    executor: &Executor,
+    namespace: &Rc<Namespace>,
+    path: &[u8],
+    permissions: u32,
+) -> Result<()> {
+    let context = FsContext { umask: 0, ..FsContext::new(namespace) };
+    let credentials = Credentials::root();
+    let actor = Actor { context: &context, credentials: &credentials };
+    let mut so_far = Vec::new();
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        so_far.push(b'/');
+        so_far.extend_from_slice(part);
+        let made = persistently(executor, || {
+            let parent = Walk::new(actor).parent(&context.root, &so_far)?;
+            change::create(actor, &parent, permissions, New::Directory).map(drop)
+        });
+        match made.await {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 fn file(memory: &ArchiveMemory, offset: u64, length: u64) -> Content {
@@ -131,12 +216,15 @@ fn directory(filesystem: &Rc<FileSystem>, parent: &Rc<Dentry>, name: &[u8], perm
 pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let namespace = &server.namespace;
     let (devices, devices_root) = dev::tree::new()?;
+    if let Some(disks) = server.disks.get() {
+        dev::tree::add_disks(&devices, &devices_root, disks.list())?;
+    }
     namespace.set_singleton(&DEVTMPFS, (devices.clone(), devices_root.clone()));
     mount(namespace, b"/dev", &devices, devices_root)?;
     let control = Rc::new(ServerControl(Rc::downgrade(server)));
     let (ptys, ptys_root) = devpts::new(devpts::Options::parse(devpts::USUAL_OPTIONS)?, control.clone());
     mount(namespace, b"/dev/pts", &ptys, ptys_root)?;
-    let (queues, queues_root) = namespace.instance(&MQUEUE, &MountRequest { server, options: b"" })?;
+    let (queues, queues_root) = namespace.instance(&MQUEUE, &MountRequest::of_memory(server, b""))?;
     mount(namespace, b"/dev/mqueue", &queues, queues_root)?;
     procfs::load::observe(server);
     let (processes, processes_root) = procfs::new(server);
@@ -156,8 +244,12 @@ fn mount_pages(server: &Rc<Server>) -> Result<()> {
     }
     let namespace = &server.namespace;
     let root = namespace.root().dentry;
+    if root.inode().filesystem().volume().is_some() {
+        // Nobody asked for a directory on the disk.
+        return Ok(());
+    }
     directory(root.inode().filesystem(), &root, b"pager", 0o755)?;
-    let (files, files_root) = namespace.instance(&PAGERFS, &MountRequest { server, options: b"" })?;
+    let (files, files_root) = namespace.instance(&PAGERFS, &MountRequest::of_memory(server, b""))?;
     mount(namespace, b"/pager", &files, files_root)
 }
 
@@ -182,7 +274,8 @@ pub fn first_context(namespace: &Rc<Namespace>, path: &[u8]) -> Result<FsContext
     for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
         at = match at.inode().directory()?.lookup(&at, part) {
             Ok(found) => root.with(found).covered().dentry,
-            Err(_) => directory(root.inode().filesystem(), &at, part, 0o755)?,
+            Err(Errno::ENOENT) => directory(root.inode().filesystem(), &at, part, 0o755)?,
+            Err(errno) => return Err(errno),
         };
     }
     let cwd = find(namespace, path)?;

@@ -3,13 +3,15 @@
 //! Each operation checks in the order in which Linux does (`fs/namei.c`), because programs see which error comes first, and
 //! changes nothing before the last check.
 
-use super::inode::FirstName;
+use super::diskfs::Volume;
+use super::inode::{FirstName, Restored, TimeNs, Times, now};
 use super::tmpfs::Names;
 use super::walk::{Actor, Ending, Last, Parent, Walk};
 use super::{Body, Dentry, DeviceNumber, Inode, Location, notify, protection};
 use crate::cred::Access;
 use crate::errno::{Errno, Result};
 use alloc::rc::Rc;
+use driver_protocol::files::operation::{self, Operation};
 use linux_raw_sys::general as linux;
 
 /// Whether an operation is about a directory or about any other file.
@@ -66,7 +68,16 @@ pub enum New {
 }
 
 fn names_of(directory: &Location) -> Result<&Names> {
-    directory.inode().directory()?.names().ok_or(Errno::EPERM)
+    let body = directory.inode().directory()?;
+    body.load(&directory.dentry)?;
+    body.names().ok_or(Errno::EPERM)
+}
+
+/// Tells the disk that a directory is on, if it is on one, what was done to a name in it.
+fn record(directory: &Location, tell: impl FnOnce(&Volume)) {
+    if let Some(volume) = directory.inode().filesystem().volume() {
+        tell(volume);
+    }
 }
 
 /// A name is about to be added to a directory (`may_create`).
@@ -128,7 +139,25 @@ pub fn new_inode(actor: Actor<'_>, directory: &Inode, permissions: u32, new: New
         New::Link(target) => (super::tmpfs::link(&target), 0o777),
         New::Node(body) => (body, masked & without_foreign_set_gid(actor, masked, inherits, group)),
     };
-    Inode::new(directory.filesystem(), permissions, credentials.fsuid, group, body)
+    make_inode(directory, permissions, credentials.fsuid, group, body)
+}
+
+/// A new inode in the file system of a directory. `ENOSPC`.
+fn make_inode(directory: &Inode, permissions: u32, uid: u32, gid: u32, body: Body) -> Result<Rc<Inode>> {
+    let filesystem = directory.filesystem();
+    let Some(volume) = filesystem.volume() else {
+        return Inode::new(filesystem, permissions, uid, gid, body);
+    };
+    volume.promise_name()?;
+    let charge = volume.charge_inode(&body)?;
+    let is_directory = matches!(body, Body::Directory(_));
+    let number = volume.take_number(directory.number(), is_directory)?;
+    let now = now();
+    let times = Times { accessed: now, modified: now, changed: now, born: now };
+    let links = if is_directory { 2 } else { 1 };
+    let inode = Inode::restored(filesystem, Restored { number, permissions, uid, gid, links, times }, body, charge);
+    volume.adopt(&inode);
+    Ok(inode)
 }
 
 /// A file may not become set-group-id for a group that its maker is not in.
@@ -139,18 +168,18 @@ fn without_foreign_set_gid(actor: Actor<'_>, permissions: u32, inherits: bool, g
 }
 
 /// Adds a name for an inode that has counted it already.
-fn add_name(directory: &Location, name: &[u8], inode: Rc<Inode>) -> Result<Rc<Dentry>> {
+fn add_name(directory: &Location, name: &[u8], inode: Rc<Inode>, time: TimeNs) -> Result<Rc<Dentry>> {
     let names = names_of(directory)?;
     let dentry = Dentry::stored(&directory.dentry, name, inode)?;
     if dentry.inode().is_directory() {
         directory.inode().add_link()?;
     }
     names.insert(dentry.clone());
-    directory.inode().touch_modified();
+    directory.inode().touch_names(time);
     Ok(dentry)
 }
 
-fn take_name(directory: &Location, victim: &Rc<Dentry>) -> Result<()> {
+fn take_name(directory: &Location, victim: &Rc<Dentry>, time: TimeNs) -> Result<()> {
     let removed = names_of(directory)?.remove(&victim.name());
     victim.mark_removed();
     victim.inode().remove_link();
@@ -158,8 +187,8 @@ fn take_name(directory: &Location, victim: &Rc<Dentry>) -> Result<()> {
         victim.inode().remove_link();
         directory.inode().remove_link();
     }
-    victim.inode().touch_changed();
-    directory.inode().touch_modified();
+    victim.inode().touch_name(time);
+    directory.inode().touch_names(time);
     drop(removed);
     Ok(())
 }
@@ -175,7 +204,12 @@ pub fn create(actor: Actor<'_>, parent: &Parent, permissions: u32, new: New) -> 
     }
     names_of(&parent.directory)?;
     let inode = new_inode(actor, parent.directory.inode(), permissions, new)?;
-    let dentry = add_name(&parent.directory, name, inode)?;
+    let time = now();
+    let dentry = add_name(&parent.directory, name, inode, time)?;
+    dentry.inode().touch_born(time);
+    record(&parent.directory, |volume| {
+        volume.record_create(parent.directory.inode().number(), name, dentry.inode(), time);
+    });
     notify::created(&parent.directory, &dentry);
     Ok(parent.directory.with(dentry))
 }
@@ -201,10 +235,15 @@ pub fn link(actor: Actor<'_>, old: &Location, parent: &Parent) -> Result<()> {
 
 /// Gives an inode one more name, and counts it.
 fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result<()> {
+    let time = now();
     inode.add_link()?;
-    let dentry = add_name(directory, name, inode.clone()).inspect_err(|_| inode.remove_link())?;
+    let dentry = add_name(directory, name, inode.clone(), time).inspect_err(|_| inode.remove_link())?;
     inode.allow_first_name(FirstName::Refused);
-    inode.touch_changed();
+    inode.touch_name(time);
+    record(directory, |volume| {
+        let (parent, inode) = (directory.inode().number(), inode.number());
+        volume.record(&Operation::Link { parent, inode, name, time }, &[parent, inode]);
+    });
     notify::linked(directory, &dentry);
     Ok(())
 }
@@ -212,7 +251,16 @@ fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result
 /// Takes a name away, and tells of it: first of the end of the file, if that was its last name.
 fn remove(directory: &Location, victim: Location) -> Result<()> {
     let (name, kind) = (victim.dentry.name(), Kind::of(victim.inode()));
-    take_name(directory, &victim.dentry)?;
+    let time = now();
+    take_name(directory, &victim.dentry, time)?;
+    record(directory, |volume| {
+        let (parent, inode, name) = (directory.inode().number(), victim.inode().number(), &*name);
+        let operation = match kind {
+            Kind::Directory => Operation::RemoveDirectory { parent, inode, name, time },
+            Kind::Other => Operation::Unlink { parent, inode, name, time },
+        };
+        volume.record(&operation, &[parent, inode]);
+    });
     if kind == Kind::Other {
         notify::inode(victim.inode(), notify::ATTRIBUTES);
     }
@@ -248,13 +296,14 @@ pub fn remove_directory(actor: Actor<'_>, parent: &Parent) -> Result<()> {
     check_remove(actor, &parent.directory, &victim, Kind::Directory)?;
     names_of(&parent.directory)?;
     check_not_mounted(&victim)?;
-    check_empty(victim.inode())?;
+    check_empty(&victim)?;
     remove(&parent.directory, victim)
 }
 
-fn check_empty(inode: &Inode) -> Result<()> {
-    let empty = inode.directory()?.names().is_some_and(Names::is_empty);
-    if empty { Ok(()) } else { Err(Errno::ENOTEMPTY) }
+fn check_empty(directory: &Location) -> Result<()> {
+    let body = directory.inode().directory()?;
+    body.load(&directory.dentry)?;
+    if body.is_empty() { Ok(()) } else { Err(Errno::ENOTEMPTY) }
 }
 
 /// The name of one side of a rename. `taken`: the error where there is none.
@@ -289,27 +338,52 @@ pub fn rename(actor: Actor<'_>, old_parent: &Parent, new_parent: &Parent, how: R
     check_rename_permissions(actor, from, to, &old, new.as_ref(), how)?;
     old.dentry.reserve_name(new_name)?;
     let whiteout = if how.leaves_whiteout() { Some(new_whiteout(actor, from, old_name)?) } else { None };
+    let time = now();
     match &new {
         Some(new) if how == Rename::Exchange => {
-            exchange(from, to, &old, new)?;
+            exchange(from, to, &old, new, time)?;
+            record_rename(from, to, [old_name, new_name], &old, Some(new), operation::Rename::Exchange, time);
             notify::renamed(from, old_name, to, &old.dentry, None);
             notify::renamed(to, new_name, from, &new.dentry, None);
             return Ok(());
         }
         Some(new) => {
             if new.inode().is_directory() {
-                check_empty(new.inode())?;
+                check_empty(new)?;
             }
-            take_name(to, &new.dentry)?;
+            take_name(to, &new.dentry, time)?;
         }
         None => {}
     }
-    move_name(from, to, &old, new_name)?;
+    move_name(from, to, &old, new_name, time)?;
+    record_rename(from, to, [old_name, new_name], &old, new.as_ref(), operation::Rename::Replace, time);
     notify::renamed(from, old_name, to, &old.dentry, new.as_ref().map(|new| &**new.inode()));
     if let Some(whiteout) = whiteout {
-        names_of(from)?.insert(whiteout);
+        names_of(from)?.insert(whiteout.clone());
+        record(from, |volume| volume.record_create(from.inode().number(), old_name, whiteout.inode(), time));
     }
     Ok(())
+}
+
+/// Tells the disk of a rename. What takes another file's place is written back first, so that a loss of power leaves one of both.
+fn record_rename(
+    from: &Location,
+    to: &Location,
+    [old_name, new_name]: [&[u8]; 2],
+    old: &Location,
+    new: Option<&Location>,
+    how: operation::Rename,
+    time: TimeNs,
+) {
+    record(from, |volume| {
+        let (old_parent, new_parent, inode) = (from.inode().number(), to.inode().number(), old.inode().number());
+        let other = new.map_or(0, |new| new.inode().number());
+        if other != 0 && how == operation::Rename::Replace {
+            volume.write_back_first(old.inode());
+        }
+        let rename = Operation::Rename { old_parent, old_name, new_parent, new_name, inode, other, how, time };
+        volume.record(&rename, &[old_parent, new_parent, inode, other]);
+    });
 }
 
 /// A name for a whiteout, which is not stored yet. `EPERM`, `ENOSPC`.
@@ -318,7 +392,7 @@ fn new_whiteout(actor: Actor<'_>, directory: &Location, name: &[u8]) -> Result<R
         return Err(Errno::EPERM);
     }
     let body = Body::CharacterDevice(WHITEOUT);
-    let inode = Inode::new(directory.inode().filesystem(), 0, actor.credentials.fsuid, actor.credentials.fsgid, body)?;
+    let inode = make_inode(directory.inode(), 0, actor.credentials.fsuid, actor.credentials.fsgid, body)?;
     Dentry::stored(&directory.dentry, name, inode)
 }
 
@@ -390,7 +464,7 @@ fn check_rename_permissions(
 }
 
 /// Moves a name to a free one. Everything has been checked.
-fn move_name(from: &Location, to: &Location, old: &Location, new_name: &[u8]) -> Result<()> {
+fn move_name(from: &Location, to: &Location, old: &Location, new_name: &[u8], time: TimeNs) -> Result<()> {
     let (old_names, new_names) = (names_of(from)?, names_of(to)?);
     old_names.remove(&old.dentry.name());
     old.dentry.move_to(&to.dentry, new_name);
@@ -399,13 +473,13 @@ fn move_name(from: &Location, to: &Location, old: &Location, new_name: &[u8]) ->
         from.inode().remove_link();
         to.inode().add_link()?;
     }
-    from.inode().touch_modified();
-    to.inode().touch_modified();
-    old.inode().touch_changed();
+    from.inode().touch_names(time);
+    to.inode().touch_names(time);
+    old.inode().touch_name(time);
     Ok(())
 }
 
-fn exchange(from: &Location, to: &Location, old: &Location, new: &Location) -> Result<()> {
+fn exchange(from: &Location, to: &Location, old: &Location, new: &Location, time: TimeNs) -> Result<()> {
     let (old_names, new_names) = (names_of(from)?, names_of(to)?);
     let (old_name, new_name) = (old.dentry.name(), new.dentry.name());
     old_names.remove(&old_name);
@@ -426,10 +500,10 @@ fn exchange(from: &Location, to: &Location, old: &Location, new: &Location) -> R
         (Kind::Directory, Kind::Directory) | (Kind::Other, Kind::Other) => {}
     }
     for inode in [from.inode(), to.inode()] {
-        inode.touch_modified();
+        inode.touch_names(time);
     }
     for inode in [old.inode(), new.inode()] {
-        inode.touch_changed();
+        inode.touch_name(time);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 use crate::errno::{Errno, Result};
 use crate::file::io::moved_or_fault;
 use crate::file::{Destination, Source};
-use crate::fs::pagerfs::PagedFile;
+use crate::fs::paged::PageSource;
 use crate::platform::{Account, Memory, PAGE_SIZE};
 use crate::shared::Readers;
 use alloc::boxed::Box;
@@ -84,8 +84,8 @@ pub struct Content {
     /// Above zero: open for writing so many times. Below: being run so many times, and then not to be written.
     writers: Cell<i64>,
     readers: Readers,
-    /// The store that has the pages, if they may be elsewhere than in memory.
-    paged: Option<PagedFile>,
+    /// What has the pages, if they may be elsewhere than in memory.
+    paged: Option<Box<dyn PageSource>>,
     /// A length of the memory, in bytes, at which each page had its frame. Nothing but a change of size or a hole takes one away.
     whole_bytes: Cell<u64>,
 }
@@ -116,19 +116,19 @@ impl Content {
         }
     }
 
-    /// A file of no bytes whose pages a pager has.
-    pub fn paged(file: PagedFile) -> Self {
-        Self { paged: Some(file), ..Self::empty() }
+    /// A file of `size` bytes whose pages a pager has.
+    pub fn paged(file: Box<dyn PageSource>, size: u64) -> Self {
+        Self { paged: Some(file), size: Cell::new(size), ..Self::empty() }
     }
 
     /// What is to be done with the pages of a file that a pager has.
-    pub fn paged_file(&self) -> Option<&PagedFile> {
-        self.paged.as_ref()
+    pub fn paged_file(&self) -> Option<&dyn PageSource> {
+        self.paged.as_deref()
     }
 
     /// The largest size in bytes.
     fn max_bytes(&self) -> u64 {
-        self.paged.as_ref().map_or(MAX_SIZE_BYTES, PagedFile::max_bytes)
+        self.paged.as_ref().map_or(MAX_SIZE_BYTES, |paged| paged.max_bytes())
     }
 
     /// Has an account pay for the memory, once there is one.
@@ -174,8 +174,8 @@ impl Content {
 
     /// The size of what is stored, in blocks of 512 bytes.
     pub fn blocks(&self) -> u64 {
-        if self.paged.is_some() {
-            return self.size.get().div_ceil(PAGE_SIZE) * (PAGE_SIZE / BLOCK_BYTES);
+        if let Some(paged) = &self.paged {
+            return paged.blocks(self.size.get());
         }
         match &*self.state.borrow() {
             State::Empty => 0,
@@ -219,6 +219,9 @@ impl Content {
         let length = room.min(from.remaining() as u64) as usize;
         let length = self.unsealed_length(position, length)?;
         let memory = self.memory()?;
+        if let Some(paged) = &self.paged {
+            paged.before_write(position, length as u64)?;
+        }
         let end = position + length as u64;
         let memory_before = memory.len_bytes();
         if end > memory_before {
@@ -230,8 +233,16 @@ impl Content {
             // Less than hoped for: the memory must not stay longer than the file.
             memory.resize(rounded(size)?.max(memory_before))?;
         }
-        self.size.set(size);
+        self.set_grown(size);
         moved.and_then(moved_or_fault)
+    }
+
+    /// The file has this size now, which is not less than before.
+    fn set_grown(&self, size: u64) {
+        let before = self.size.replace(size);
+        if let Some(paged) = self.paged.as_ref().filter(|_| size > before) {
+            paged.grown(before, size);
+        }
     }
 
     /// How much of a write the seals let pass: up to the end of the last page that is there. `EPERM` if nothing.
@@ -288,8 +299,16 @@ impl Content {
 
     /// Counts a mapping that can store.
     pub fn begin_writable_mapping(&self) -> WritableMapping {
+        if let Some(paged) = &self.paged {
+            paged.mapped_to_store();
+        }
         self.writable_mappings.set(self.writable_mappings.get().saturating_add(1));
         WritableMapping(self.writable_mappings.clone())
+    }
+
+    /// Whether somebody can store to it without a call.
+    pub fn is_mapped_to_store(&self) -> bool {
+        self.writable_mappings.get() > 0
     }
 
     /// Changes the size: cuts off, or adds zeroes. `EFBIG`; `EPERM` if it is sealed.
@@ -309,21 +328,26 @@ impl Content {
         self.given_bytes.set(self.given_bytes.get().min(size));
         if size == 0 && !self.is_shared() {
             drop(self.state.replace(State::Empty));
+            if let Some(paged) = &self.paged {
+                paged.cut(0);
+            }
         } else if !self.is_empty() || size > 0 {
             let memory = self.memory()?;
             if size < self.size.get() {
-                if self.paged.is_some() {
+                if let Some(paged) = &self.paged {
                     clear_last_page(&memory, size)?;
+                    paged.cut(size);
                 }
                 // Cut at the byte, so that what is left of the last page becomes zero.
                 memory.resize(size)?;
-                if let Some(paged) = &self.paged {
-                    paged.cut(size);
-                }
             }
             memory.resize(whole)?;
         }
-        self.size.set(size);
+        if size < self.size.get() {
+            self.size.set(size);
+        } else {
+            self.set_grown(size);
+        }
         Ok(())
     }
 
@@ -376,9 +400,8 @@ impl Content {
         if offset >= size {
             return Err(Errno::ENXIO);
         }
-        if self.paged.is_some() {
-            // All of it counts as data.
-            return Ok(if sought == Sought::Data { offset } else { size });
+        if let Some(paged) = &self.paged {
+            return paged.seek(offset, size, sought);
         }
         let found = if offset < self.given_bytes.get().min(size) {
             match sought {

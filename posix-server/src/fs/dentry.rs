@@ -85,7 +85,10 @@ impl Dentry {
 
     /// A name that a directory will store. `ENOSPC` if the server keeps too much already.
     pub fn stored(directory: &Rc<Self>, name: &[u8], inode: Rc<Inode>) -> Result<Rc<Self>> {
-        let charge = Charge::new(Budget::Names, name_bytes(name)).map_err(|_| Errno::ENOSPC)?;
+        let charge = match inode.filesystem().volume() {
+            Some(volume) => volume.charge(name_bytes(name))?,
+            None => Charge::new(Budget::Names, name_bytes(name)).map_err(|_| Errno::ENOSPC)?,
+        };
         let dentry = Self::new(directory, name, inode);
         dentry.charge.replace(charge);
         Ok(dentry)

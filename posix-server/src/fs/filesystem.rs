@@ -3,6 +3,7 @@
 //! [`TYPES`] is the registry: one row per type, with its name and, where programs may mount it, what makes an instance. A new
 //! type is a [`FileSystemType`] in its own module and a row here.
 
+use super::diskfs::{EXT2, EXT3, EXT4, Volume};
 use super::mount_options::TmpfsOptions;
 use super::pagerfs::PAGERFS;
 use super::{Dentry, DeviceNumber, devpts, procfs, sysfs, tmpfs};
@@ -21,6 +22,8 @@ use linux_raw_sys::general as linux;
 pub enum Storage {
     /// Files live in memory.
     Memory,
+    /// Files are on a disk.
+    Disk,
     /// Files are generated.
     Generated,
 }
@@ -31,6 +34,10 @@ pub struct MountRequest<'a> {
     pub server: &'a Rc<Server>,
     /// The options that are the file system's business, separated by commas.
     pub options: &'a [u8],
+    /// The block device that is to be mounted, if one was named.
+    pub device: Option<DeviceNumber>,
+    /// Whether nothing is to be changed.
+    pub is_read_only: bool,
 }
 
 /// A file system and its root.
@@ -57,6 +64,13 @@ pub struct FileSystemType {
     pub storage: Storage,
     /// How programs mount it.
     pub instances: Instances,
+}
+
+impl<'a> MountRequest<'a> {
+    /// One that names no device.
+    pub fn of_memory(server: &'a Rc<Server>, options: &'a [u8]) -> Self {
+        Self { server, options, device: None, is_read_only: false }
+    }
 }
 
 impl core::fmt::Debug for FileSystemType {
@@ -109,8 +123,21 @@ pub(super) static ANONYMOUS: FileSystemType = FileSystemType {
 };
 
 /// All types, for `/proc/filesystems` and `mount`.
-pub static TYPES: &[&FileSystemType] =
-    &[&TMPFS, &RAMFS, &DEVTMPFS, &devpts::DEVPTS, &MQUEUE, &PROC, &sysfs::SYSFS, &PAGERFS, &PIPEFS, &ANONYMOUS];
+pub static TYPES: &[&FileSystemType] = &[
+    &TMPFS,
+    &RAMFS,
+    &DEVTMPFS,
+    &devpts::DEVPTS,
+    &MQUEUE,
+    &PROC,
+    &sysfs::SYSFS,
+    &PAGERFS,
+    &PIPEFS,
+    &ANONYMOUS,
+    &EXT4,
+    &EXT3,
+    &EXT2,
+];
 
 /// The type of a name. `ENODEV`.
 pub fn type_named(name: &[u8]) -> Result<&'static FileSystemType> {
@@ -130,6 +157,8 @@ pub struct FileSystem {
     next_inode: Cell<u64>,
     inodes: Cell<u64>,
     max_inodes: Cell<u64>,
+    /// What is known of its disk.
+    volume: Option<Rc<Volume>>,
     /// Pays for contents, if they have a limit of their own.
     payer: Option<Account>,
     /// The limit in pages, for `statfs`; 0: the machine's.
@@ -159,7 +188,22 @@ impl FileSystem {
     /// The same, whose contents an account pays for.
     pub fn with_payer(kind: &'static FileSystemType, payer: Option<Account>) -> Rc<Self> {
         let device = DeviceNumber { major: 0, minor: NEXT_DEVICE.fetch_add(1, Ordering::Relaxed) };
-        Rc::new(Self {
+        Rc::new(Self::with_parts(kind, device, payer, None))
+    }
+
+    /// The file system on a disk of this number.
+    pub fn on_disk(kind: &'static FileSystemType, device: DeviceNumber, volume: &Rc<Volume>) -> Rc<Self> {
+        Rc::new(Self::with_parts(kind, device, None, Some(volume.clone())))
+    }
+
+    fn with_parts(
+        kind: &'static FileSystemType,
+        device: DeviceNumber,
+        payer: Option<Account>,
+        volume: Option<Rc<Volume>>,
+    ) -> Self {
+        Self {
+            volume,
             _alive: Default::default(),
             kind,
             device,
@@ -172,7 +216,12 @@ impl FileSystem {
             is_read_only: Cell::new(false),
             writers: Cell::new(0),
             covered: Cell::new(0),
-        })
+        }
+    }
+
+    /// What is known of its disk, if it is on one.
+    pub fn volume(&self) -> Option<&Rc<Volume>> {
+        self.volume.as_ref()
     }
 
     /// Its type.
@@ -192,7 +241,7 @@ impl FileSystem {
 
     /// Whether it keeps what it is told.
     pub fn is_stored(&self) -> bool {
-        self.kind.storage == Storage::Memory
+        self.kind.storage != Storage::Generated
     }
 
     /// How many inodes there are.
@@ -259,6 +308,11 @@ impl FileSystem {
         }
         self.is_read_only.set(is_read_only);
         Ok(())
+    }
+
+    /// Lets nothing change any more, whoever has files open.
+    pub(super) fn force_read_only(&self) {
+        self.is_read_only.set(true);
     }
 
     pub(super) fn add_writer(&self) {

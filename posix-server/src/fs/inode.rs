@@ -20,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell};
+use driver_protocol::files::operation::Set;
 use linux_raw_sys::general as linux;
 
 /// The bits of a mode that `chmod` changes.
@@ -29,7 +30,7 @@ pub const PERMISSION_BITS: u32 = 0o7777;
 const INODE_BYTES: u64 = 512;
 
 /// The number of a device, as `stat` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct DeviceNumber {
     /// The driver.
     pub major: u32,
@@ -143,6 +144,35 @@ pub trait Directory {
     fn names(&self) -> Option<&super::tmpfs::Names> {
         None
     }
+
+    /// Sees to it that the names are in memory. An error: they are not, and the call that is being made has to be made again.
+    fn load(&self, _this: &Rc<Dentry>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether it has no names. They must be in memory.
+    fn is_empty(&self) -> bool {
+        self.names().is_some_and(super::tmpfs::Names::is_empty)
+    }
+
+    /// The size that `stat` shows.
+    fn size_bytes(&self) -> u64 {
+        self.names().map_or(0, super::tmpfs::Names::size_bytes)
+    }
+
+    /// What it takes of a disk, in blocks of 512 bytes.
+    fn blocks(&self) -> u64 {
+        0
+    }
+
+    /// It is the body of the inode with this number, of a disk.
+    fn adopt(&self, _number: u64) {}
+
+    /// Takes names that were loaded from a disk.
+    fn fill(&self, _loaded: super::diskfs::Loaded) {}
+
+    /// Forgets names that can be loaded again.
+    fn forget_names(&self) {}
 }
 
 /// Where a symbolic link leads.
@@ -161,6 +191,11 @@ pub trait Link {
     /// Where it leads.
     fn target(&self, context: &FsContext) -> Result<Target> {
         Ok(Target::Path(self.text(context)?))
+    }
+
+    /// The path that is stored, if one is.
+    fn stored_text(&self) -> Option<&[u8]> {
+        None
     }
 
     /// The size that `stat` shows: the length of the target where that is stored.
@@ -237,6 +272,23 @@ pub enum FirstName {
     Refused,
 }
 
+/// What is known of an inode that was there before.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    /// Its number.
+    pub number: u64,
+    /// Its permissions.
+    pub permissions: u32,
+    /// The owner.
+    pub uid: Uid,
+    /// The group.
+    pub gid: Gid,
+    /// How many names it has.
+    pub links: u32,
+    /// Its times.
+    pub times: Times,
+}
+
 /// A file.
 pub struct Inode {
     filesystem: Rc<FileSystem>,
@@ -249,6 +301,8 @@ pub struct Inode {
     locks: OnceCell<Box<Locks>>,
     attributes: OnceCell<Box<Attributes>>,
     watches: OnceCell<Box<Watches>>,
+    /// Whether it has extended attributes on a disk that are not in memory.
+    has_stored_attributes: Cell<bool>,
     /// Whether it may get a name though it has none (`O_TMPFILE`).
     may_get_first_name: Cell<bool>,
     write_hint: Cell<u64>,
@@ -268,6 +322,9 @@ impl Drop for Inode {
     fn drop(&mut self) {
         super::notify::gone(self);
         self.filesystem.forget_inode();
+        if let Some(volume) = self.filesystem.volume() {
+            volume.gone(self);
+        }
     }
 }
 
@@ -305,6 +362,13 @@ impl Inode {
     ) -> Rc<Self> {
         let now = now();
         let links = if matches!(body, Body::Directory(_)) { 2 } else { 1 };
+        let times = Times { accessed: now, modified: now, changed: now, born: now };
+        Self::restored(filesystem, Restored { number, permissions, uid, gid, links, times }, body, Charge::default())
+    }
+
+    /// An inode that was there before, with what is known of it.
+    pub fn restored(filesystem: &Rc<FileSystem>, known: Restored, body: Body, charge: Charge) -> Rc<Self> {
+        let Restored { number, permissions, uid, gid, links, times } = known;
         filesystem.note_inode();
         if let (Body::Regular(content), Some(payer)) = (&body, filesystem.payer()) {
             content.set_payer(payer.clone());
@@ -317,13 +381,14 @@ impl Inode {
             uid: Cell::new(uid),
             gid: Cell::new(gid),
             links: Cell::new(links),
-            times: Cell::new(Times { accessed: now, modified: now, changed: now, born: now }),
+            times: Cell::new(times),
             locks: OnceCell::new(),
             attributes: OnceCell::new(),
             watches: OnceCell::new(),
+            has_stored_attributes: Cell::new(false),
             may_get_first_name: Cell::new(false),
             write_hint: Cell::new(0),
-            charge: Cell::default(),
+            charge: Cell::new(charge),
             body,
         })
     }
@@ -356,6 +421,24 @@ impl Inode {
     /// The extended attributes of it.
     pub fn attributes(&self) -> &Attributes {
         self.attributes.get_or_init(Box::default)
+    }
+
+    /// The same, once they are in memory. An error: they are not, and the call that is being made has to be made again.
+    pub fn loaded_attributes(&self) -> Result<&Attributes> {
+        match self.filesystem.volume() {
+            Some(volume) if self.has_stored_attributes.get() => Err(volume.want_attributes(self.number)),
+            Some(_) | None => Ok(self.attributes()),
+        }
+    }
+
+    /// Notes whether it has extended attributes on a disk that are not in memory; says whether it had.
+    pub fn set_has_stored_attributes(&self, has: bool) -> bool {
+        self.has_stored_attributes.replace(has)
+    }
+
+    /// Whether something is kept in it that would be lost if it were loaded again.
+    pub fn is_watched_or_locked(&self) -> bool {
+        self.watches.get().is_some() || self.locks.get().is_some()
     }
 
     /// How long what is written will live, as programs say (`F_GET_RW_HINT`).
@@ -410,7 +493,11 @@ impl Inode {
 
     /// Counts a name more. `EMLINK`.
     pub fn add_link(&self) -> Result<()> {
-        self.links.set(self.links.get().checked_add(1).ok_or(Errno::EMLINK)?);
+        let links = self.links.get();
+        if self.filesystem.volume().is_some_and(|volume| volume.is_link_too_many(links, self.is_directory())) {
+            return Err(Errno::EMLINK);
+        }
+        self.links.set(links.checked_add(1).ok_or(Errno::EMLINK)?);
         Ok(())
     }
 
@@ -428,6 +515,30 @@ impl Inode {
     pub fn set_times(&self, times: Times) {
         self.revoke_readers();
         self.times.set(times);
+        self.note(Set::ACCESSED | Set::MODIFIED | Set::CHANGED);
+    }
+
+    /// Tells the disk that it is on, if it is on one, that attributes have changed.
+    fn note(&self, set: Set) {
+        if let Some(volume) = self.filesystem.volume() {
+            volume.attributes_changed(self.number, set);
+        }
+    }
+
+    /// Notes that a name of it was made, removed or changed. A disk hears of that, with the time, by what was done to the name.
+    pub fn touch_name(&self, time: TimeNs) {
+        self.revoke_readers();
+        self.times.set(Times { changed: time, ..self.times.get() });
+    }
+
+    /// Notes that names in it were made, removed or changed, as above.
+    pub fn touch_names(&self, time: TimeNs) {
+        self.times.set(Times { modified: time, changed: time, ..self.times.get() });
+    }
+
+    /// Notes when a new file was made.
+    pub fn touch_born(&self, time: TimeNs) {
+        self.times.set(Times { accessed: time, modified: time, changed: time, born: time });
     }
 
     /// Has the next read of everybody seen by the server: something about the file is about to be different.
@@ -441,6 +552,7 @@ impl Inode {
     pub fn touch_changed(&self) {
         self.revoke_readers();
         self.times.set(Times { changed: now(), ..self.times.get() });
+        self.note(Set::CHANGED);
     }
 
     /// Notes that the content changed.
@@ -448,6 +560,7 @@ impl Inode {
         self.revoke_readers();
         let now = now();
         self.times.set(Times { modified: now, changed: now, ..self.times.get() });
+        self.note(Set::MODIFIED | Set::CHANGED);
     }
 
     /// Notes that it was read: as `relatime` of Linux, only if the last access is older than the last change, or than a day.
@@ -468,12 +581,14 @@ impl Inode {
         let news = times.accessed <= times.modified || times.accessed <= times.changed || stale;
         if news || !flags.contains(MountFlags::RELATIVE_ACCESS_TIME) {
             self.times.set(Times { accessed: now, ..times });
+            self.note(Set::ACCESSED);
         }
     }
 
     /// Replaces the permission bits.
     pub fn set_permissions(&self, permissions: u32) {
         self.permissions.set(permissions & PERMISSION_BITS);
+        self.note(Set::MODE);
         self.touch_changed();
     }
 
@@ -481,6 +596,7 @@ impl Inode {
     pub fn set_owner(&self, uid: Uid, gid: Gid) {
         self.uid.set(uid);
         self.gid.set(gid);
+        self.note(Set::UID | Set::GID);
         self.touch_changed();
     }
 
@@ -500,7 +616,7 @@ impl Inode {
     pub fn size(&self) -> u64 {
         match &self.body {
             Body::Regular(content) => content.size(),
-            Body::Directory(directory) => directory.names().map_or(0, super::tmpfs::Names::size_bytes),
+            Body::Directory(directory) => directory.size_bytes(),
             Body::Link(link) => link.size(),
             Body::CharacterDevice(_)
             | Body::BlockDevice(_)
@@ -515,8 +631,8 @@ impl Inode {
     pub fn blocks(&self) -> u64 {
         match &self.body {
             Body::Regular(content) => content.blocks(),
-            Body::Directory(_)
-            | Body::Link(_)
+            Body::Directory(directory) => directory.blocks(),
+            Body::Link(_)
             | Body::CharacterDevice(_)
             | Body::BlockDevice(_)
             | Body::Fifo(_)

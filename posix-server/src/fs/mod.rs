@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `inode` | files themselves: attributes, and what kind of file |
 //! | `content` | the content of regular files: memory objects |
+//! | `paged` | contents whose pages a pager has |
 //! | `dentry` | names |
 //! | `filesystem` | file systems, and the registry of their types |
 //! | `mount_options` | the options of `mount` that are the file system's business |
@@ -16,7 +17,7 @@
 //! | `attributes` | extended attributes |
 //! | `notify` | telling those who watch |
 //! | `open` | from a place to an open file |
-//! | `tmpfs`, `procfs`, `sysfs`, `devpts`, `pagerfs` | the file systems |
+//! | `tmpfs`, `procfs`, `sysfs`, `devpts`, `pagerfs`, `diskfs` | the file systems |
 
 pub mod attributes;
 pub mod boot;
@@ -24,6 +25,7 @@ pub mod change;
 pub mod content;
 mod dentry;
 pub mod devpts;
+pub mod diskfs;
 pub mod filesystem;
 mod generated;
 pub mod inode;
@@ -36,6 +38,7 @@ mod name_table;
 pub mod namespace;
 pub mod notify;
 pub mod open;
+pub mod paged;
 pub mod pagerfs;
 pub mod procfs;
 pub mod propagation;

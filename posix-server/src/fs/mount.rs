@@ -96,6 +96,9 @@ impl Drop for Mount {
             child.leave();
             open.extend(core::mem::take(&mut *child.children.borrow_mut()).into_values());
         }
+        if let Some(volume) = self.filesystem.volume() {
+            volume.remove_mount();
+        }
     }
 }
 
@@ -119,6 +122,9 @@ impl Mount {
         flags: MountFlags,
         charge: Charge,
     ) -> Self {
+        if let Some(volume) = filesystem.volume() {
+            volume.add_mount();
+        }
         Self {
             _alive: Default::default(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -139,7 +145,11 @@ impl Mount {
     /// The mount at the root of everything, for which the server itself pays.
     pub(super) fn first(filesystem: &Rc<FileSystem>, root: Rc<Dentry>) -> Rc<Self> {
         let flags = MountFlags::RELATIVE_ACCESS_TIME;
-        Rc::new(Self::with_charge(filesystem, root, filesystem.name().as_bytes(), flags, Charge::default()))
+        let source = match filesystem.volume() {
+            Some(volume) => [b"/dev/", volume.name()].concat(),
+            None => filesystem.name().as_bytes().to_vec(),
+        };
+        Rc::new(Self::with_charge(filesystem, root, &source, flags, Charge::default()))
     }
 
     /// Another mount of the same file system, from another root on. `ENOSPC`.
@@ -331,7 +341,10 @@ impl Location {
 
     /// `EROFS` if nothing can be changed there.
     pub fn check_writable(&self) -> Result<()> {
-        if self.mount.is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
+        if self.mount.is_read_only() {
+            return Err(Errno::EROFS);
+        }
+        self.mount.filesystem.volume().map_or(Ok(()), |volume| volume.check_writable())
     }
 
     /// Notes that what is there was read, as far as the mount keeps access times.

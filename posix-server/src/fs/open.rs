@@ -2,6 +2,7 @@
 
 use super::change::{self, New};
 use super::content::Content;
+use super::diskfs::DiskFile;
 use super::generated::GeneratedFile;
 use super::inode::{FirstName, PERMISSION_BITS, Target};
 use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
@@ -243,6 +244,9 @@ fn open_unnamed(opener: Opener<'_>, start: &Location, path: &[u8], how: How) -> 
     let body = New::Node(directory.inode().directory()?.new_file(actor.credentials)?);
     let inode = change::new_inode(actor, directory.inode(), how.permissions, body)?;
     inode.remove_link();
+    if let Some(volume) = inode.filesystem().volume() {
+        volume.record_create(0, b"", &inode, inode.times().born);
+    }
     if how.flags & linux::O_EXCL == 0 {
         inode.allow_first_name(FirstName::Allowed);
     }
@@ -388,6 +392,8 @@ struct RegularFile {
     place: Location,
     access: AccessMode,
     status: Cell<StatusFlags>,
+    /// How many writebacks had failed when somebody last asked.
+    failures: Cell<u64>,
 }
 
 impl RegularFile {
@@ -398,12 +404,18 @@ impl RegularFile {
         {
             content.begin_write()?;
         }
-        Ok(Self { place: place.clone(), access, status: Cell::new(StatusFlags::empty()) })
+        let failures = Cell::new(disk_file(place).map_or(0, |file| file.failures().get()));
+        Ok(Self { place: place.clone(), access, status: Cell::new(StatusFlags::empty()), failures })
     }
 
     fn content(&self) -> Result<&Content> {
         self.place.inode().content().ok_or(Errno::EINVAL)
     }
+}
+
+/// The file on a disk that a place is, if it is one.
+fn disk_file(place: &Location) -> Option<&DiskFile> {
+    place.inode().content().and_then(Content::paged_file).and_then(|file| file.on_disk())
 }
 
 impl Drop for RegularFile {
@@ -435,6 +447,11 @@ impl FileOps for RegularFile {
 
     fn status_changed(&self, status: StatusFlags) {
         self.status.set(status);
+    }
+
+    fn has_failed_since(&self) -> bool {
+        let now = disk_file(&self.place).map_or(0, |file| file.failures().get());
+        self.failures.replace(now) != now
     }
 
     fn positioning(&self) -> Positioning {

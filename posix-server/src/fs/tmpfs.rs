@@ -84,6 +84,43 @@ impl Names {
         table.by_position.insert(position, dentry);
     }
 
+    /// Adds a name at a position that it had before, and that no other has.
+    pub fn insert_at(&self, position: u64, dentry: Rc<Dentry>) {
+        let mut table = self.table.borrow_mut();
+        table.by_name.insert(dentry.name(), (position, dentry.clone()));
+        table.by_position.insert(position, dentry);
+    }
+
+    /// New names get positions from here on.
+    pub fn begin_at(&self, position: u64) {
+        let mut table = self.table.borrow_mut();
+        table.next_position = table.next_position.max(position);
+    }
+
+    /// The name that comes first from a position on, with its position.
+    pub fn next(&self, from: u64) -> Option<(u64, Rc<Dentry>)> {
+        let table = self.table.borrow();
+        table.by_position.range(from..).next().map(|(position, dentry)| (*position, dentry.clone()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table.borrow().by_name.len()
+    }
+
+    /// Whether something is so for all of them.
+    pub fn all(&self, is_so: &mut dyn FnMut(&Rc<Dentry>) -> bool) -> bool {
+        self.table.borrow().by_position.values().all(is_so)
+    }
+
+    /// Forgets them all; the positions stay theirs.
+    pub fn clear(&self) {
+        let mut table = self.table.borrow_mut();
+        let before = (core::mem::take(&mut table.by_name), core::mem::take(&mut table.by_position));
+        drop(table);
+        drop(before);
+    }
+
     /// Takes a name away.
     pub fn remove(&self, name: &[u8]) -> Option<Rc<Dentry>> {
         let mut table = self.table.borrow_mut();
@@ -127,6 +164,10 @@ struct TmpfsLink {
 impl Link for TmpfsLink {
     fn text(&self, _context: &FsContext) -> Result<Vec<u8>> {
         Ok(self.target.to_vec())
+    }
+
+    fn stored_text(&self) -> Option<&[u8]> {
+        Some(&self.target)
     }
 
     fn size(&self) -> u64 {

@@ -6,7 +6,7 @@
 //! * [`Space`]: an address space, always remote. A clone is the same space.
 //! * [`Account`]: a budget for what a process makes.
 //! * [`UserThread`], [`Table`]: a thread of a program, and the handles that its shim can use.
-//! * [`Pager`], [`Needs`]: memories whose pages somebody else has, and what to do when they are not there.
+//! * [`Pager`], [`Needs`]: memories whose pages somebody else has, and what to do when they, or something else, are not there.
 //! * [`Executor`]: tasks and deadlines.
 //! * [`memory_is_used_up`], [`take_has_lent`], [`settle_loans`]: the end of what programs may have together.
 //! * [`now_ns`], [`realtime_ns`], [`random`]: time and chance.
@@ -29,7 +29,7 @@ pub use model::*;
 #[cfg(not(target_os = "none"))]
 pub use model_executor::{Executor, Sleep};
 #[cfg(not(target_os = "none"))]
-pub use model_paging::{Absence, Needs, Pager, Postponed, has_needs, take_needs};
+pub use model_paging::{Absence, Needs, Pager, Postponed, has_needs, note_ticket, take_needs};
 #[cfg(not(target_os = "none"))]
 pub use model_reserve::{memory_is_used_up, settle_loans, take_has_lent};
 #[cfg(not(target_os = "none"))]

@@ -4,6 +4,7 @@ use super::model::{Account, Memory, Space};
 use super::model_executor::Executor;
 use super::{Access, PAGE_SIZE, Successor};
 use crate::errno::{Errno, Result};
+use crate::ticket::Ticket;
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -111,8 +112,17 @@ impl Pager {
     }
 }
 
-/// Where a transfer ended because of a page that is not there.
-pub struct Absence {
+/// What a call needs, and what is not there.
+pub struct Absence(Missing);
+
+enum Missing {
+    /// A page, because of which a transfer ended.
+    Page(Page),
+    /// What the ticket is for.
+    Other(Ticket),
+}
+
+struct Page {
     memory: Memory,
     page: u64,
     /// The space through which it was touched, and how.
@@ -130,7 +140,7 @@ pub struct Postponed {
 /// What has been noted since somebody last looked.
 #[derive(Default)]
 pub struct Needs {
-    /// Where the last transfer ended.
+    /// What is not there: where the last transfer ended, or what was noted last.
     pub absence: Option<Absence>,
     /// What is still to be written.
     pub postponed: Vec<Postponed>,
@@ -151,14 +161,22 @@ pub fn take_needs() -> Needs {
 }
 
 pub(super) fn note(memory: &Memory, page: u64, access: Access) {
-    let absence = Absence { memory: memory.clone(), page, space: None, access };
-    NEEDS.with_borrow_mut(|needs| needs.absence = Some(absence));
+    note_missing(Missing::Page(Page { memory: memory.clone(), page, space: None, access }));
+}
+
+fn note_missing(missing: Missing) {
+    NEEDS.with_borrow_mut(|needs| needs.absence = Some(Absence(missing)));
+}
+
+/// Notes that a call needs what a ticket is for.
+pub fn note_ticket(ticket: Ticket) {
+    note_missing(Missing::Other(ticket));
 }
 
 /// The transfer that has just ended was one with a space.
 pub(super) fn note_space(space: &Space, access: Access) {
     NEEDS.with_borrow_mut(|needs| {
-        if let Some(absence) = &mut needs.absence {
+        if let Some(Absence(Missing::Page(absence))) = &mut needs.absence {
             (absence.space, absence.access) = (Some(space.id()), access);
         }
     });
@@ -168,10 +186,10 @@ impl Space {
     /// Has bytes written as soon as the page is there, because of which a write has just ended here.
     pub fn postpone(&self, address: u64, bytes: &[u8]) -> bool {
         NEEDS.with_borrow_mut(|needs| {
-            let is_here = needs
-                .absence
-                .as_ref()
-                .is_some_and(|absence| absence.space == Some(self.id()) && absence.access == Access::Write);
+            let is_here = match &needs.absence {
+                Some(Absence(Missing::Page(page))) => page.space == Some(self.id()) && page.access == Access::Write,
+                Some(Absence(Missing::Other(_))) | None => false,
+            };
             if is_here {
                 needs.absence = None;
                 needs.postponed.push(Postponed { space: self.clone(), address, bytes: Box::from(bytes) });
@@ -182,8 +200,15 @@ impl Space {
 }
 
 impl Executor {
-    /// Brings the page in because of which a transfer ended.
+    /// Waits until what a call needs is there.
     pub async fn bring(&self, absence: Absence) -> Result<()> {
+        match absence.0 {
+            Missing::Page(page) => self.bring_page(page).await,
+            Missing::Other(ticket) => ticket.ended().await,
+        }
+    }
+
+    async fn bring_page(&self, absence: Page) -> Result<()> {
         let Some(paging) = absence.memory.paging() else { return Ok(()) };
         let before = paging.refusals.get();
         while paging.is_absent(absence.page) {

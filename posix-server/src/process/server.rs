@@ -67,6 +67,8 @@ pub struct Server {
     pub trace: OnceCell<Trace>,
     /// The files that a pager has.
     pub page_store: OnceCell<Rc<crate::fs::pagerfs::Store>>,
+    /// The disks.
+    pub disks: OnceCell<Rc<crate::fs::diskfs::Disks>>,
     processes: RefCell<BTreeMap<Pid, Rc<Process>>>,
     threads: RefCell<BTreeMap<Pid, Rc<Thread>>>,
     forks: Cell<u64>,
@@ -129,6 +131,7 @@ impl Server {
             exhaustion: super::exhaustion::Exhaustion::default(),
             trace: OnceCell::new(),
             page_store: OnceCell::new(),
+            disks: OnceCell::new(),
             processes: RefCell::new(BTreeMap::new()),
             threads: RefCell::new(BTreeMap::new()),
             sessions: Sessions::default(),

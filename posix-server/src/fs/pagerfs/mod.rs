@@ -92,7 +92,7 @@ impl Directory for PagedDirectory {
     }
 
     fn new_file(&self, _maker: &Credentials) -> Result<Body> {
-        Ok(Body::Regular(Content::paged(PagedFile::new(&self.store)?)))
+        Ok(Body::Regular(Content::paged(Box::new(PagedFile::new(&self.store)?), 0)))
     }
 
     fn new_directory(&self) -> Body {

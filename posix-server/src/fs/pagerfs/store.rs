@@ -12,8 +12,10 @@
 //! The task notices that the server has died by its call [`Request::Attach`], which is answered by nothing else.
 
 use crate::errno::{Errno, Result};
+use crate::fs::paged::{PageSource, PagedMemory};
 use crate::platform::{self, Account, Executor, LocalFuture, Memory, Pager, Successor};
 use crate::wait::{Listener, WaitQueue};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
@@ -70,7 +72,7 @@ pub struct Store {
     server: Rc<dyn PageServer>,
     settings: Memory,
     payer: Account,
-    files: RefCell<BTreeMap<u64, Weak<Paged>>>,
+    files: RefCell<BTreeMap<u64, Weak<PagedMemory>>>,
     orders: RefCell<BTreeMap<u64, Orders>>,
     /// What is being told, and of which file.
     current: Cell<u64>,
@@ -171,7 +173,7 @@ impl Store {
         self.settled().await?;
         let mut result = Ok(());
         for paged in self.paged_files() {
-            let written = self.executor.write_back(&paged.memory, 0, paged.memory.len_bytes()).await;
+            let written = paged.write_back(0, u64::MAX).await;
             result = result.and(written);
         }
         result
@@ -185,11 +187,11 @@ impl Store {
     /// Forgets all pages that are as the server has them.
     pub fn drop_clean(&self) {
         for paged in self.paged_files() {
-            paged.pager.invalidate(0, paged.memory.len_bytes());
+            paged.drop_clean(0, u64::MAX);
         }
     }
 
-    fn paged_files(&self) -> Vec<Rc<Paged>> {
+    fn paged_files(&self) -> Vec<Rc<PagedMemory>> {
         self.files.borrow().values().filter_map(Weak::upgrade).collect()
     }
 
@@ -252,7 +254,8 @@ impl Store {
         let paged = self.files.borrow().get(&number).and_then(Weak::upgrade);
         match paged {
             Some(paged) => {
-                let served = self.server.call(Request::Serve { number }, Enclosed::File(&paged.pager, &paged.memory));
+                let file = Enclosed::File(paged.pager(), paged.memory());
+                let served = self.server.call(Request::Serve { number }, file);
                 heard(served.await)
             }
             None => Ok(()),
@@ -329,17 +332,11 @@ async fn tell(store: Rc<Store>) {
     }
 }
 
-/// The memory of a file.
-struct Paged {
-    memory: Memory,
-    pager: Pager,
-}
-
 /// The content of a file, as far as the store has it.
 pub struct PagedFile {
     store: Rc<Store>,
     number: u64,
-    paged: OnceCell<Rc<Paged>>,
+    paged: OnceCell<Rc<PagedMemory>>,
 }
 
 impl PagedFile {
@@ -349,20 +346,23 @@ impl PagedFile {
         store.files.borrow_mut().insert(number, Weak::new());
         Ok(Self { store: store.clone(), number, paged: OnceCell::new() })
     }
+}
 
-    /// How long it can be, in bytes.
-    pub const fn max_bytes(&self) -> u64 {
+impl PageSource for PagedFile {
+    fn max_bytes(&self) -> u64 {
         MAX_FILE_BYTES
     }
 
-    /// Makes the memory, of a length in whole pages. To be called once. `ENOMEM`.
-    pub fn make_memory(&self, len_bytes: u64) -> Result<Memory> {
+    fn paged(&self) -> Option<&Rc<PagedMemory>> {
+        self.paged.get()
+    }
+
+    fn make_memory(&self, len_bytes: u64) -> Result<Memory> {
         let store = &self.store;
         let (deadline_ns, successor) = (store.deadline_ns.get(), store.successor.get());
         // Nothing was ever stored, so that there is nothing to ask for.
-        let (memory, pager) = Memory::create_paged(&store.payer, 0, deadline_ns, successor)?;
-        memory.resize(len_bytes)?;
-        let paged = Rc::new(Paged { memory: memory.clone(), pager });
+        let paged = PagedMemory::new(&store.executor, &store.payer, (0, len_bytes), deadline_ns, successor)?;
+        let memory = paged.memory().clone();
         store.files.borrow_mut().insert(self.number, Rc::downgrade(&paged));
         if self.paged.set(paged).is_ok() {
             store.order(self.number, Orders { serve: true, ..Orders::default() });
@@ -370,49 +370,20 @@ impl PagedFile {
         Ok(memory)
     }
 
-    /// The pager of the memory, which was made.
-    #[cfg(test)]
-    pub(crate) fn pager(&self) -> Pager {
-        self.paged.get().unwrap().pager.clone()
-    }
-
-    /// Notes that the file was cut off here. What is left of the last page was made zeros in memory.
-    pub fn cut(&self, len_bytes: u64) {
+    fn cut(&self, len_bytes: u64) {
         if self.paged.get().is_some() {
             let whole = len_bytes.next_multiple_of(platform::PAGE_SIZE);
             self.store.order(self.number, Orders { cut: Some(whole), ..Orders::default() });
         }
     }
 
-    /// Has what was stored in a range until now written back, when this is awaited. `EIO`.
-    pub fn write_back(&self, offset: u64, len_bytes: u64) -> impl Future<Output = Result<()>> + use<> {
+    fn write_back(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<()>> {
         let (store, paged) = (self.store.clone(), self.paged.get().cloned());
-        async move {
+        Box::pin(async move {
             let Some(paged) = paged else { return Ok(()) };
             store.settled().await?;
-            let length = len_bytes.min(paged.memory.len_bytes().saturating_sub(offset));
-            store.executor.write_back(&paged.memory, offset, length).await
-        }
-    }
-
-    /// Forgets the pages that lie in a range and are as the server has them.
-    pub fn drop_clean(&self, offset: u64, len_bytes: u64) {
-        if let Some(paged) = self.paged.get() {
-            let end = offset.saturating_add(len_bytes).min(paged.memory.len_bytes()) / platform::PAGE_SIZE;
-            let start = offset.div_ceil(platform::PAGE_SIZE);
-            let pages = end.saturating_sub(start);
-            paged.pager.invalidate(start * platform::PAGE_SIZE, pages * platform::PAGE_SIZE);
-        }
-    }
-
-    /// Has pages brought in that will be needed.
-    pub fn will_need(&self, offset: u64, len_bytes: u64) {
-        if let Some(paged) = self.paged.get() {
-            let length = len_bytes.min(paged.memory.len_bytes().saturating_sub(offset));
-            if length > 0 {
-                self.store.executor.will_need(&paged.memory, offset, length);
-            }
-        }
+            paged.write_back(offset, len_bytes).await
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 extern crate std;
 
 use super::*;
+use crate::fs::paged::PageSource;
 use crate::platform::{self, Account, Executor, LocalFuture, PAGE_SIZE};
 use crate::wait::WaitQueue;
 use core::cell::{Cell, RefCell};

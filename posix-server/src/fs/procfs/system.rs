@@ -49,6 +49,9 @@ pub(super) fn filesystems(_server: &Server) -> Vec<u8> {
     for kind in TYPES {
         match kind.storage {
             // None of them needs a device.
+            Storage::Disk => {
+                add!(text, "\t{}\n", kind.name);
+            }
             Storage::Memory | Storage::Generated => {
                 add!(text, "nodev\t{}\n", kind.name);
             }

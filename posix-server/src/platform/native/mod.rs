@@ -1,5 +1,6 @@
 //! The machine as it is: the object API.
 
+mod files;
 mod line;
 mod memory;
 mod pages;
@@ -8,10 +9,11 @@ mod reserve;
 mod shared;
 mod thread;
 
+pub use files::SupervisorDisks;
 pub use line::{Line, shut_down};
 pub use memory::{Account, Memory, Space};
 pub use pages::PageChannel;
-pub use paging::{Absence, Needs, Pager, Postponed, has_needs, take_needs};
+pub use paging::{Absence, Needs, Pager, Postponed, has_needs, note_ticket, take_needs};
 pub use reserve::{memory_is_used_up, settle_loans, take_has_lent};
 pub use shared::SharedPages;
 pub use thread::{Reply, Table, ThreadEvents, UserThread};

@@ -9,6 +9,7 @@ use super::{Executor, errno};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::platform::{Access, Successor};
+use crate::ticket::Ticket;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -64,8 +65,15 @@ struct Range {
     access: Access,
 }
 
-/// Where a copy ended because of a page that is not there, on one of these sides.
-pub struct Absence([Option<Range>; 2]);
+/// What a call needs, and what is not there.
+pub struct Absence(Missing);
+
+enum Missing {
+    /// Pages, because of which a copy ended, on one of these sides.
+    Pages([Option<Range>; 2]),
+    /// What the ticket is for.
+    Other(Ticket),
+}
 
 /// Bytes that a call has left for a program, at a place whose page is not there yet.
 pub struct Postponed {
@@ -78,7 +86,7 @@ pub struct Postponed {
 /// What has been noted since somebody last looked.
 #[derive(Default)]
 pub struct Needs {
-    /// Where the last copy ended.
+    /// What is not there: where the last copy ended, or what was noted last.
     pub absence: Option<Absence>,
     /// What is still to be written.
     pub postponed: Vec<Postponed>,
@@ -102,8 +110,13 @@ pub fn take_needs() -> Needs {
     core::mem::take(&mut *NEEDS.lock())
 }
 
-fn note(absence: Absence) {
-    let before = NEEDS.lock().absence.replace(absence);
+/// Notes that a call needs what a ticket is for.
+pub fn note_ticket(ticket: Ticket) {
+    note(Missing::Other(ticket));
+}
+
+fn note(missing: Missing) {
+    let before = NEEDS.lock().absence.replace(Absence(missing));
     HAS_NEEDS.store(true, Ordering::Relaxed);
     drop(before);
 }
@@ -116,14 +129,14 @@ fn is_for_a_page(error: Error) -> bool {
 /// Notes why a transfer with a memory ended, if it was for a page.
 pub(super) fn note_memory(error: Error, memory: &Memory, offset: u64, len_bytes: u64, access: Access) {
     if is_for_a_page(error) {
-        note(Absence([Some(memory_range(memory, offset, len_bytes, access)), None]));
+        note(Missing::Pages([Some(memory_range(memory, offset, len_bytes, access)), None]));
     }
 }
 
 /// The same for a transfer with a space.
 pub(super) fn note_space(error: Error, space: &Space, address: u64, len_bytes: u64, access: Access) {
     if is_for_a_page(error) {
-        note(Absence([Some(space_range(space, address, len_bytes, access)), None]));
+        note(Missing::Pages([Some(space_range(space, address, len_bytes, access)), None]));
     }
 }
 
@@ -138,7 +151,7 @@ pub(super) fn note_both(
     if is_for_a_page(error) {
         let memory = memory_range(memory, offset, len_bytes, access);
         let space = space_range(space, address, len_bytes, access.opposite());
-        note(Absence([Some(memory), Some(space)]));
+        note(Missing::Pages([Some(memory), Some(space)]));
     }
 }
 
@@ -174,18 +187,26 @@ impl Space {
 
 impl Absence {
     fn is_store_to(&self, space: &Arc<AddressSpace>) -> bool {
-        let [first, _] = &self.0;
-        first.as_ref().is_some_and(|range| match &range.side {
+        let Missing::Pages([Some(range), _]) = &self.0 else { return false };
+        match &range.side {
             Side::Space(side) => Arc::ptr_eq(side, space) && range.access == Access::Write,
             Side::Memory(_) => false,
-        })
+        }
     }
 }
 
 impl Executor {
-    /// Brings the pages in because of which a copy ended. `EIO` if those of a file can't be had, `EFAULT` if those of a program.
+    /// Waits until what a call needs is there. Of pages because of which a copy ended: `EIO` if those of a file can't be had, `EFAULT`
+    /// if those of a program.
     pub async fn bring(&self, absence: Absence) -> Result<()> {
-        for range in absence.0.into_iter().flatten() {
+        match absence.0 {
+            Missing::Pages(ranges) => self.bring_pages(ranges).await,
+            Missing::Other(ticket) => ticket.ended().await,
+        }
+    }
+
+    async fn bring_pages(&self, ranges: [Option<Range>; 2]) -> Result<()> {
+        for range in ranges.into_iter().flatten() {
             let (fetched, refusal) = match &range.side {
                 Side::Memory(memory) => {
                     (self.0.fetch(&**memory, range.offset, range.len_bytes, range.access.stores()), Errno::EIO)

@@ -22,7 +22,7 @@ struct Paged {
 fn paged() -> Paged {
     let world = world();
     let simulation = Simulation::new(&world.server.executor);
-    let content = Content::paged(PagedFile::new(&simulation.store).unwrap());
+    let content = Content::paged(alloc::boxed::Box::new(PagedFile::new(&simulation.store).unwrap()), 0);
     let bytes = vec![1; (PAGES * PAGE_SIZE) as usize];
     content.write(0, &mut SliceSource::new(&bytes)).unwrap();
     let memory = content.memory().unwrap();
@@ -40,7 +40,7 @@ fn paged() -> Paged {
         inherit: Inherit::Clone,
     };
     world.init.space().commit(&[map]).unwrap();
-    let pager = inode.content().unwrap().paged_file().unwrap().pager();
+    let pager = inode.content().unwrap().paged_file().unwrap().paged().unwrap().pager().clone();
     pager.written();
     pager.invalidate(0, PAGES * PAGE_SIZE);
     Paged { world, fd, pager, _simulation: simulation }

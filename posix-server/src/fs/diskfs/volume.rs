@@ -1,0 +1,734 @@
+//! One mounted file system: what is known of it, and what of that its server does not know yet.
+
+use super::cache::Cache;
+use super::directory::DiskDirectory;
+use super::file::DiskFile;
+use super::log::Log;
+use super::served::Served;
+use super::server::{Answer, Enclosed, FileServer, errno_of};
+use super::space::Space;
+use crate::budget::{Charge, Kind as Budget};
+use crate::cred::ROOT;
+use crate::errno::{Errno, Result};
+use crate::fs::content::Content;
+use crate::fs::inode::{Restored, Times};
+use crate::fs::{Body, DeviceNumber, FileSystem, Inode};
+use crate::platform::{self, Account, Executor, Memory, note_ticket};
+use crate::ticket::Ticket;
+use crate::wait::WaitQueue;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
+use core::cell::{Cell, OnceCell, RefCell};
+use driver_protocol::files::entry::Attributes;
+use driver_protocol::files::operation::{Operation, Set};
+use driver_protocol::files::{
+    self, MAX_SERVED, MountFlags, NewKind, News, Refused, Request, Status, VolumeFlags, notes,
+};
+use linux_raw_sys::general as linux;
+
+/// What an inode that was loaded takes of the server's memory, about, in bytes.
+const INODE_BYTES: u64 = 640;
+/// How many inodes that were asked for by their numbers are kept for whoever asked.
+const MAX_HELD: usize = 64;
+
+/// What a call can need of a file system that is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Want {
+    /// The names in a directory.
+    Names(u64),
+    /// An inode.
+    Inode(u64),
+    /// The extended attributes of an inode.
+    Attributes(u64),
+    /// Numbers for new directories.
+    DirectoryNumbers,
+    /// Numbers for other new inodes.
+    Numbers,
+    /// Room in the log.
+    Room,
+    /// To know exactly what is free.
+    Settled,
+    /// To be mounted read-only.
+    ReadOnly,
+    /// To be mounted to be written to.
+    Writable,
+}
+
+/// Where a file system is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// There is no server, or it is being told what it has to know.
+    Away,
+    /// Its server serves it.
+    Ready,
+    /// It can't be used any more, for this reason.
+    Ended(Errno),
+}
+
+/// Numbers that new inodes can have.
+#[derive(Default)]
+pub(super) struct Numbers {
+    /// For directories.
+    pub(super) directories: VecDeque<u64>,
+    /// For others.
+    pub(super) others: VecDeque<u64>,
+    /// Those that were taken, but are in no operation yet.
+    pub(super) unborn: BTreeSet<u64>,
+}
+
+impl Numbers {
+    fn of(&mut self, kind: NewKind) -> &mut VecDeque<u64> {
+        match kind {
+            NewKind::Directory => &mut self.directories,
+            NewKind::Other => &mut self.others,
+        }
+    }
+}
+
+/// A mounted file system.
+pub struct Volume {
+    pub(super) executor: Executor,
+    pub(super) server: Rc<dyn FileServer>,
+    /// What outlives the server.
+    pub(super) notes: Memory,
+    pub(super) payer: Account,
+    pub(super) cache: Rc<Cache>,
+    /// The name of its device, for messages.
+    name: Box<[u8]>,
+    filesystem: OnceCell<Weak<FileSystem>>,
+    pub(super) geometry: Cell<files::Volume>,
+    pub(super) status: Cell<Status>,
+    pub(super) state: Cell<State>,
+    pub(super) flags: Cell<MountFlags>,
+    /// Something went wrong: nothing can be changed any more.
+    has_failed: Cell<bool>,
+    pub(super) inodes: RefCell<BTreeMap<u64, Weak<Inode>>>,
+    pub(super) log: RefCell<Log>,
+    /// The last operation that was applied, and that is to be at once.
+    pub(super) applied: Cell<u64>,
+    pub(super) wanted_applied: Cell<u64>,
+    /// The last operation that is durable, and that is to be at once.
+    pub(super) durable: Cell<u64>,
+    pub(super) wanted_durable: Cell<u64>,
+    pub(super) served: Served,
+    /// Files with stores that are perhaps not written back.
+    pub(super) dirty: RefCell<BTreeMap<u64, Rc<Inode>>>,
+    pub(super) numbers: RefCell<Numbers>,
+    tickets: RefCell<BTreeMap<Want, Ticket>>,
+    held: RefCell<VecDeque<Rc<Inode>>>,
+    /// What was promised of what is free.
+    pub(super) space: Space,
+    /// Operations that were refused though they may be: number, why.
+    refusals: RefCell<BTreeMap<u64, Errno>>,
+    /// The server waits for operations that were not sent.
+    pub(super) must_send: Cell<bool>,
+    /// The directory for which a number was last taken.
+    last_parent: Cell<u64>,
+    /// How many mounts show it.
+    mounts: Cell<u64>,
+    /// It is being put out of use, and when it is.
+    is_closing: Cell<bool>,
+    closed: Ticket,
+    /// Woken when any of this has changed.
+    pub(super) changed: WaitQueue,
+    /// When the first operation was added that was not sent, in ns since the machine's start.
+    pub(super) unsent_since_ns: Cell<u64>,
+}
+
+impl core::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Volume").field("state", &self.state.get()).finish_non_exhaustive()
+    }
+}
+
+/// What a volume is made of.
+pub struct Parts {
+    /// What runs its tasks.
+    pub executor: Executor,
+    /// Who serves it.
+    pub server: Rc<dyn FileServer>,
+    /// Pays for the pages of its files in memory.
+    pub payer: Account,
+    /// Where what was loaded is counted.
+    pub cache: Rc<Cache>,
+    /// The name of its device.
+    pub name: Box<[u8]>,
+    /// How it is mounted.
+    pub flags: MountFlags,
+}
+
+impl Volume {
+    /// A file system that is not mounted yet. `ENOMEM`.
+    pub fn new(parts: Parts) -> Result<Rc<Self>> {
+        Ok(Rc::new(Self {
+            executor: parts.executor,
+            server: parts.server,
+            notes: Memory::create(notes::bytes_for(MAX_SERVED).next_multiple_of(platform::PAGE_SIZE))?,
+            payer: parts.payer,
+            cache: parts.cache,
+            name: parts.name,
+            filesystem: OnceCell::new(),
+            geometry: Cell::default(),
+            status: Cell::default(),
+            state: Cell::new(State::Away),
+            flags: Cell::new(parts.flags),
+            has_failed: Cell::new(false),
+            inodes: RefCell::default(),
+            log: RefCell::new(Log::new()),
+            applied: Cell::new(0),
+            wanted_applied: Cell::new(0),
+            durable: Cell::new(0),
+            wanted_durable: Cell::new(0),
+            served: Served::default(),
+            dirty: RefCell::default(),
+            numbers: RefCell::default(),
+            tickets: RefCell::default(),
+            held: RefCell::default(),
+            space: Space::default(),
+            refusals: RefCell::default(),
+            must_send: Cell::new(false),
+            last_parent: Cell::new(0),
+            mounts: Cell::new(0),
+            is_closing: Cell::new(false),
+            closed: Ticket::new(),
+            changed: WaitQueue::new(),
+            unsent_since_ns: Cell::new(0),
+        }))
+    }
+
+    /// The name of its device.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// What it is like.
+    pub fn geometry(&self) -> files::Volume {
+        self.geometry.get()
+    }
+
+    /// The file system that shows it.
+    pub(super) fn set_filesystem(&self, filesystem: &Rc<FileSystem>) {
+        // It is set once.
+        let _ = self.filesystem.set(Rc::downgrade(filesystem));
+    }
+
+    pub(super) fn filesystem(&self) -> Result<Rc<FileSystem>> {
+        self.filesystem.get().and_then(Weak::upgrade).ok_or(Errno::EIO)
+    }
+
+    /// Blocks of the file system: all, free, free for anybody; inodes: all, free. What was promised counts as taken.
+    pub fn free(&self) -> [u64; 5] {
+        let (geometry, status) = (self.geometry.get(), self.status.get());
+        let free = status.free_blocks.saturating_sub(self.space.promised());
+        let available = free.saturating_sub(status.reserved_blocks);
+        [geometry.blocks, free, available, geometry.inodes, status.free_inodes + self.spare_numbers()]
+    }
+
+    fn spare_numbers(&self) -> u64 {
+        let numbers = self.numbers.borrow();
+        (numbers.directories.len() + numbers.others.len()) as u64
+    }
+
+    // What fails.
+
+    /// Nothing can be changed any more: an operation failed, or the server says so.
+    pub(super) fn fail(&self, why: &str) {
+        if self.has_failed.replace(true) {
+            return;
+        }
+        let name = alloc::string::String::from_utf8_lossy(&self.name);
+        platform::log(&alloc::format!("{name}: {why}: the file system is read-only from now on"));
+        if let Ok(filesystem) = self.filesystem() {
+            filesystem.force_read_only();
+        }
+        let kept = self.log.borrow_mut().clear();
+        drop(kept);
+        let dirty = self.dirty.take();
+        drop(dirty);
+        self.changed.wake();
+    }
+
+    /// Whether something went wrong for good.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.get()
+    }
+
+    /// `EROFS` if nothing can be changed; if much waits already, that is to be waited for.
+    pub fn check_writable(self: &Rc<Self>) -> Result<()> {
+        if self.has_failed.get() {
+            return Err(Errno::EROFS);
+        }
+        if self.log.borrow().is_full() {
+            return Err(self.want(Want::Room, Errno::EIO));
+        }
+        Ok(())
+    }
+
+    // What is not there.
+
+    /// Notes that the call that is being made needs something. The error is for the call to fail with; it is made again.
+    pub(super) fn want(self: &Rc<Self>, want: Want, errno: Errno) -> Errno {
+        let known = self.tickets.borrow().get(&want).cloned();
+        let ticket = known.unwrap_or_else(|| {
+            let ticket = Ticket::new();
+            self.tickets.borrow_mut().insert(want, ticket.clone());
+            let (volume, begun) = (self.clone(), ticket.clone());
+            self.executor.spawn(async move {
+                let result = volume.bring(want).await;
+                volume.tickets.borrow_mut().remove(&want);
+                begun.finish(result);
+            });
+            ticket
+        });
+        note_ticket(ticket);
+        errno
+    }
+
+    async fn bring(self: &Rc<Self>, want: Want) -> Result<()> {
+        match want {
+            Want::Names(number) => self.load_names(number).await,
+            Want::Inode(number) => self.load_inode(number).await,
+            Want::Attributes(number) => self.load_attributes(number).await,
+            Want::DirectoryNumbers => self.reserve(NewKind::Directory).await,
+            Want::Numbers => self.reserve(NewKind::Other).await,
+            Want::Room => self.make_room().await,
+            Want::Settled => self.settle().await,
+            Want::ReadOnly => self.remount(MountFlags::READ_ONLY).await,
+            Want::Writable => self.remount(MountFlags::empty()).await,
+        }
+    }
+
+    /// Asks the server, whichever it is. `EIO` if there is none for long; else its refusal.
+    pub(super) async fn ask(
+        &self,
+        request: Request,
+        receive_bytes: usize,
+    ) -> Result<core::result::Result<Answer, Refused>> {
+        loop {
+            self.ready().await?;
+            match self.server.call(request, Vec::new(), receive_bytes, Enclosed::Nothing).await {
+                Ok(answer) => match answer.check() {
+                    Err(Refused::NotMounted) => self.lost().await,
+                    other => return Ok(other),
+                },
+                Err(_) => self.lost().await,
+            }
+        }
+    }
+
+    /// The same where a refusal is an error.
+    pub(super) async fn demand(&self, request: Request, receive_bytes: usize) -> Result<Answer> {
+        self.ask(request, receive_bytes).await?.map_err(errno_of)
+    }
+
+    // Inodes.
+
+    /// The inode of a number, if it is in memory.
+    pub(super) fn known(&self, number: u64) -> Option<Rc<Inode>> {
+        self.inodes.borrow().get(&number)?.upgrade()
+    }
+
+    /// Notes that there is an inode.
+    pub(super) fn enter(&self, inode: &Rc<Inode>) {
+        self.inodes.borrow_mut().insert(inode.number(), Rc::downgrade(inode));
+    }
+
+    /// The inode with these attributes, which its only name told. `ENOMEM`.
+    pub(super) fn inode(self: &Rc<Self>, attributes: &Attributes, target: &[u8]) -> Result<Rc<Inode>> {
+        if let Some(known) = self.known(attributes.inode) {
+            return Ok(known);
+        }
+        let charge = self.charge(INODE_BYTES + target.len() as u64)?;
+        let inode = Inode::restored(&self.filesystem()?, restored(attributes), self.body(attributes, target)?, charge);
+        inode.set_has_stored_attributes(attributes.has_xattrs);
+        self.enter(&inode);
+        Ok(inode)
+    }
+
+    /// A charge for what can be loaded again: if there is no room, something else is forgotten. `ENOMEM`.
+    pub(crate) fn charge(&self, bytes: u64) -> Result<Charge> {
+        Charge::new_for(ROOT, Budget::Cached, bytes).or_else(|_| {
+            self.cache.shrink();
+            Charge::new_for(ROOT, Budget::Cached, bytes)
+        })
+    }
+
+    /// A charge for a new inode. `ENOMEM`.
+    pub(crate) fn charge_inode(&self, body: &Body) -> Result<Charge> {
+        let own_bytes = match body {
+            Body::Link(link) => link.size(),
+            Body::Regular(_)
+            | Body::Directory(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => 0,
+        };
+        self.charge(INODE_BYTES + own_bytes)
+    }
+
+    /// Whether a file with so many names can't have one more.
+    pub(crate) fn is_link_too_many(&self, links: u32, is_directory: bool) -> bool {
+        let geometry = self.geometry.get();
+        let is_limited = !is_directory || !geometry.flags.contains(VolumeFlags::MANY_SUBDIRECTORIES);
+        is_limited && u64::from(links) >= geometry.max_links
+    }
+
+    /// Has a file's content on the disk before the next operation.
+    pub(crate) fn write_back_first(&self, inode: &Rc<Inode>) {
+        if self.dirty.borrow().contains_key(&inode.number()) && !self.has_failed.get() {
+            self.log.borrow_mut().add_barrier(inode);
+        }
+    }
+
+    fn body(self: &Rc<Self>, attributes: &Attributes, target: &[u8]) -> Result<Body> {
+        let device = DeviceNumber { major: (attributes.device >> 32) as u32, minor: attributes.device as u32 };
+        Ok(match attributes.mode & linux::S_IFMT {
+            linux::S_IFREG => {
+                let file = DiskFile::new(self, attributes.inode, attributes.size, attributes.blocks);
+                Body::Regular(Content::paged(Box::new(file), attributes.size))
+            }
+            linux::S_IFDIR => Body::Directory(Box::new(DiskDirectory::unloaded(self, attributes))),
+            linux::S_IFLNK => crate::fs::tmpfs::link(target),
+            linux::S_IFCHR => Body::CharacterDevice(device),
+            linux::S_IFBLK => Body::BlockDevice(device),
+            linux::S_IFIFO => Body::Fifo(OnceCell::new()),
+            linux::S_IFSOCK => Body::Socket,
+            _ => return Err(Errno::EIO),
+        })
+    }
+
+    async fn load_inode(self: &Rc<Self>, number: u64) -> Result<()> {
+        let answer = self.demand(Request::Load { inode: number }, files::MIN_LIST_BYTES).await?;
+        let filled = files::Filled::decode(&answer.words);
+        let bytes = if filled.len_bytes == 0 { answer.bytes.as_slice() } else { answer.filled(filled.len_bytes) };
+        let (entry, _) =
+            files::entry::split_first(bytes).filter(|(entry, _)| entry.attributes.inode == number).ok_or(Errno::EIO)?;
+        let inode = self.inode(&entry.attributes, entry.target)?;
+        self.hold(inode);
+        Ok(())
+    }
+
+    /// Keeps an inode until whoever asked for it had time to take it.
+    pub(super) fn hold(&self, inode: Rc<Inode>) {
+        let mut held = self.held.borrow_mut();
+        held.push_back(inode);
+        let before = if held.len() > MAX_HELD { held.pop_front() } else { None };
+        drop(held);
+        drop(before);
+    }
+
+    async fn load_attributes(self: &Rc<Self>, number: u64) -> Result<()> {
+        let mut room = files::MIN_LIST_BYTES;
+        loop {
+            let answer = self.demand(Request::Xattrs { inode: number }, room).await?;
+            let filled = files::Filled::decode(&answer.words);
+            if filled.next > filled.len_bytes && room < files::MAX_BUFFER_BYTES {
+                room = files::MAX_BUFFER_BYTES;
+                continue;
+            }
+            let Some(inode) = self.known(number) else { return Ok(()) };
+            if !inode.set_has_stored_attributes(false) {
+                return Ok(());
+            }
+            for xattr in files::entry::xattr::xattrs(answer.filled(filled.len_bytes)) {
+                inode.attributes().set(xattr.name, xattr.value, crate::fs::attributes::Before::Any)?;
+            }
+            return Ok(());
+        }
+    }
+
+    /// An inode is in memory no more.
+    pub(crate) fn gone(self: &Rc<Self>, inode: &Inode) {
+        let number = inode.number();
+        let mut inodes = self.inodes.borrow_mut();
+        // Another may have been loaded in its place by now.
+        if inodes.get(&number).is_some_and(|known| known.strong_count() == 0) {
+            inodes.remove(&number);
+        }
+        drop(inodes);
+        let mut numbers = self.numbers.borrow_mut();
+        if numbers.unborn.remove(&number) {
+            let kind = if inode.is_directory() { NewKind::Directory } else { NewKind::Other };
+            numbers.of(kind).push_front(number);
+            return;
+        }
+        drop(numbers);
+        if inode.links() > 0 {
+            return;
+        }
+        match inode.content().and_then(Content::paged_file).and_then(|file| file.on_disk()) {
+            Some(file) if file.is_served() => file.forget_when_released(),
+            Some(_) | None => self.forget(number),
+        }
+    }
+
+    /// A file without names is not used any more.
+    pub(super) fn forget(&self, number: u64) {
+        self.record(&Operation::Forget { inode: number }, &[number]);
+    }
+
+    /// A number for a new inode in a directory. `ENOSPC`.
+    pub(crate) fn take_number(self: &Rc<Self>, parent: u64, is_directory: bool) -> Result<u64> {
+        self.last_parent.set(parent);
+        let kind = if is_directory { NewKind::Directory } else { NewKind::Other };
+        let want = if is_directory { Want::DirectoryNumbers } else { Want::Numbers };
+        let mut numbers = self.numbers.borrow_mut();
+        let Some(number) = numbers.of(kind).pop_front() else {
+            drop(numbers);
+            return Err(self.want(want, Errno::ENOSPC));
+        };
+        numbers.unborn.insert(number);
+        Ok(number)
+    }
+
+    async fn reserve(self: &Rc<Self>, kind: NewKind) -> Result<()> {
+        let count = match kind {
+            NewKind::Directory => RESERVED_DIRECTORIES,
+            NewKind::Other => RESERVED_OTHERS,
+        };
+        let request = Request::Reserve { parent: self.last_parent.get(), kind, count };
+        let answer = self.demand(request, count as usize * size_of::<u64>()).await?;
+        let bytes = answer.filled(files::Filled::decode(&answer.words).len_bytes);
+        let (numbers, _) = bytes.as_chunks::<8>();
+        if numbers.is_empty() {
+            return Err(Errno::ENOSPC);
+        }
+        let mut pool = self.numbers.borrow_mut();
+        pool.of(kind).extend(numbers.iter().map(|number| u64::from_le_bytes(*number)));
+        Ok(())
+    }
+
+    // What was done.
+
+    /// Notes an operation, which touches the attributes of these inodes; gives its number.
+    pub(crate) fn record(&self, operation: &Operation<'_>, touched: &[u64]) -> u64 {
+        if self.has_failed.get() {
+            return 0;
+        }
+        let mut log = self.log.borrow_mut();
+        touched.iter().for_each(|inode| log.close(*inode));
+        let had_unsent = log.has_unsent();
+        let sequence = log.push(operation);
+        drop(log);
+        self.note_unsent(had_unsent);
+        sequence
+    }
+
+    /// Notes that attributes of an inode have changed; gives the number of the operation that will say so.
+    pub(crate) fn attributes_changed(&self, number: u64, set: Set) -> u64 {
+        if self.has_failed.get() || self.numbers.borrow().unborn.contains(&number) {
+            return 0;
+        }
+        let Some(inode) = self.known(number) else { return 0 };
+        let mut log = self.log.borrow_mut();
+        let had_unsent = log.has_unsent();
+        let sequence = log.attributes(&inode, set);
+        drop(log);
+        self.note_unsent(had_unsent);
+        sequence
+    }
+
+    fn note_unsent(&self, had_unsent: bool) {
+        if !had_unsent {
+            self.unsent_since_ns.set(platform::now_ns());
+        }
+        if !had_unsent || self.log.borrow().is_pressing() {
+            self.changed.wake();
+        }
+    }
+
+    /// A new inode has got a name, or none (`O_TMPFILE`): it is one from now on.
+    pub(crate) fn record_create(&self, parent: u64, name: &[u8], inode: &Inode, time: i64) {
+        let number = inode.number();
+        self.numbers.borrow_mut().unborn.remove(&number);
+        let device = inode.device();
+        let target = inode.link().and_then(|link| link.stored_text());
+        let operation = Operation::Create {
+            parent,
+            inode: number,
+            name,
+            mode: inode.mode(),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            time,
+            device: u64::from(device.major) << 32 | u64::from(device.minor),
+            target: target.unwrap_or_default(),
+        };
+        let sequence = self.record(&operation, &[parent]);
+        if let Some(file) = inode.content().and_then(Content::paged_file).and_then(|file| file.on_disk()) {
+            file.created_by(sequence);
+        }
+    }
+
+    /// A file's content may have been stored to.
+    pub(super) fn note_dirty(&self, number: u64) {
+        if self.has_failed.get() || self.dirty.borrow().contains_key(&number) {
+            return;
+        }
+        if let Some(inode) = self.known(number) {
+            self.dirty.borrow_mut().insert(number, inode);
+        }
+    }
+
+    // Mounts.
+
+    /// One mount more shows it.
+    pub(crate) fn add_mount(&self) {
+        self.mounts.set(self.mounts.get().saturating_add(1));
+    }
+
+    /// One mount less does; with the last it is put out of use.
+    pub(crate) fn remove_mount(self: &Rc<Self>) {
+        self.mounts.set(self.mounts.get().saturating_sub(1));
+        if self.mounts.get() == 0 && !self.is_closing.replace(true) {
+            let volume = self.clone();
+            self.executor.spawn(async move { volume.close().await });
+        }
+    }
+
+    /// Whether it is being put out of use.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// What ends when it is out of use.
+    pub fn closed(&self) -> Ticket {
+        self.closed.clone()
+    }
+
+    /// Puts it out of use, whoever uses it.
+    pub(super) async fn close_for_good(self: &Rc<Self>) {
+        if !self.is_closing.replace(true) {
+            self.close().await;
+        }
+        // It ends well.
+        let _ = self.closed.ended().await;
+    }
+
+    /// The inode of the root directory.
+    pub(super) async fn root_inode(self: &Rc<Self>) -> Result<Rc<Inode>> {
+        let number = self.geometry.get().root;
+        self.load_inode(number).await?;
+        self.known(number).ok_or(Errno::EIO)
+    }
+
+    /// Takes a new inode: its body hears its number.
+    pub(crate) fn adopt(&self, inode: &Rc<Inode>) {
+        self.enter(inode);
+        match inode.body() {
+            Body::Directory(directory) => directory.adopt(inode.number()),
+            Body::Regular(_) => {
+                if let Some(file) = super::session::disk_file(inode) {
+                    file.adopt(inode.number());
+                }
+            }
+            Body::Link(_)
+            | Body::CharacterDevice(_)
+            | Body::BlockDevice(_)
+            | Body::Fifo(_)
+            | Body::Socket
+            | Body::Anonymous
+            | Body::Generated(_) => {}
+        }
+    }
+
+    /// Sees to it that it is mounted read-only, or not. `EROFS`, `EBUSY`, `EIO`; or the call has to be made again.
+    pub fn set_read_only(self: &Rc<Self>, is_read_only: bool) -> Result<()> {
+        if is_read_only == self.flags.get().contains(MountFlags::READ_ONLY) {
+            return Ok(());
+        }
+        if !is_read_only && self.has_failed.get() {
+            return Err(Errno::EROFS);
+        }
+        let filesystem = self.filesystem()?;
+        // Nothing may change while it is made so; and what can't be done must not be begun.
+        if is_read_only {
+            filesystem.set_read_only(true)?;
+        }
+        let want = if is_read_only { Want::ReadOnly } else { Want::Writable };
+        Err(self.want(want, Errno::EIO))
+    }
+
+    async fn remount(&self, flags: MountFlags) -> Result<()> {
+        if flags.contains(MountFlags::READ_ONLY) {
+            self.synchronize().await?;
+        }
+        self.demand(Request::Remount { flags }, 0).await?;
+        self.flags.set(flags);
+        Ok(())
+    }
+
+    /// Notes that the call which is being made needs the extended attributes of an inode.
+    pub(crate) fn want_attributes(self: &Rc<Self>, number: u64) -> Errno {
+        self.want(Want::Attributes(number), Errno::EIO)
+    }
+
+    /// Forgets all that was loaded and is not in use.
+    pub(super) fn forget_kept(&self) {
+        let kept = (self.held.take(), self.dirty.take());
+        drop(kept);
+        let inodes: Vec<Rc<Inode>> = self.inodes.borrow().values().filter_map(Weak::upgrade).collect();
+        for inode in &inodes {
+            if let Ok(directory) = inode.directory() {
+                directory.forget_names();
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn drop_all(&self) {
+        let kept = self.log.borrow_mut().clear();
+        drop(kept);
+        self.forget_kept();
+        self.closed.finish(Ok(()));
+    }
+
+    /// An operation was refused that may be.
+    pub(super) fn note_refusal(&self, sequence: u64, errno: Errno) {
+        self.refusals.borrow_mut().insert(sequence, errno);
+    }
+
+    /// Does an operation that may be refused, and waits for it.
+    pub(super) async fn attempt(&self, operation: &Operation<'_>) -> Result<()> {
+        let sequence = self.record(operation, &[operation.inode()]);
+        self.applied_up_to(sequence).await?;
+        self.refusals.borrow_mut().remove(&sequence).map_or(Ok(()), Err)
+    }
+
+    /// Obeys what the server has to tell.
+    pub(super) fn hear(&self, news: News) {
+        if news.contains(News::READ_ONLY) {
+            self.fail("its server reports an error");
+        }
+        if news.contains(News::SEND) {
+            self.must_send.set(true);
+            self.wanted_applied.set(self.log.borrow().last().max(self.wanted_applied.get()));
+            self.changed.wake();
+        }
+    }
+}
+
+/// How many numbers are reserved at once.
+const RESERVED_DIRECTORIES: u64 = 16;
+const RESERVED_OTHERS: u64 = 64;
+
+fn restored(attributes: &Attributes) -> Restored {
+    Restored {
+        number: attributes.inode,
+        permissions: attributes.mode,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        links: attributes.links,
+        times: Times {
+            accessed: attributes.accessed,
+            modified: attributes.modified,
+            changed: attributes.changed,
+            born: attributes.born,
+        },
+    }
+}

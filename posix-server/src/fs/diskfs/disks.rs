@@ -7,7 +7,7 @@ use super::{EXT2, EXT3};
 use crate::errno::{Errno, Result};
 use crate::fs::filesystem::{FileSystemType, Made};
 use crate::fs::{Dentry, DeviceNumber, FileSystem};
-use crate::platform::{Account, Executor, LocalFuture, note_ticket};
+use crate::platform::{self, Account, Executor, LocalFuture, note_ticket};
 use crate::ticket::Ticket;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -49,6 +49,10 @@ pub fn device_number(name: &[u8]) -> Option<DeviceNumber> {
     let part = if part.is_empty() { 0 } else { part.parse::<u32>().ok().filter(|part| *part < MINORS)? };
     Some(DeviceNumber { major: VIRTIO_MAJOR, minor: index.checked_sub(1)? * MINORS + part })
 }
+
+/// How often a disk that is in use is tried, and how long is waited in between, in ns.
+const BUSY_ATTEMPTS: u32 = 50;
+const BUSY_PAUSE_NS: u64 = 20_000_000;
 
 /// The driver numbers that Linux usually gives these disks.
 pub const VIRTIO_MAJOR: u32 = 254;
@@ -196,7 +200,7 @@ impl Disks {
         kind: &'static FileSystemType,
         is_read_only: bool,
     ) -> Result<(Rc<Volume>, Made)> {
-        let server = self.source.open(&disk.name, is_read_only).await?;
+        let server = self.open(&disk.name, is_read_only).await?;
         let mut flags = MountFlags::empty();
         flags.set(MountFlags::READ_ONLY, is_read_only);
         let volume = Volume::new(Parts {
@@ -210,7 +214,7 @@ impl Disks {
         let filesystem = FileSystem::on_disk(kind, disk.number, &volume);
         volume.set_filesystem(&filesystem);
         volume.start();
-        volume.ready().await?;
+        volume.ready().await.inspect_err(|errno| volume.end(*errno))?;
         match self.first_look(&volume, &filesystem, kind, is_read_only).await {
             Ok(root) => Ok((volume, (filesystem, root))),
             Err(errno) => {
@@ -218,6 +222,18 @@ impl Disks {
                 Err(errno)
             }
         }
+    }
+
+    /// Has a server started. One that has just been let go may not have ended yet.
+    async fn open(&self, name: &[u8], is_read_only: bool) -> Result<Rc<dyn FileServer>> {
+        for _ in 0..BUSY_ATTEMPTS {
+            match self.source.open(name, is_read_only).await {
+                Err(Errno::EBUSY) => {}
+                other => return other,
+            }
+            self.executor.sleep_until(platform::now_ns().saturating_add(BUSY_PAUSE_NS)).await;
+        }
+        Err(Errno::EBUSY)
     }
 
     async fn first_look(

@@ -118,7 +118,7 @@ impl Volume {
             Order::Serve { slot } => self.tell_to_serve(slot).await,
             Order::Release { slot, inode, is_forgotten } => {
                 // A server that has died serves nothing any more, nor does its successor.
-                let _ = self.server.call(Request::Release { inode }, Vec::new(), 0, Enclosed::Nothing).await;
+                let _ = self.call(Request::Release { inode }, Vec::new(), 0, Enclosed::Nothing).await;
                 self.served.files.borrow_mut().remove(&slot);
                 self.served.free.borrow_mut().push(slot);
                 if is_forgotten {
@@ -137,7 +137,7 @@ impl Volume {
         }
         let Some(paged) = paged.upgrade() else { return true };
         let enclosed = Enclosed::File(paged.pager(), paged.memory());
-        let served = self.server.call(Request::Serve { inode, slot }, Vec::new(), 0, enclosed);
+        let served = self.call(Request::Serve { inode, slot }, Vec::new(), 0, enclosed);
         match served.await.map(|answer| answer.check()) {
             Ok(Ok(_)) => true,
             Ok(Err(Refused::NotMounted)) | Err(_) => {

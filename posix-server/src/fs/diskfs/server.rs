@@ -60,12 +60,12 @@ pub fn errno_of(refused: Refused) -> Errno {
         Refused::NoSpace | Refused::NoInodes => Errno::ENOSPC,
         Refused::ReadOnly => Errno::EROFS,
         Refused::TooManyLinks => Errno::EMLINK,
+        Refused::Corrupt => Errno::EUCLEAN,
         Refused::Unknown
         | Refused::DeviceFailed
         | Refused::BadBuffer
         | Refused::NotMounted
         | Refused::OutOfOrder
-        | Refused::Corrupt
         | Refused::NotFound
         | Refused::Exists
         | Refused::NotEmpty

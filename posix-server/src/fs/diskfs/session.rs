@@ -71,10 +71,9 @@ impl Volume {
 
     /// Mounts it, whether for the first time or for a successor of its server.
     async fn mount(&self) -> Result<()> {
-        loop {
+        while !self.has_ended() {
             let request = Request::Mount { flags: self.flags.get(), commit_seconds: COMMIT_SECONDS };
-            let answer =
-                self.server.call(request, Vec::new(), files::Volume::BYTES, Enclosed::Notes(&self.notes)).await;
+            let answer = self.call(request, Vec::new(), files::Volume::BYTES, Enclosed::Notes(&self.notes)).await;
             match answer.map(|answer| answer.check()) {
                 Err(_) => self.lost().await,
                 Ok(Err(refused)) => {
@@ -85,6 +84,7 @@ impl Volume {
                 Ok(Ok(answer)) => return self.begin(files::Volume::decode(&answer.bytes).ok_or(Errno::EIO)?),
             }
         }
+        Err(Errno::EIO)
     }
 
     /// A server has mounted it.
@@ -204,7 +204,7 @@ impl Volume {
             let is_allocation = matches!(operations(&bytes).nth(index), Some(Operation::Allocate { .. }));
             Some((applied, is_allocation))
         };
-        let answer = self.server.call(Request::Apply { first, count }, bytes.clone(), 0, Enclosed::Nothing).await;
+        let answer = self.call(Request::Apply { first, count }, bytes.clone(), 0, Enclosed::Nothing).await;
         match answer.map(|answer| answer.check()) {
             Ok(Ok(answer)) => {
                 let Applied { status, refused } = Applied::decode(&answer.words);
@@ -240,7 +240,7 @@ impl Volume {
     }
 
     async fn commit_up_to(&self, sequence: u64) {
-        let answer = self.server.call(Request::Commit { sequence }, Vec::new(), 0, Enclosed::Nothing).await;
+        let answer = self.call(Request::Commit { sequence }, Vec::new(), 0, Enclosed::Nothing).await;
         match answer.map(|answer| answer.check()) {
             Ok(Ok(_)) => {
                 self.durable.set(sequence.max(self.durable.get()));
@@ -304,8 +304,7 @@ impl Volume {
         }
         let _ = self.commit().await;
         let _ = self.ask(Request::Unmount, 0).await;
-        self.set_state(State::Ended(Errno::ENODEV));
-        self.drop_all();
+        self.end(Errno::ENODEV);
     }
 }
 
@@ -326,24 +325,25 @@ async fn attend(volume: Rc<Volume>) {
     while !volume.has_ended() {
         match volume.mount().await {
             Ok(()) => volume.set_state(State::Ready),
-            Err(errno) => {
-                volume.fail("it can't be mounted");
-                volume.set_state(State::Ended(errno));
-                return;
-            }
+            Err(errno) => return volume.end(errno),
         }
-        loop {
-            let watch = volume.server.call(Request::Watch, Vec::new(), 0, Enclosed::Nothing);
-            match watch.await.map(|answer| answer.check()) {
-                Ok(Ok(answer)) => {
-                    let [news, ..] = answer.words;
-                    volume.hear(News::from_bits_truncate(news));
-                }
-                Ok(Err(_)) | Err(_) => break,
-            }
-        }
+        select(pin!(watch(&volume)), pin!(volume.closed().ended())).await;
         if !volume.has_ended() {
             volume.set_state(State::Away);
+        }
+    }
+}
+
+/// Hears what the server has to tell, until it is gone.
+async fn watch(volume: &Volume) {
+    loop {
+        let watch = volume.call(Request::Watch, Vec::new(), 0, Enclosed::Nothing);
+        match watch.await.map(|answer| answer.check()) {
+            Ok(Ok(answer)) => {
+                let [news, ..] = answer.words;
+                volume.hear(News::from_bits_truncate(news));
+            }
+            Ok(Err(_)) | Err(_) => return,
         }
     }
 }
@@ -374,7 +374,8 @@ async fn write_back_old(volume: Rc<Volume>) {
             continue;
         }
         drop(listener);
-        volume.executor.sleep_until(platform::now_ns().saturating_add(WRITE_BACK_NS)).await;
+        let sleep = volume.executor.sleep_until(platform::now_ns().saturating_add(WRITE_BACK_NS));
+        select(pin!(sleep), pin!(volume.closed().ended())).await;
         for inode in volume.dirty_files() {
             // It stays dirty, and is tried again; the file has noted the error for those who ask.
             let _ = volume.write_back(&inode).await;

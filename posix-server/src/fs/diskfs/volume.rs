@@ -13,7 +13,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::content::Content;
 use crate::fs::inode::{Restored, Times};
 use crate::fs::{Body, DeviceNumber, FileSystem, Inode};
-use crate::platform::{self, Account, Executor, Memory, note_ticket};
+use crate::platform::{self, Account, Executor, LocalFuture, Memory, note_ticket};
 use crate::ticket::Ticket;
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;
@@ -21,13 +21,17 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
+use core::pin::pin;
 use driver_protocol::files::entry::Attributes;
 use driver_protocol::files::operation::{Operation, Set};
 use driver_protocol::files::{
     self, MAX_SERVED, MountFlags, NewKind, News, Refused, Request, Status, VolumeFlags, notes,
 };
+use futures_util::future::select;
 use linux_raw_sys::general as linux;
 
+/// How long the last writes may take when the machine is about to end, in ns.
+const LAST_PATIENCE_NS: u64 = 60_000_000_000;
 /// What an inode that was loaded takes of the server's memory, about, in bytes.
 const INODE_BYTES: u64 = 640;
 /// How many inodes that were asked for by their numbers are kept for whoever asked.
@@ -50,9 +54,9 @@ pub(super) enum Want {
     Room,
     /// To know exactly what is free.
     Settled,
-    /// To be mounted read-only.
-    ReadOnly,
-    /// To be mounted to be written to.
+    /// That all that was done is durable.
+    Clean,
+    /// A server that writes.
     Writable,
 }
 
@@ -90,7 +94,8 @@ impl Numbers {
 /// A mounted file system.
 pub struct Volume {
     pub(super) executor: Executor,
-    pub(super) server: Rc<dyn FileServer>,
+    /// Who serves it; nobody any more when it is out of use.
+    server: RefCell<Option<Rc<dyn FileServer>>>,
     /// What outlives the server.
     pub(super) notes: Memory,
     pub(super) payer: Account,
@@ -164,7 +169,7 @@ impl Volume {
     pub fn new(parts: Parts) -> Result<Rc<Self>> {
         Ok(Rc::new(Self {
             executor: parts.executor,
-            server: parts.server,
+            server: RefCell::new(Some(parts.server)),
             notes: Memory::create(notes::bytes_for(MAX_SERVED).next_multiple_of(platform::PAGE_SIZE))?,
             payer: parts.payer,
             cache: parts.cache,
@@ -231,6 +236,20 @@ impl Volume {
         (numbers.directories.len() + numbers.others.len()) as u64
     }
 
+    /// Asks the server, if there is one.
+    pub(super) fn call(
+        &self,
+        request: Request,
+        send: Vec<u8>,
+        receive_bytes: usize,
+        enclosed: Enclosed<'_>,
+    ) -> LocalFuture<Result<Answer>> {
+        match &*self.server.borrow() {
+            Some(server) => server.call(request, send, receive_bytes, enclosed),
+            None => Box::pin(async { Err(Errno::ESRCH) }),
+        }
+    }
+
     // What fails.
 
     /// Nothing can be changed any more: an operation failed, or the server says so.
@@ -295,8 +314,8 @@ impl Volume {
             Want::Numbers => self.reserve(NewKind::Other).await,
             Want::Room => self.make_room().await,
             Want::Settled => self.settle().await,
-            Want::ReadOnly => self.remount(MountFlags::READ_ONLY).await,
-            Want::Writable => self.remount(MountFlags::empty()).await,
+            Want::Clean => self.synchronize().await,
+            Want::Writable => self.make_writable().await,
         }
     }
 
@@ -308,7 +327,7 @@ impl Volume {
     ) -> Result<core::result::Result<Answer, Refused>> {
         loop {
             self.ready().await?;
-            match self.server.call(request, Vec::new(), receive_bytes, Enclosed::Nothing).await {
+            match self.call(request, Vec::new(), receive_bytes, Enclosed::Nothing).await {
                 Ok(answer) => match answer.check() {
                     Err(Refused::NotMounted) => self.lost().await,
                     other => return Ok(other),
@@ -604,10 +623,15 @@ impl Volume {
     /// Puts it out of use, whoever uses it.
     pub(super) async fn close_for_good(self: &Rc<Self>) {
         if !self.is_closing.replace(true) {
-            self.close().await;
+            let volume = self.clone();
+            self.executor.spawn(async move { volume.close().await });
         }
-        // It ends well.
-        let _ = self.closed.ended().await;
+        let patience = self.executor.sleep_until(platform::now_ns().saturating_add(LAST_PATIENCE_NS));
+        select(pin!(self.closed.ended()), pin!(patience)).await;
+        if !self.has_ended() {
+            self.fail("its server does not end its work");
+            self.end(Errno::EIO);
+        }
     }
 
     /// The inode of the root directory.
@@ -639,26 +663,36 @@ impl Volume {
 
     /// Sees to it that it is mounted read-only, or not. `EROFS`, `EBUSY`, `EIO`; or the call has to be made again.
     pub fn set_read_only(self: &Rc<Self>, is_read_only: bool) -> Result<()> {
-        if is_read_only == self.flags.get().contains(MountFlags::READ_ONLY) {
-            return Ok(());
+        let filesystem = self.filesystem()?;
+        if is_read_only {
+            if filesystem.is_read_only() && self.is_clean() {
+                return Ok(());
+            }
+            // Nothing may change while it is made so.
+            filesystem.set_read_only(true)?;
+            return if self.is_clean() { Ok(()) } else { Err(self.want(Want::Clean, Errno::EIO)) };
         }
-        if !is_read_only && self.has_failed.get() {
+        if self.has_failed.get() {
             return Err(Errno::EROFS);
         }
-        let filesystem = self.filesystem()?;
-        // Nothing may change while it is made so; and what can't be done must not be begun.
-        if is_read_only {
-            filesystem.set_read_only(true)?;
+        if self.flags.get().contains(MountFlags::READ_ONLY) {
+            return Err(self.want(Want::Writable, Errno::EROFS));
         }
-        let want = if is_read_only { Want::ReadOnly } else { Want::Writable };
-        Err(self.want(want, Errno::EIO))
+        Ok(())
     }
 
-    async fn remount(&self, flags: MountFlags) -> Result<()> {
-        if flags.contains(MountFlags::READ_ONLY) {
-            self.synchronize().await?;
-        }
-        self.demand(Request::Remount { flags }, 0).await?;
+    /// Whether everything that was done is durable.
+    fn is_clean(&self) -> bool {
+        let is_durable = self.durable.get() >= self.log.borrow().last();
+        // What somebody can store to without a call is never clean for long.
+        let is_mapped = |inode: &Rc<Inode>| inode.content().is_some_and(Content::is_mapped_to_store);
+        self.has_failed.get() || is_durable && self.dirty.borrow().values().all(is_mapped)
+    }
+
+    /// Has the server, which was only to read, write from now on.
+    async fn make_writable(&self) -> Result<()> {
+        let flags = MountFlags::empty();
+        self.ask(Request::Remount { flags }, 0).await?.map_err(|_| Errno::EROFS)?;
         self.flags.set(flags);
         Ok(())
     }
@@ -680,11 +714,14 @@ impl Volume {
         }
     }
 
-    /// Forgets everything.
-    pub(super) fn drop_all(&self) {
-        let kept = self.log.borrow_mut().clear();
+    /// It is out of use: everything is forgotten, and the server let go. Calls get this error from now on.
+    pub(super) fn end(&self, errno: Errno) {
+        self.state.set(State::Ended(errno));
+        self.has_failed.set(true);
+        let kept = (self.log.borrow_mut().clear(), self.server.take());
         drop(kept);
         self.forget_kept();
+        self.changed.wake();
         self.closed.finish(Ok(()));
     }
 

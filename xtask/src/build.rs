@@ -29,7 +29,7 @@ impl ProgramSet {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "mlibc-shim"],
-            Self::NativeTests => &["object-tests", "serial", "virtio-blk"],
+            Self::NativeTests => &["object-tests", "serial", "virtio-blk", "files"],
         }
     }
 
@@ -39,7 +39,7 @@ impl ProgramSet {
             Self::Posix => {
                 &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "mlibc-shim", "mlibc-vdso"]
             }
-            Self::NativeTests => &["object-tests", "serial", "virtio-blk"],
+            Self::NativeTests => &["object-tests", "serial", "virtio-blk", "files"],
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::devices;
 use crate::disks::Disks;
 use crate::filesystems::FileSystems;
 use crate::loader::{Files, Program};
+use crate::storm::Storm;
 use crate::successors::{self, Legacy};
 use crate::swap;
 use crate::watch::Watcher;
@@ -64,8 +65,9 @@ const SERVER_PRIORITY: u8 = 20;
 
 /// Starts everything, then watches it.
 pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
-    let watcher =
-        Watcher { executor: Executor::new(rt::account()?)?, hardware: Rc::new(startup.take(Purpose::HARDWARE)?) };
+    let executor = Executor::new(rt::account()?)?;
+    let storm = startup.argument("storm").map(|names| Rc::new(Storm::new(names, executor.now_ns())));
+    let watcher = Watcher { executor, hardware: Rc::new(startup.take(Purpose::HARDWARE)?), storm };
     if let Err(reason) = start(&watcher, startup) {
         error!("{reason}");
         watcher.shut_down(Shutdown::Failure);
@@ -82,12 +84,13 @@ fn start(watcher: &Watcher, startup: &Startup) -> Result<(), String> {
         .map_err(|UnknownTest(name)| format!("test={name}: there is no such test"))?;
     match plan {
         Plan::Posix => start_posix(watcher, files, startup.arguments()),
-        Plan::Test => start_test(watcher, files, Lines::default(), None, startup.arguments()),
+        Plan::Test => start_test(watcher, files, Lines::default(), Disk::None, startup.arguments()),
         Plan::TestWithDrivers => {
             let lines = start_lines(watcher, files, startup.arguments())?;
-            start_test(watcher, files, lines, None, startup.arguments())
+            start_test(watcher, files, lines, Disk::None, startup.arguments())
         }
         Plan::TestWithDisk => start_test_with_disk(watcher, files, startup),
+        Plan::TestWithFiles => start_test_with_files(watcher, files, startup.arguments()),
     }
 }
 
@@ -216,7 +219,8 @@ fn start_test_with_disk(watcher: &Watcher, files: Files, startup: &Startup) -> R
             Some(name) => disks.open(name, true).await.map_err(|refusal| format!("{refusal:?}")),
             None => Err(String::from("there is no disk")),
         };
-        let started = opened.and_then(|disk| start_test(&watcher, files, Lines::default(), Some(disk), &arguments));
+        let started =
+            opened.and_then(|disk| start_test(&watcher, files, Lines::default(), Disk::Whole(disk), &arguments));
         if let Err(reason) = started {
             error!("{OBJECT_TESTS}: {reason}");
             watcher.shut_down(Shutdown::Failure);
@@ -225,17 +229,34 @@ fn start_test_with_disk(watcher: &Watcher, files: Files, startup: &Startup) -> R
     Ok(())
 }
 
+/// Starts the object tests, which ask for file servers.
+fn start_test_with_files(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), String> {
+    let disks = Disks::new(&watcher.executor);
+    devices::begin(watcher, files, &disks, arguments).map_err(|error| format!("PCI: {}", error.describe()))?;
+    let filesystems = FileSystems::new(watcher, files, &disks, arguments);
+    start_test(watcher, files, Lines::default(), Disk::Files(filesystems), arguments)
+}
+
+/// What a test has of the disks.
+enum Disk {
+    None,
+    /// A channel to the first.
+    Whole(ChannelEndpoint),
+    /// File servers, if it asks for them.
+    Files(Rc<FileSystems>),
+}
+
 /// Starts the object tests, which end the machine themselves.
-fn start_test(
-    watcher: &Watcher,
-    files: Files,
-    lines: Lines,
-    disk: Option<ChannelEndpoint>,
-    arguments: &str,
-) -> Result<(), String> {
+fn start_test(watcher: &Watcher, files: Files, lines: Lines, disk: Disk, arguments: &str) -> Result<(), String> {
     let failed = |error: Error| format!("{OBJECT_TESTS}: can't be started: {}", error.describe());
     let mut tests = Program::load(files, OBJECT_TESTS, &UNLIMITED)?;
-    let supervisor = rt::account().and_then(|account| watcher.serve(account, tests.name(), None)).map_err(failed)?;
+    let (disk, filesystems) = match disk {
+        Disk::None => (None, None),
+        Disk::Whole(disk) => (Some(disk), None),
+        Disk::Files(filesystems) => (None, Some(filesystems)),
+    };
+    let account = rt::account().map_err(failed)?;
+    let supervisor = watcher.serve(account, tests.name(), filesystems).map_err(failed)?;
     tests
         .give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
         .and_then(|()| tests.give(Purpose::HARDWARE, &*watcher.hardware, Rights::all()))

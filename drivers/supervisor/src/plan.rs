@@ -32,6 +32,8 @@ pub enum Plan {
     TestWithDrivers,
     /// To run a native test that needs a disk.
     TestWithDisk,
+    /// To run a native test that needs file servers.
+    TestWithFiles,
 }
 
 /// The value of `test=` names no test.
@@ -45,7 +47,12 @@ impl Plan {
             None => Ok(Self::Posix),
             Some("object-tests" | "ipc-bench" | "scaling") => Ok(Self::Test),
             Some("serial-bench") => Ok(Self::TestWithDrivers),
+<<<<<<< HEAD
             Some("disk-check" | "disk-bench" | "disk-storm" | "disk-errors") => Ok(Self::TestWithDisk),
+=======
+            Some("disk-check" | "disk-bench") => Ok(Self::TestWithDisk),
+            Some("files-check" | "files-storm" | "files-bench") => Ok(Self::TestWithFiles),
+>>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
             Some(other) => Err(UnknownTest(other)),
         }
     }
@@ -62,6 +69,7 @@ mod tests {
         assert_eq!(Plan::from_test(Some("ipc-bench")), Ok(Plan::Test));
         assert_eq!(Plan::from_test(Some("serial-bench")), Ok(Plan::TestWithDrivers));
         assert_eq!(Plan::from_test(Some("disk-check")), Ok(Plan::TestWithDisk));
+        assert_eq!(Plan::from_test(Some("files-storm")), Ok(Plan::TestWithFiles));
         assert_eq!(Plan::from_test(Some("x")), Err(UnknownTest("x")));
     }
 }

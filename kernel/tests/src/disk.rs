@@ -300,13 +300,13 @@ async fn timed(long: &mut Vec<u64>, transfer: impl AsyncFn(u64) -> Result<(), Bl
 }
 
 /// Counts the turns that nobody else needs the processor for.
-struct Idle {
+pub(crate) struct Idle {
     child: Child,
     counter: Memory,
 }
 
 impl Idle {
-    fn begin(bench: &Bench) -> Result<Self, Failure> {
+    pub(crate) fn begin(bench: &Bench) -> Result<Self, Failure> {
         let counter = Memory::create(bench.account, PAGE_BYTES)?;
         let mut child = Child::new(bench.account)?;
         child.map(&counter, DATA, RW)?;
@@ -315,7 +315,7 @@ impl Idle {
         Ok(Self { child, counter })
     }
 
-    fn instructions(&self) -> Result<u64, Failure> {
+    pub(crate) fn instructions(&self) -> Result<u64, Failure> {
         let mut bytes = [0; 8];
         self.counter.read_exact(0, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes) * TURN_INSTRUCTIONS)

@@ -19,6 +19,8 @@ mod child;
 #[cfg(target_os = "none")]
 mod disk;
 #[cfg(target_os = "none")]
+mod files;
+#[cfg(target_os = "none")]
 mod harness;
 #[cfg(target_os = "none")]
 mod objects;

@@ -2,8 +2,14 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
+<<<<<<< HEAD
 use crate::guest::{BootPath, CpuClock, Disk, Guest, Layer, Machine, MachineEnd, Ports};
+=======
+use crate::guest::{BootPath, CpuClock, Disk, Guest, Machine, MachineEnd, Ports};
+use crate::image::Volume;
+>>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
 use crate::options::GuestOptions;
+use crate::tree::Tree;
 use crate::{FAILURE, setup};
 use anyhow::Result;
 use std::fs::File;
@@ -11,6 +17,8 @@ use std::path::Path;
 
 /// What the names of tests begin with that need a disk.
 const DISK_TESTS: &str = "disk-";
+/// What the names of tests begin with that need a disk with a file system.
+const FILES_TESTS: &str = "files-";
 /// How large a disk is that is made for such a test.
 const DISK_BYTES: u64 = 64 << 20;
 
@@ -57,8 +65,12 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
     // What is on the disks is the test's affair: it mounts nothing.
     guest.disks.iter_mut().for_each(|disk| disk.mount = None);
     let directory = tempfile::tempdir()?;
-    if name.starts_with(DISK_TESTS) && guest.disks.is_empty() {
-        guest.disks.push(empty_disk(directory.path())?);
+    if guest.disks.is_empty() {
+        if name.starts_with(DISK_TESTS) {
+            guest.disks.push(empty_disk(directory.path())?);
+        } else if name.starts_with(FILES_TESTS) {
+            guest.disks.push(formatted_disk(directory.path())?);
+        }
     }
     guest.devices.push(TEST_DEVICE.to_owned());
     match name {
@@ -72,10 +84,31 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
     let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;
     let mut machine = Machine::start(&guest, &media, Ports::Console)?;
     let end = machine.wait()?;
+    if name.starts_with(FILES_TESTS) && end == Some(MachineEnd::Clean) {
+        check_file_systems(&guest)?;
+    }
     Ok((end, machine.log().text()))
 }
 
 /// A disk of zeroes.
+/// Has e2fsck look at the disks.
+fn check_file_systems(guest: &Guest) -> Result<()> {
+    for disk in &guest.disks {
+        let volume = Volume { file: disk.file.clone(), offset: 0 };
+        if volume.is_ext()? {
+            volume.check()?;
+        }
+    }
+    Ok(())
+}
+
+fn formatted_disk(directory: &Path) -> Result<Disk> {
+    let disk = empty_disk(directory)?;
+    let volume = Volume { file: directory.join("empty.img"), offset: 0 };
+    volume.make(DISK_BYTES, &Tree::default())?;
+    Ok(disk)
+}
+
 fn empty_disk(directory: &Path) -> Result<Disk> {
     let path = directory.join("empty.img");
     File::create(&path)?.set_len(DISK_BYTES)?;

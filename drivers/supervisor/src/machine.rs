@@ -4,7 +4,6 @@ use crate::devices;
 use crate::disks::Disks;
 use crate::filesystems::FileSystems;
 use crate::loader::{Files, Program};
-use crate::storm::Storm;
 use crate::successors::{self, Legacy};
 use crate::swap;
 use crate::watch::Watcher;
@@ -65,9 +64,8 @@ const SERVER_PRIORITY: u8 = 20;
 
 /// Starts everything, then watches it.
 pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
-    let executor = Executor::new(rt::account()?)?;
-    let storm = startup.argument("storm").map(|names| Rc::new(Storm::new(names, executor.now_ns())));
-    let watcher = Watcher { executor, hardware: Rc::new(startup.take(Purpose::HARDWARE)?), storm };
+    let watcher =
+        Watcher { executor: Executor::new(rt::account()?)?, hardware: Rc::new(startup.take(Purpose::HARDWARE)?) };
     if let Err(reason) = start(&watcher, startup) {
         error!("{reason}");
         watcher.shut_down(Shutdown::Failure);

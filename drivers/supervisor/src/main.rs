@@ -20,8 +20,6 @@ mod loader;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
-mod storm;
-#[cfg(target_os = "none")]
 mod successors;
 #[cfg(target_os = "none")]
 mod swap;

@@ -47,12 +47,8 @@ impl Plan {
             None => Ok(Self::Posix),
             Some("object-tests" | "ipc-bench" | "scaling") => Ok(Self::Test),
             Some("serial-bench") => Ok(Self::TestWithDrivers),
-<<<<<<< HEAD
             Some("disk-check" | "disk-bench" | "disk-storm" | "disk-errors") => Ok(Self::TestWithDisk),
-=======
-            Some("disk-check" | "disk-bench") => Ok(Self::TestWithDisk),
             Some("files-check" | "files-storm" | "files-bench") => Ok(Self::TestWithFiles),
->>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
             Some(other) => Err(UnknownTest(other)),
         }
     }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Programs that are killed again and again, to see whether anybody notices: `kill=virtio-blk,files kill_ms=1000` on the kernel's command
 //! line has each of them killed after about so long, half as long at least and half as long again at most.
 
@@ -50,66 +49,5 @@ mod tests {
             assert!((150 * NS_PER_MS..450 * NS_PER_MS).contains(&respite_ns));
         }
         assert_eq!(Storm { average_ns: 0 }.respite_ns(5), 0);
-=======
-//! A storm: programs that have successors are killed at random, to see that nobody notices more than a delay (`storm=NAME,NAME`).
-
-use crate::loader::Program;
-use crate::watch::{Life, Watcher};
-use alloc::string::String;
-use core::cell::Cell;
-use core::pin::pin;
-use futures_util::future::{Either, select};
-use log::{error, info};
-
-/// How long a program lives on the average, in ns.
-const MEAN_LIFE_NS: u64 = 1_000_000_000;
-
-/// Which programs are killed.
-#[derive(Debug)]
-pub(crate) struct Storm {
-    names: String,
-    chance: Cell<u64>,
-    killed: Cell<u64>,
-}
-
-impl Storm {
-    /// One over the programs with these names, which a comma separates.
-    pub(crate) fn new(names: &str, seed: u64) -> Self {
-        Self { names: String::from(names), chance: Cell::new(seed | 1), killed: Cell::new(0) }
-    }
-
-    fn is_over(&self, name: &str) -> bool {
-        self.names.split(',').any(|known| known == name)
-    }
-
-    /// A life that is half as long as the average at least, and half as long again at most.
-    fn random_life_ns(&self) -> u64 {
-        let mut chance = self.chance.get();
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        self.chance.set(chance);
-        MEAN_LIFE_NS / 2 + chance % MEAN_LIFE_NS
-    }
-}
-
-/// Waits for a program's end; in a storm, brings it about.
-pub(crate) async fn until_over(watcher: &Watcher, program: &Program, life: Life) {
-    let Some(storm) = watcher.storm.as_ref().filter(|storm| storm.is_over(program.name())) else {
-        return life.over().await;
-    };
-    let over = pin!(life.over());
-    let strike = watcher.executor.sleep_ns(storm.random_life_ns());
-    match select(over, strike).await {
-        Either::Left(_) => {}
-        Either::Right(((), over)) => {
-            storm.killed.set(storm.killed.get() + 1);
-            info!("storm: {} is killed ({} so far)", program.name(), storm.killed.get());
-            if let Err(error) = program.thread().kill() {
-                error!("storm: {} can't be killed: {}", program.name(), error.describe());
-            }
-            over.await;
-        }
->>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
     }
 }

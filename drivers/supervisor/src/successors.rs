@@ -6,7 +6,6 @@
 
 use crate::loader::{Files, Program};
 use crate::machine::{DRIVER_PRIORITY, prepare};
-use crate::storm;
 use crate::watch::{Life, Watcher};
 use alloc::boxed::Box;
 use alloc::format;
@@ -50,11 +49,7 @@ pub(crate) fn keep_alive(watcher: &Watcher, files: Files, legacy: Legacy) -> Res
         let mut pause_ns = FIRST_PAUSE_NS;
         loop {
             let began_ns = watcher.executor.now_ns();
-<<<<<<< HEAD
             live(&watcher, &program, life, storm.as_ref()).await;
-=======
-            storm::until_over(&watcher, &program, life).await;
->>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
             if legacy.is_finished.get() {
                 return;
             }

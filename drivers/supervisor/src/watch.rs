@@ -2,7 +2,6 @@
 
 use crate::filesystems::FileSystems;
 use crate::loader::Program;
-use crate::storm::Storm;
 use alloc::rc::Rc;
 use driver_protocol::supervisor::Request as Wish;
 use driver_protocol::{Refusal, Words};
@@ -20,8 +19,6 @@ use quire_api::{Account, ChannelEndpoint, Error, Executor, Hardware, Message, Ob
 pub(crate) struct Watcher {
     pub(crate) executor: Executor,
     pub(crate) hardware: Rc<Hardware>,
-    /// What kills programs at random, if anything does.
-    pub(crate) storm: Option<Rc<Storm>>,
 }
 
 /// The life of a program that was started.

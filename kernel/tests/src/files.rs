@@ -1,7 +1,7 @@
 //! The file server on a disk, without the posix-server: a client of its own, which makes files, stores to their memories, and reads back.
 //!
 //! `test=files-check` stores, flushes, cuts off, mounts anew and compares; `test=files-storm` does so for a while (`storm_seconds=`) as
-//! programs are killed (`storm=files,virtio-blk`), and says how long it took until each was replaced; `test=files-bench` counts the
+//! programs are killed (`kill=files,virtio-blk`), and says how long it took until each was replaced; `test=files-bench` counts the
 //! instructions that a block of 4 KiB costs all programs and the kernel together. The disk has an ext4 file system, whose files stay what they
 //! are but for those that the test makes.
 
@@ -375,7 +375,7 @@ async fn check(bench: &Bench, client: &mut Client) -> TestResult {
     }
     for (which, pages) in [(0, 1), (1, 33), (2, FILE_PAGES), (3, 7)] {
         for page in 0..pages {
-            client.store(which, page, page << 8 | which as u64 + 1).await?;
+            client.store(which, page, page * 256 + which as u64 + 1).await?;
         }
         client.synchronize(which).await?;
     }

@@ -123,12 +123,9 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
         Some("scaling") => scaling::run(&bench),
         Some("serial-bench") => serial::run(startup),
         Some("disk-check") => disk::check(&bench, startup),
-<<<<<<< HEAD
         Some("disk-errors") => disk::errors(&bench, startup),
         Some("disk-storm") => disk::storm(&bench, startup),
-=======
         Some("files-check" | "files-storm" | "files-bench") => files::run(&bench, startup, &supervisor),
->>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
         Some("disk-bench") => disk::measure(&bench, startup),
         Some(_) | None => run_tests(&bench, filter),
     };

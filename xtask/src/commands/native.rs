@@ -2,12 +2,8 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-<<<<<<< HEAD
 use crate::guest::{BootPath, CpuClock, Disk, Guest, Layer, Machine, MachineEnd, Ports};
-=======
-use crate::guest::{BootPath, CpuClock, Disk, Guest, Machine, MachineEnd, Ports};
 use crate::image::Volume;
->>>>>>> aa34ac9 (tests: the file server on a disk, checked, in a storm and measured, without the posix-server)
 use crate::options::GuestOptions;
 use crate::tree::Tree;
 use crate::{FAILURE, setup};

@@ -394,12 +394,7 @@ impl<D: Device> Ext4<D> {
         if self.superblock.features.has(FEATURE) {
             return Ok(());
         }
-        change
-            .edit_superblock(|bytes| {
-                let features = u32_at(bytes, field::COMPATIBLE);
-                put_u32(bytes, field::COMPATIBLE, features | FEATURE);
-            })
-            .await
+        change.edit_superblock(field::COMPATIBLE, |features| features | FEATURE).await
     }
 }
 

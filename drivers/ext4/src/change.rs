@@ -2,11 +2,11 @@
 
 use crate::Ext4;
 use crate::buffers::{Block, Kind, Transaction, TransactionId};
-use crate::bytes::{joined, put_u32, u32_at};
+use crate::bytes::{put_u32, u32_at};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::lock;
-use crate::superblock::{SUPERBLOCK_BYTES, field, incompatible};
+use crate::superblock::{field, incompatible};
 use crate::sync;
 use core::cell::Cell;
 use core::ops::Range;
@@ -102,24 +102,24 @@ impl<D: Device> Change<'_, D> {
     async fn store_counts(&self) -> Result<()> {
         let (blocks, inodes) = (self.freed_blocks.get(), self.freed_inodes.get());
         let wide = self.file_system.superblock.features.needs(incompatible::WIDE);
-        self.edit_superblock(|bytes| {
-            let high = if wide { u32_at(bytes, field::FREE_BLOCKS_HIGH) } else { 0 };
-            let free = joined(u32_at(bytes, field::FREE_BLOCKS_LOW), high).saturating_add_signed(blocks);
-            put_u32(bytes, field::FREE_BLOCKS_LOW, free as u32);
-            if wide {
-                put_u32(bytes, field::FREE_BLOCKS_HIGH, (free >> 32) as u32);
-            }
-            let free = i64::from(u32_at(bytes, field::FREE_INODES)) + inodes;
-            put_u32(bytes, field::FREE_INODES, u32::try_from(free).unwrap_or(0));
-        })
-        .await
+        let (_, free) = self.file_system.free_counts().await?;
+        let free = free.saturating_add_signed(blocks);
+        self.edit_superblock(field::FREE_BLOCKS_LOW, |_| free as u32).await?;
+        if wide {
+            self.edit_superblock(field::FREE_BLOCKS_HIGH, |_| (free >> 32) as u32).await?;
+        }
+        let add = |free: u32| u32::try_from(i64::from(free) + inodes).unwrap_or(0);
+        self.edit_superblock(field::FREE_INODES, add).await
     }
 
-    /// Changes the superblock, whose checksum follows when it is written.
-    pub(crate) async fn edit_superblock(&self, edit: impl FnOnce(&mut [u8])) -> Result<()> {
+    /// Changes a 32-bit field of the superblock, whose checksum follows when it is written.
+    pub(crate) async fn edit_superblock(&self, at: usize, edit: impl FnOnce(u32) -> u32) -> Result<()> {
         let block = self.file_system.superblock_block().await?;
-        let at = self.file_system.superblock.place().1;
-        self.edit(&block, at..at + SUPERBLOCK_BYTES, edit);
+        let at = self.file_system.superblock.place().1 + at;
+        self.edit(&block, at..at + 4, |bytes| {
+            let value = edit(u32_at(bytes, 0));
+            put_u32(bytes, 0, value);
+        });
         Ok(())
     }
 }

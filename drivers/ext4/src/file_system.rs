@@ -5,7 +5,7 @@ use crate::bytes::{joined, put, put_u16, put_u32, slice, slice_mut, u16_at, u32_
 use crate::change::Change;
 use crate::device::{Device, SECTOR_BYTES};
 use crate::error::{Error, Place, Result};
-use crate::group::{INODES_UNINITIALISED, table_blocks};
+use crate::group::{Group, INODES_UNINITIALISED, table_blocks};
 use crate::inode::{Inode, Time};
 use crate::journal;
 use crate::lock::Lock;
@@ -339,8 +339,12 @@ impl<D: Device> Ext4<D> {
 
     /// The block with an inode, and the inode's place there in bytes.
     pub(crate) async fn inode_place(&self, number: u32) -> Result<(Block, usize)> {
-        let (group_number, index) = self.superblock.inode_group(number)?;
-        let group = self.group(group_number).await?;
+        let (group, index) = self.superblock.inode_group(number)?;
+        let group = self.group(group).await?;
+        self.inode_in(&group, index).await
+    }
+
+    async fn inode_in(&self, group: &Group, index: u32) -> Result<(Block, usize)> {
         let offset = u64::from(index) * u64::from(self.superblock.inode_bytes);
         let size = u64::from(self.superblock.block_bytes);
         let block = self.buffers.get(group.inode_table + offset / size, Kind::Inodes, |_| Ok(())).await?;
@@ -356,11 +360,12 @@ impl<D: Device> Ext4<D> {
     }
 
     async fn load_any(&self, number: u32) -> Result<Inode> {
-        let (group, _) = self.superblock.inode_group(number)?;
-        if self.group(group).await?.flags & INODES_UNINITIALISED != 0 {
+        let (group, index) = self.superblock.inode_group(number)?;
+        let group = self.group(group).await?;
+        if group.flags & INODES_UNINITIALISED != 0 {
             return Err(Error::NotFound);
         }
-        let (block, at) = self.inode_place(number).await?;
+        let (block, at) = self.inode_in(&group, index).await?;
         let size = usize::from(self.superblock.inode_bytes);
         block.read(|bytes| Inode::parse(&self.superblock, number, slice(bytes, at, size)))
     }

@@ -41,18 +41,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// Reads and checks the descriptor of group `number` at the start of `bytes`.
+    /// Reads the descriptor of group `number` at the start of `bytes`. Its checksum is [checked](check_block) when its block is
+    /// read.
     ///
     /// # Errors
-    /// Its checksum is wrong, or it points outside the file system.
+    /// It points outside the file system, or counts more than there is.
     pub fn parse(superblock: &Superblock, number: u32, bytes: &[u8]) -> Result<Self> {
         let bytes = slice(bytes, 0, usize::from(superblock.descriptor_bytes));
         let corrupt = |what| Error::corrupt(what, Place::Group(number));
-        if let Some(sum) = checksum(superblock, number, bytes)
-            && sum != u16_at(bytes, CHECKSUM)
-        {
-            return Err(corrupt("checksum of a group descriptor"));
-        }
         let wide = bytes.len() >= WIDE_BYTES;
         let half =
             |low, high| u32::from(u16_at(bytes, low)) | if wide { u32::from(u16_at(bytes, high)) << 16 } else { 0 };
@@ -119,6 +115,19 @@ impl Group {
     pub fn kept_checksum(superblock: &Superblock, sum: u32) -> u32 {
         if usize::from(superblock.descriptor_bytes) >= WIDE_BYTES { sum } else { sum & 0xFFFF }
     }
+}
+
+/// Checks the checksums of a block of descriptors, of which the first is that of group `first`.
+///
+/// # Errors
+/// One is wrong.
+pub fn check_block(superblock: &Superblock, first: u32, bytes: &[u8]) -> Result<()> {
+    for (number, descriptor) in (first..superblock.groups).zip(bytes.chunks(usize::from(superblock.descriptor_bytes))) {
+        if checksum(superblock, number, descriptor).is_some_and(|sum| sum != u16_at(descriptor, CHECKSUM)) {
+            return Err(Error::corrupt("checksum of a group descriptor", Place::Group(number)));
+        }
+    }
+    Ok(())
 }
 
 /// Blocks that the inodes of a group take.

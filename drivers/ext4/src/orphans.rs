@@ -2,7 +2,7 @@
 //! from the superblock through the inodes, so that a mount after a power cut can finish with them.
 
 use crate::Ext4;
-use crate::bytes::{put_u32, u32_at};
+use crate::bytes::u32_at;
 use crate::change::Change;
 use crate::device::Device;
 use crate::error::{Error, Place, Result};
@@ -73,7 +73,7 @@ impl<D: Device> Ext4<D> {
     /// Puts an inode on the disk's list; it is to be stored, and when the change is finished the list is to be told.
     pub(crate) async fn add_orphan(&self, change: &Change<'_, D>, inode: &mut Inode) -> Result<()> {
         inode.deleted = self.orphans.borrow().first;
-        change.edit_superblock(|bytes| put_u32(bytes, field::LAST_ORPHAN, inode.number)).await
+        change.edit_superblock(field::LAST_ORPHAN, |_| inode.number).await
     }
 
     /// Takes an inode from the disk's list; it is to be stored, and when the change is finished the list is to be told.
@@ -82,7 +82,7 @@ impl<D: Device> Ext4<D> {
         let Some((before, next)) = links else { return Ok(()) };
         inode.deleted = 0;
         if before == 0 {
-            return change.edit_superblock(|bytes| put_u32(bytes, field::LAST_ORPHAN, next)).await;
+            return change.edit_superblock(field::LAST_ORPHAN, |_| next).await;
         }
         let mut before = self.load(before).await?;
         before.deleted = next;

@@ -7,8 +7,8 @@
 mod common;
 
 use common::model::{Habits, Model};
-use common::{Disk, FORMATS, Format, Place, check, debugfs, make};
-use ext4::FileKind;
+use common::{Disk, FORMATS, Format, Place, START, check, debugfs, make, mount, run};
+use ext4::{Error, FileKind, New};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -103,6 +103,54 @@ fn large_directories_keep_their_names() {
     for format in [FORMATS[1], FORMATS[3], FORMATS[8]] {
         torture(&format, habits);
     }
+}
+
+/// Fills one directory until its index has two levels, and empties it again.
+fn grow_and_empty(format: &Format) {
+    const NAMES: usize = 3_000;
+    let place = Place::new();
+    let image = place.path("image");
+    make(&Format { size: 8, ..*format }, &image, None);
+    let disk = Disk::load(&image);
+    let fs = mount(&disk);
+    let numbers = run(fs.reserve(ext4::ROOT, FileKind::Directory, 2)).unwrap();
+    let (directory, file) = (numbers[0], numbers[1]);
+    let new = |name, inode, kind: FileKind| New {
+        parent: Some(ext4::ROOT),
+        name,
+        inode,
+        mode: kind.mode() | 0o700,
+        uid: 0,
+        gid: 0,
+        device: (0, 0),
+        target: b"",
+        now: START,
+    };
+    run(fs.create(new(b"large", directory, FileKind::Directory))).unwrap();
+    run(fs.create(new(b"file", file, FileKind::Regular))).unwrap();
+    let name = |number: usize| format!("{number} {}", "long ".repeat(40)).into_bytes();
+    for number in 0..NAMES {
+        run(fs.link(file, directory, &name(number), START)).unwrap();
+        assert_eq!(run(fs.link(file, directory, &name(number / 2), START)), Err(Error::Exists));
+    }
+    run(fs.unmount(START)).unwrap();
+    disk.save(&image);
+    check(&image, format.name);
+    let fs = mount(&disk);
+    for number in 0..NAMES {
+        assert_eq!(run(fs.lookup(directory, &name(number))), Ok(file));
+        run(fs.unlink(directory, &name(number), START)).unwrap();
+    }
+    run(fs.rmdir(ext4::ROOT, b"large", START)).unwrap();
+    run(fs.forget(directory, START)).unwrap();
+    run(fs.unmount(START)).unwrap();
+    disk.save(&image);
+    check(&image, format.name);
+}
+
+#[test]
+fn an_index_of_two_levels_finds_every_name() {
+    [FORMATS[1], FORMATS[4], FORMATS[8]].iter().for_each(grow_and_empty);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::model::Random;
+use common::random::Random;
 use common::{Disk, FORMATS, Format, Place, START, make, run};
 use ext4::{Attributes, Device, Ext4, FileKind, New, Options, ROOT, Rename, State};
 use std::collections::BTreeSet;

@@ -13,7 +13,7 @@ use crate::change::Change;
 use crate::checksum::crc32c;
 use crate::device::Device;
 use crate::error::{Error, Place, Result};
-use crate::group::{BLOCKS_UNINITIALISED, Group, INODES_UNINITIALISED, table_blocks};
+use crate::group::{self, BLOCKS_UNINITIALISED, Group, INODES_UNINITIALISED, table_blocks};
 
 /// Blocks that taking or freeing one run in one group may touch: bitmap and descriptor.
 pub(crate) const RUN_CREDITS: u32 = 2;
@@ -24,7 +24,9 @@ impl<D: Device> Ext4<D> {
     /// The block with a group's descriptor.
     async fn descriptor_block(&self, number: u32) -> Result<(Block, usize)> {
         let (block, at) = self.superblock.descriptor_place(number);
-        Ok((self.buffers.get(block, Kind::Descriptors, |_| Ok(())).await?, at))
+        let first = number - number % self.superblock.descriptors_per_block();
+        let check = |bytes: &[u8]| group::check_block(&self.superblock, first, bytes);
+        Ok((self.buffers.get(block, Kind::Descriptors, check).await?, at))
     }
 
     /// A group's descriptor.

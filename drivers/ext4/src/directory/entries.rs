@@ -139,21 +139,19 @@ impl Format {
         }
     }
 
-    /// Adds a name where there is room for it; the error is a record that makes no sense.
-    pub(super) fn insert(&self, bytes: &mut [u8], entry: &Named<'_>) -> Result<bool, ()> {
-        let wanted = needed(entry.name.len());
-        let room =
-            self.visit(bytes, self.usable(), |record| (record.length - record.used() >= wanted).then_some(record))?;
-        let Some(record) = room else { return Ok(false) };
+    /// The first record that has room for another name behind its own; the error is a record that makes no sense.
+    pub(super) fn room(&self, bytes: &[u8], name: &[u8]) -> Result<Option<Record>, ()> {
+        let wanted = needed(name.len());
+        self.visit(bytes, self.usable(), |record| (record.length - record.used() >= wanted).then_some(record))
+    }
+
+    /// Adds a name behind that of a record with room for it; `bytes` begin with the record.
+    pub(super) fn share(&self, bytes: &mut [u8], record: &Record, entry: &Named<'_>) {
         let used = record.used();
-        if record.at + record.length > self.usable() {
-            return Err(());
-        }
         if used > 0 {
-            self.put_length(bytes, record.at, used);
+            self.put_length(bytes, 0, used);
         }
-        self.put(bytes, record.at + used, record.length - used, entry);
-        Ok(true)
+        self.put(bytes, used, record.length - used, entry);
     }
 
     /// Makes the record with this head longer, over one behind it that goes.
@@ -243,18 +241,24 @@ mod tests {
         names
     }
 
+    fn insert(bytes: &mut [u8], inode: u32, name: &[u8]) -> bool {
+        let Some(record) = format().room(bytes, name).unwrap() else { return false };
+        format().share(&mut bytes[record.at..], &record, &Named { inode, code: 1, name });
+        true
+    }
+
     #[test]
     fn names_come_and_go() {
         let format = format();
         let mut bytes = [0xAA; 1024];
         format.initialise(&mut bytes);
         for (inode, name) in [(1, &b"one"[..]), (2, b"two"), (3, b"three")] {
-            assert_eq!(format.insert(&mut bytes, &Named { inode, code: 1, name }), Ok(true));
+            assert!(insert(&mut bytes, inode, name));
         }
         assert_eq!(names(&bytes), [&b"one"[..], b"two", b"three"]);
         format.lengthen(&mut bytes[0..8], 12);
         assert_eq!(names(&bytes), [&b"one"[..], b"three"]);
-        assert_eq!(format.insert(&mut bytes, &Named { inode: 4, code: 1, name: b"four" }), Ok(true));
+        assert!(insert(&mut bytes, 4, b"four"));
         assert_eq!(names(&bytes), [&b"one"[..], b"four", b"three"]);
         bytes[0..4].fill(0);
         assert_eq!(names(&bytes), [&b"four"[..], b"three"]);
@@ -268,7 +272,7 @@ mod tests {
         let mut bytes = [0; 1024];
         format.initialise(&mut bytes);
         let mut count = 0;
-        while format.insert(&mut bytes, &Named { inode: 5, code: 1, name: &[b'x'; 100] }).unwrap() {
+        while insert(&mut bytes, 5, &[b'x'; 100]) {
             count += 1;
         }
         assert_eq!((count, names(&bytes).len()), (1012 / 108, 1012 / 108));

@@ -218,9 +218,9 @@ impl<D: Device> Ext4<D> {
         let blocks = self.directory_blocks(directory)?;
         let mut room = None;
         self.walk_blocks(directory, 0, |_, block| {
-            let fits = block.read(|bytes| has_room(&format, bytes, name)).map_err(|()| bad_block(block))?;
-            room = fits.then(|| block.clone());
-            Ok(fits.then_some(()))
+            let fits = block.read(|bytes| format.room(bytes, name)).map_err(|()| bad_block(block))?;
+            room = fits.map(|_| block.clone());
+            Ok(fits.map(|_| ()))
         })
         .await?;
         if let Some(block) = room {
@@ -243,10 +243,11 @@ impl<D: Device> Ext4<D> {
     /// Adds a name to a block if it has room.
     fn try_insert(&self, change: &Change<'_, D>, block: &Block, entry: &Named<'_>) -> Result<bool> {
         let format = self.format();
-        if !block.read(|bytes| has_room(&format, bytes, entry.name)).map_err(|()| bad_block(block))? {
-            return Ok(false);
-        }
-        change.edit(block, 0..format.block_bytes, |bytes| format.insert(bytes, entry)).map_err(|()| bad_block(block))
+        let room = block.read(|bytes| format.room(bytes, entry.name)).map_err(|()| bad_block(block))?;
+        let Some(record) = room else { return Ok(false) };
+        let end = record.at + record.used() + entries::needed(entry.name.len());
+        change.edit(block, record.at..end, |bytes| format.share(bytes, &record, entry));
+        Ok(true)
     }
 
     /// Takes a name out.
@@ -323,16 +324,6 @@ fn find_in(format: &Format, block: &Block, name: &[u8]) -> Result<Option<Spot>> 
     });
     let found = found.map_err(|()| bad_block(block))?;
     Ok(found.map(|(record, before)| Spot { block: block.clone(), record, before }))
-}
-
-/// Whether a name fits into a block.
-fn has_room(format: &Format, bytes: &[u8], name: &[u8]) -> Result<bool, ()> {
-    let wanted = entries::needed(name.len());
-    let end = format.usable();
-    let room = format.visit(bytes, end, |record| {
-        (record.length - record.used() >= wanted && record.at + record.length <= end).then_some(())
-    })?;
-    Ok(room.is_some())
 }
 
 fn bad_block(block: &Block) -> Error {

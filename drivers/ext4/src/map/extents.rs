@@ -379,7 +379,13 @@ fn insert_entry<D: Device>(
     index: usize,
     entry: &[u8; ENTRY_BYTES],
 ) {
-    let end = node::entries_at(0..step.header.entries + 1).end;
+    let entries = step.header.entries;
+    if index == entries {
+        // Files grow at their end: what is before it need not be saved.
+        set_entry(change, inode, step, index, entry);
+        return edit(change, inode, &step.node, 0..ENTRY_BYTES, |bytes| node::set_entries(bytes, entries + 1));
+    }
+    let end = node::entries_at(0..entries + 1).end;
     edit(change, inode, &step.node, 0..end, |bytes| node::insert(bytes, index, entry));
 }
 

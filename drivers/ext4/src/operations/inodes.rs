@@ -2,7 +2,7 @@
 
 use crate::Ext4;
 use crate::buffers::Kind;
-use crate::bytes::{put_u32, slice, u32_at};
+use crate::bytes::slice;
 use crate::change::Change;
 use crate::device::Device;
 use crate::error::{Error, Place, Result};
@@ -105,11 +105,8 @@ impl<D: Device> Ext4<D> {
             return Err(Error::FileTooBig);
         }
         if size >= LARGE && !self.superblock.features.writes(read_only_compatible::LARGE_FILE) {
-            let note = |bytes: &mut [u8]| {
-                let features = u32_at(bytes, field::READ_ONLY_COMPATIBLE);
-                put_u32(bytes, field::READ_ONLY_COMPATIBLE, features | read_only_compatible::LARGE_FILE);
-            };
-            change.edit_superblock(note).await?;
+            let note = |features| features | read_only_compatible::LARGE_FILE;
+            change.edit_superblock(field::READ_ONLY_COMPATIBLE, note).await?;
         }
         inode.size = size;
         Ok(())

@@ -1,7 +1,9 @@
 //! Images made and checked by e2fsprogs, and a disk for them.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod compare;
 pub(crate) mod model;
+pub(crate) mod random;
 
 use ext4::device::SECTOR_BYTES;
 use ext4::{Device, DeviceFailed, Ext4, Options, Time};

@@ -1,55 +1,27 @@
 //! What a file system should hold after some operations, and the operations done on both.
 
+use super::random::Random;
 use super::{Disk, START, run};
 use ext4::{Attributes, Device, Error, Ext4, FileKind, New, ROOT, Rename, State, Target, Time};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::rc::Rc;
-
-/// Numbers that look like chance and are the same in every run.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        from.get(self.below(from.len() as u64) as usize).cloned()
-    }
-}
 
 /// What an inode should be.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) mode: u16,
-    uid: u32,
-    gid: u32,
-    links: u16,
-    size: u64,
-    times: [Time; 3],
-    device: (u32, u32),
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) links: u16,
+    pub(super) size: u64,
+    pub(super) times: [Time; 3],
+    pub(super) device: (u32, u32),
     pub(crate) target: Vec<u8>,
     /// The blocks that don't read as zeroes, and what they are filled with.
     pub(crate) blocks: BTreeMap<u64, u64>,
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) names: BTreeMap<Vec<u8>, u32>,
-    parent: u32,
+    pub(super) parent: u32,
 }
 
 impl Node {
@@ -134,7 +106,7 @@ impl Model {
         self.clock
     }
 
-    fn block_bytes(&self) -> u64 {
+    pub(super) fn block_bytes(&self) -> u64 {
         u64::from(self.fs.facts().block_bytes)
     }
 
@@ -635,73 +607,5 @@ impl Model {
     pub(crate) fn mount(&mut self) {
         self.fs = super::mount(&self.disk);
         self.reserved.clear();
-    }
-
-    /// Fails unless the file system holds what it should.
-    pub(crate) fn compare(&self) {
-        for (number, node) in &self.nodes {
-            self.compare_inode(*number, node);
-        }
-    }
-
-    fn compare_inode(&self, number: u32, node: &Node) {
-        let inode = run(self.fs.inode(number)).unwrap();
-        let facts = (inode.mode, inode.uid, inode.gid, inode.links);
-        assert_eq!(facts, (node.mode, node.uid, node.gid, node.links), "inode {number}: {:?}", node.kind());
-        let wide = self.fs.facts().inode_bytes > 128;
-        for (time, known) in [inode.accessed, inode.modified, inode.changed].iter().zip(node.times) {
-            assert_eq!(time.seconds, known.seconds, "inode {number}");
-            assert!(!wide || time.nanoseconds == known.nanoseconds, "inode {number}");
-        }
-        let xattrs: BTreeMap<_, _> = run(self.fs.xattrs(number)).unwrap().into_iter().collect();
-        assert!(xattrs == node.xattrs, "inode {number}: attributes");
-        match node.kind() {
-            FileKind::Directory => self.compare_names(number, node),
-            FileKind::Symlink => assert_eq!(run(self.fs.read_link(number)).as_ref(), Ok(&node.target)),
-            FileKind::Regular => {
-                assert_eq!(inode.size, node.size, "inode {number}");
-                self.compare_blocks(number, node);
-            }
-            FileKind::CharacterDevice | FileKind::BlockDevice => assert_eq!(inode.device(), Some(node.device)),
-            FileKind::Fifo | FileKind::Socket => {}
-        }
-    }
-
-    fn compare_names(&self, number: u32, node: &Node) {
-        let mut names = BTreeMap::new();
-        run(self.fs.list(number, 0, |entry| {
-            assert!(names.insert(entry.name.to_vec(), entry.inode).is_none());
-            ControlFlow::Continue(())
-        }))
-        .unwrap();
-        assert_eq!(names.remove(&b"."[..]), Some(number));
-        let parent = names.remove(&b".."[..]);
-        assert!(node.links == 0 || parent == Some(node.parent));
-        assert!(names == node.names, "directory {number}: {:?} and {:?}", names.len(), node.names.len());
-        for (name, inode) in &node.names {
-            assert_eq!(run(self.fs.lookup(number, name)), Ok(*inode));
-        }
-    }
-
-    fn compare_blocks(&self, number: u32, node: &Node) {
-        let size = self.block_bytes();
-        let (mut at, end) = (0, 70_000);
-        let mut found = BTreeMap::new();
-        while at < end {
-            for run_ in run(self.fs.map(number, at, end - at)).unwrap() {
-                if let Target::Written(start) = run_.target {
-                    for step in 0..run_.count {
-                        let mut bytes = vec![0; size as usize];
-                        run(self.disk.read((start + step) * size / 512, &mut bytes)).unwrap();
-                        let (tag, rest) = bytes.split_at(8);
-                        let tag = u64::from_le_bytes(tag.try_into().unwrap());
-                        assert!(rest.chunks(8).all(|word| word == tag.to_le_bytes()));
-                        found.insert(run_.first + step, tag);
-                    }
-                }
-                at = run_.first + run_.count;
-            }
-        }
-        assert!(found == node.blocks, "file {number}: {} blocks and {}", found.len(), node.blocks.len());
     }
 }

@@ -82,8 +82,16 @@ impl Devices for Hardware {
         self.info
     }
 
-    fn open_message(&mut self, number: u32, _requester: u16) -> Option<InterruptMessage> {
-        io_apic::open_message(number)
+    fn open_message(&mut self, number: u32, requester: u16) -> Option<InterruptMessage> {
+        let unconfined = io_apic::open_message(number)?;
+        let confined = self.iommu.as_ref().and_then(|iommu| iommu.open_message(number, requester));
+        Some(confined.unwrap_or(unconfined))
+    }
+
+    fn close_message(&mut self, number: u32) {
+        if let Some(iommu) = &self.iommu {
+            iommu.close_message(number);
+        }
     }
 
     fn mask_interrupt(&mut self, gsi: u32) {

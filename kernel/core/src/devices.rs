@@ -133,6 +133,9 @@ pub trait Devices {
     /// inputs of the interrupt controller; it starts masked, and nothing is remembered. Tells the message.
     fn open_message(&mut self, number: u32, requester: u16) -> Option<InterruptMessage>;
 
+    /// Nobody has the interrupt of that message any more: it comes in no longer, where that can be had.
+    fn close_message(&mut self, number: u32);
+
     /// How many levels the tables have by which devices' addresses are translated, 9 bits each; `None` if nothing confines devices here,
     /// and they use physical addresses.
     fn device_table_levels(&self) -> Option<u32>;

@@ -86,7 +86,7 @@ impl Kernel {
         let mut free = (0u32..).zip(&self.interrupt_owners).filter(|(_, owner)| owner.is_none());
         let (number, message) =
             free.find_map(|(number, _)| Some((number, m.open_message(number, requester)?))).ok_or(Error::Full)?;
-        self.add_interrupt(account, number, Some(message))
+        self.add_interrupt(account, number, Some(message)).inspect_err(|_| m.close_message(number))
     }
 
     fn add_interrupt(
@@ -160,6 +160,9 @@ impl Kernel {
     pub(crate) fn destroy_interrupt(&mut self, m: &mut impl Hardware, id: Id<Interrupt>) {
         self.bind_interrupt(m, id, None);
         if let Some(interrupt) = self.interrupts.remove(id) {
+            if interrupt.message.is_some() {
+                m.close_message(interrupt.gsi);
+            }
             self.interrupt_owners[interrupt.gsi as usize] = None;
             self.credit(interrupt.header.account, cost::INTERRUPT);
         }

@@ -155,6 +155,10 @@ impl Devices for MockMachine {
         is_message.then_some(InterruptMessage { address: 0xfee0_0000 | u64::from(requester), data: number })
     }
 
+    fn close_message(&mut self, number: u32) {
+        assert!((INTERRUPTS..INTERRUPTS + MESSAGES).contains(&number));
+    }
+
     fn device_table_levels(&self) -> Option<u32> {
         self.has_iommu.then_some(3)
     }

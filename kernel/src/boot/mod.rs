@@ -171,7 +171,9 @@ fn make_kernel(info: &BootInfo) -> Result<State, BootError> {
         log::debug!("the time-stamp counter is not said to be invariant; it is used all the same");
     }
     let iommu = Iommu::begin(&platform.dmar)?;
-    let confinement = if iommu.is_some() { Confinement::MEMORY } else { Confinement::empty() };
+    let mut confinement = Confinement::empty();
+    confinement.set(Confinement::MEMORY, iommu.is_some());
+    confinement.set(Confinement::INTERRUPTS, iommu.as_ref().is_some_and(Iommu::confines_interrupts));
     let hardware_info = HardwareInfo { rsdp: info.rsdp, confinement: confinement.bits(), ..platform.configuration };
     // SAFETY: once only, and the final page tables are in use. The frame table made next has all RAM that nothing
     // else uses.

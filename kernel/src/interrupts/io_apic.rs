@@ -46,14 +46,20 @@ const DESTINATION_SHIFT: u32 = 24;
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 const MESSAGE_DESTINATION_SHIFT: u32 = 12;
 
+/// Redirection entry, upper half: it names an entry of the IOMMU's table, and which (Intel VT-d specification 4.1, 5.1.5.1).
+const REMAPPED: u32 = 1 << 16;
+const HANDLE_SHIFT: u32 = 17;
+
 /// MADT override flags (ACPI 6.5, table 5.26).
 const FLAGS_ACTIVE_LOW: u16 = 0b11;
 const FLAGS_LEVEL: u16 = 0b11 << 2;
 
 /// How an input is triggered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trigger {
+pub(crate) enum Trigger {
+    /// Once for each change.
     Edge,
+    /// As long as it lasts.
     Level,
 }
 
@@ -77,6 +83,8 @@ struct Pin {
     pin: u32,
     trigger: Trigger,
     active_low: bool,
+    /// It interrupts by an entry of the IOMMU's table, of the same number.
+    is_remapped: bool,
 }
 
 /// How an interrupt comes in.
@@ -156,7 +164,7 @@ pub(crate) fn init(platform: &Platform) -> Result<(), OutOfFrames> {
                 // high.
                 let isa = gsi < ISA_INTERRUPTS;
                 let trigger = if isa { Trigger::Edge } else { Trigger::Level };
-                line.input = Input::Pin(Pin { controller: number, pin, trigger, active_low: !isa });
+                line.input = Input::Pin(Pin { controller: number, pin, trigger, active_low: !isa, is_remapped: false });
             }
         }
     }
@@ -180,7 +188,10 @@ impl IoApics {
 impl Pin {
     /// Writes the redirection entry: to the boot processor, fixed delivery.
     fn program(&self, controller: Controller, gsi: u32, mask: u32) {
-        let destination = BOOT_PROCESSOR.load(Ordering::Relaxed) << DESTINATION_SHIFT;
+        let destination = match self.is_remapped {
+            true => REMAPPED | gsi << HANDLE_SHIFT,
+            false => target() << DESTINATION_SHIFT,
+        };
         let vector = u32::from(FIRST_DEVICE_VECTOR) + gsi;
         let trigger = if self.trigger == Trigger::Level { LEVEL } else { 0 };
         let polarity = if self.active_low { ACTIVE_LOW } else { 0 };
@@ -195,6 +206,24 @@ pub(crate) fn exists(gsi: u32) -> bool {
     matches!(all.lines.get(gsi as usize), Some(Line { input: Input::Pin(_), .. }))
 }
 
+/// The processor that is interrupted.
+pub(crate) fn target() -> u32 {
+    BOOT_PROCESSOR.load(Ordering::Relaxed)
+}
+
+/// Lets an input, which is masked still, interrupt by an entry of the IOMMU's table; tells what that has to know. `None`: there is no such
+/// input.
+pub(crate) fn remap(gsi: u32) -> Option<Trigger> {
+    let mut all = IO_APICS.lock();
+    match all.lines.get_mut(gsi as usize) {
+        Some(Line { input: Input::Pin(pin), .. }) => {
+            pin.is_remapped = true;
+            Some(pin.trigger)
+        }
+        Some(Line { input: Input::Message, .. }) | None => None,
+    }
+}
+
 /// The message that raises an interrupt without an input (Intel SDM vol. 3A, 12.11): to the boot processor, fixed delivery, edge. What
 /// came in under that number before is forgotten.
 pub(crate) fn open_message(number: u32) -> Option<InterruptMessage> {
@@ -203,7 +232,7 @@ pub(crate) fn open_message(number: u32) -> Option<InterruptMessage> {
         Some(line @ Line { input: Input::Message, .. }) => line.gate = Gate::Closed,
         Some(Line { input: Input::Pin(_), .. }) | None => return None,
     }
-    let destination = u64::from(BOOT_PROCESSOR.load(Ordering::Relaxed)) << MESSAGE_DESTINATION_SHIFT;
+    let destination = u64::from(target()) << MESSAGE_DESTINATION_SHIFT;
     Some(InterruptMessage { address: MESSAGE_ADDRESS | destination, data: u32::from(FIRST_DEVICE_VECTOR) + number })
 }
 

@@ -8,11 +8,12 @@ use super::dmar::{Dmar, MAX_UNITS};
 use super::unit::Unit;
 use crate::boot::frames::BOOT_FRAMES;
 use crate::direct_map;
-use crate::interrupts::local_apic;
+use crate::interrupts::io_apic::{self, Trigger};
+use crate::interrupts::{END_DEVICE_VECTORS, FIRST_DEVICE_VECTOR, local_apic};
 use crate::paging::OutOfFrames;
 use core::arch::x86_64::_mm_clflush;
 use log::{info, warn};
-use quire_core::devices::DeviceEntry;
+use quire_core::devices::{DeviceEntry, InterruptMessage};
 use quire_core::machine::{Frame, TABLE_ENTRIES};
 
 const PAGE_SHIFT: u32 = 12;
@@ -29,6 +30,15 @@ const WRITE: u64 = 1 << 1;
 /// Ignored by the IOMMU; set where an entry leads to a table.
 const SOFTWARE_TABLE: u64 = 1 << 10;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// An interrupt's entry, lower half: its vector and its target; level-triggered. Upper half: only this device may raise it.
+const VECTOR_SHIFT: u32 = 16;
+const LEVEL: u64 = 1 << 4;
+const TARGET_SHIFT: u32 = 40;
+const ONLY_FROM: u64 = 1 << 18;
+/// A message that names an entry: its address, and where in that the entry's number stands.
+const MESSAGE: u64 = 0xfee0_0000 | 1 << 4;
+const HANDLE_SHIFT: u32 = 5;
 
 /// Levels that are preferred: 39 bits of addresses, then 48.
 const LEVELS: [u32; 2] = [3, 4];
@@ -55,6 +65,9 @@ pub(crate) struct Iommu {
     is_coherent: bool,
     caches_absence: bool,
     strangers: u32,
+    /// The table of interrupts, by their numbers, if they are confined.
+    interrupts: Option<Frame>,
+    io_apic: Option<u16>,
 }
 
 impl Iommu {
@@ -81,7 +94,7 @@ impl Iommu {
             info!("the firmware has reserved memory for devices; they do without");
         }
         let root = BOOT_FRAMES.lock().take(1).ok_or(OutOfFrames)?;
-        let iommu = Self {
+        let mut iommu = Self {
             units,
             root: Frame((root >> PAGE_SHIFT) as u32),
             levels,
@@ -89,14 +102,66 @@ impl Iommu {
             is_coherent: all().all(|unit| unit.is_coherent()),
             caches_absence: all().any(|unit| unit.caches_absence()),
             strangers: 0,
+            interrupts: None,
+            io_apic: dmar.io_apic.filter(|_| dmar.io_apics == 1),
         };
         iommu.all().for_each(|unit| unit.begin(root, local_apic::id()));
-        info!("devices reach memory through {} IOMMU(s), {levels} levels", iommu.all().count());
+        if dmar.remaps_interrupts && iommu.all().all(Unit::can_remap_interrupts) {
+            iommu.begin_interrupts()?;
+        }
+        let interrupts = if iommu.interrupts.is_some() { ", interrupts too" } else { "" };
+        info!("devices reach memory through {} IOMMU(s), {levels} levels{interrupts}", iommu.all().count());
         Ok(Some(iommu))
     }
 
     fn all(&self) -> impl Iterator<Item = Unit> + '_ {
         self.units.iter().flatten().copied()
+    }
+
+    /// Confines interrupts: each is raised by the device that it was made for; those of the I/O APIC by that. There are none yet.
+    fn begin_interrupts(&mut self) -> Result<(), OutOfFrames> {
+        let table = BOOT_FRAMES.lock().take(1).ok_or(OutOfFrames)?;
+        let frame = Frame((table >> PAGE_SHIFT) as u32);
+        (0..TABLE_ENTRIES / 2).for_each(|number| self.write(frame, 2 * number, SILENT));
+        self.interrupts = Some(frame);
+        for number in 0..u32::from(END_DEVICE_VECTORS - FIRST_DEVICE_VECTOR) {
+            if let Some(trigger) = io_apic::remap(number) {
+                let level = if trigger == Trigger::Level { LEVEL } else { 0 };
+                self.set_interrupt(number, level, self.io_apic);
+            }
+        }
+        self.all().for_each(|unit| unit.begin_interrupts(table));
+        Ok(())
+    }
+
+    /// Whether interrupts are confined.
+    pub(crate) fn confines_interrupts(&self) -> bool {
+        self.interrupts.is_some()
+    }
+
+    /// Lets a device raise an interrupt; tells by what message. `None` if interrupts are not confined.
+    pub(crate) fn open_message(&self, number: u32, requester: u16) -> Option<InterruptMessage> {
+        self.interrupts?;
+        self.set_interrupt(number, 0, Some(requester));
+        self.all().for_each(Unit::forget_interrupts);
+        Some(InterruptMessage { address: MESSAGE | u64::from(number) << HANDLE_SHIFT, data: 0 })
+    }
+
+    /// Lets nobody raise an interrupt any more.
+    pub(crate) fn close_message(&self, number: u32) {
+        if let Some(table) = self.interrupts {
+            self.write(table, 2 * number as usize, SILENT);
+            self.all().for_each(Unit::forget_interrupts);
+        }
+    }
+
+    fn set_interrupt(&self, number: u32, trigger: u64, only_from: Option<u16>) {
+        let Some(table) = self.interrupts else { return };
+        let vector = u64::from(FIRST_DEVICE_VECTOR) + u64::from(number);
+        let target = u64::from(io_apic::target()) << TARGET_SHIFT;
+        let index = 2 * number as usize;
+        self.write(table, index + 1, only_from.map_or(0, |requester| u64::from(requester) | ONLY_FROM));
+        self.write(table, index, PRESENT | trigger | vector << VECTOR_SHIFT | target);
     }
 
     /// Levels of a space's tables.

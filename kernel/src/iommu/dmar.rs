@@ -13,6 +13,13 @@ const RESERVED_MEMORY: u16 = 1;
 const SEGMENT: usize = 6;
 const REGISTERS: usize = 8;
 
+/// Offset of the table's flags, and the one that says that interrupts can be remapped.
+const FLAGS: usize = 37;
+const REMAPS_INTERRUPTS: u64 = 1;
+/// Offset of the first of a unit's device scopes, and an I/O APIC's kind among these.
+const SCOPES: usize = 16;
+const IO_APIC: u64 = 3;
+
 /// What the table says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dmar {
@@ -20,6 +27,12 @@ pub(crate) struct Dmar {
     pub(crate) units: [Option<u64>; MAX_UNITS],
     /// IOMMUs that did not fit.
     pub(crate) more: usize,
+    /// Whether the machine can confine devices to interrupts of their own.
+    pub(crate) remaps_interrupts: bool,
+    /// As what the I/O APIC raises interrupts, if there is one.
+    pub(crate) io_apic: Option<u16>,
+    /// I/O APICs that the table tells of.
+    pub(crate) io_apics: usize,
     /// Devices that the firmware wants to go on with memory of theirs.
     pub(crate) reserved_ranges: usize,
 }
@@ -27,7 +40,8 @@ pub(crate) struct Dmar {
 impl Dmar {
     /// Reads the table, as far as it makes sense.
     pub(crate) fn parse(table: &[u8]) -> Self {
-        let mut dmar = Self::default();
+        let remaps_interrupts = number::<1>(table, FLAGS).is_some_and(|flags| flags & REMAPS_INTERRUPTS != 0);
+        let mut dmar = Self { remaps_interrupts, ..Self::default() };
         let mut rest = table.get(STRUCTURES..).unwrap_or_default();
         while let (Some(kind), Some(length)) = (number::<2>(rest, 0), number::<2>(rest, 2)) {
             let Some((structure, others)) = rest.split_at_checked(length as usize).filter(|_| length >= 4) else {
@@ -50,6 +64,23 @@ impl Dmar {
         match self.units.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => *slot = Some(registers),
             None => self.more += 1,
+        }
+        let mut rest = structure.get(SCOPES..).unwrap_or_default();
+        while let Some(length) = number::<1>(rest, 1) {
+            let Some((scope, others)) = rest.split_at_checked(length as usize).filter(|_| length >= 6) else { break };
+            if number::<1>(scope, 0) == Some(IO_APIC) {
+                self.add_io_apic(scope);
+            }
+            rest = others;
+        }
+    }
+
+    /// An I/O APIC is named by its bus and a path through bridges; one behind bridges is as good as unknown.
+    fn add_io_apic(&mut self, scope: &[u8]) {
+        self.io_apics += 1;
+        let (bus, device, function) = (number::<1>(scope, 5), number::<1>(scope, 6), number::<1>(scope, 7));
+        if let (Some(bus), Some(device), Some(function), 8) = (bus, device, function, scope.len()) {
+            self.io_apic = Some((bus << 8 | (device & 0x1f) << 3 | (function & 7)) as u16);
         }
     }
 }
@@ -86,6 +117,22 @@ mod tests {
         assert_eq!((dmar.more, dmar.reserved_ranges), (0, 1));
         let many: Vec<Vec<u8>> = (0..10).map(|number| unit(0, number)).collect();
         assert_eq!(Dmar::parse(&table(&many)).more, 2);
+    }
+
+    #[test]
+    fn the_io_apic_is_found_among_a_units_scopes() {
+        let mut with_scopes = unit(0, 0xfed9_0000);
+        with_scopes.extend([1, 8, 0, 0, 0, 0, 2, 0]);
+        with_scopes.extend([3, 8, 0, 0, 5, 0xff, 0, 1]);
+        with_scopes[2] = 32;
+        let mut bytes = table(&[with_scopes]);
+        bytes[FLAGS] = 1;
+        let dmar = Dmar::parse(&bytes);
+        assert_eq!((dmar.io_apic, dmar.io_apics, dmar.remaps_interrupts), (Some(0xff01), 1, true));
+        let mut endless = unit(0, 1);
+        endless.extend([3, 0, 0, 0]);
+        endless[2] = 20;
+        assert_eq!(Dmar::parse(&table(&[endless])).io_apics, 0);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! One IOMMU: its registers (Intel VT-d specification 4.1, chapter 11).
 
 use super::Fault;
+use crate::boot::frames::BOOT_FRAMES;
 use crate::direct_map;
 use crate::interrupts::DEVICE_FAULT_VECTOR;
 use crate::memory_map::Range;
 use crate::paging::{self, KernelTables, OutOfFrames};
+use core::arch::x86_64::_mm_clflush;
 use log::error;
 
 /// Offsets of registers.
@@ -20,6 +22,9 @@ mod register {
     pub(super) const FAULT_DATA: u64 = 0x3c;
     pub(super) const FAULT_ADDRESS: u64 = 0x40;
     pub(super) const FAULT_UPPER_ADDRESS: u64 = 0x44;
+    pub(super) const QUEUE_TAIL: u64 = 0x88;
+    pub(super) const QUEUE: u64 = 0x90;
+    pub(super) const INTERRUPT_TABLE: u64 = 0xb8;
 }
 
 /// Command and status: translation is on.
@@ -28,6 +33,11 @@ const TRANSLATION: u32 = 1 << 31;
 const SET_ROOT: u32 = 1 << 30;
 /// Command and status: the write buffer is flushed.
 const FLUSH_WRITES: u32 = 1 << 27;
+/// Command and status: invalidations are taken from the queue.
+const QUEUE: u32 = 1 << 26;
+/// Command and status: interrupts are remapped; the interrupt table is taken over.
+const REMAP: u32 = 1 << 25;
+const SET_INTERRUPT_TABLE: u32 = 1 << 24;
 /// Those bits of the status that a command has to repeat (11.4.4).
 const LASTING: u32 = 0x96ff_ffff;
 
@@ -39,6 +49,23 @@ const INVALIDATE_ALL: u64 = INVALIDATE | 1 << 60 | DRAIN;
 const INVALIDATE_DOMAIN: u64 = INVALIDATE | 2 << 60 | DRAIN;
 const DRAIN: u64 = 1 << 49 | 1 << 48;
 const DOMAIN_SHIFT: u32 = 32;
+
+/// What the queue takes (6.5.2), lower halves: invalidate all devices' entries; all translations, or a domain's, and wait for what is under
+/// way; all interrupts' entries; write a word when all before is done.
+const QUEUED_DEVICES: u64 = 0x1 | 1 << 4;
+const QUEUED_ALL: u64 = 0x2 | 1 << 4 | QUEUED_DRAIN;
+const QUEUED_DOMAIN: u64 = 0x2 | 2 << 4 | QUEUED_DRAIN;
+const QUEUED_DRAIN: u64 = 1 << 6 | 1 << 7;
+const QUEUED_DOMAIN_SHIFT: u32 = 16;
+const QUEUED_INTERRUPTS: u64 = 0x4;
+const QUEUED_WAIT: u64 = 0x5 | 1 << 5 | DONE << 32;
+/// The word that says so.
+const DONE: u64 = 1;
+/// Bytes of an entry of the queue, which is a page.
+const ENTRY_BYTES: u64 = 16;
+const QUEUE_BYTES: u64 = 4096;
+/// In the interrupt table's register: its size, as a power of two less 1.
+const INTERRUPT_ENTRIES: u64 = 7;
 
 /// Fault status: more than could be recorded; something is recorded.
 const FAULT_OVERFLOW: u32 = 1;
@@ -57,13 +84,15 @@ pub(super) struct Unit {
     base: u64,
     capability: u64,
     extended: u64,
+    /// Physical address of the queue, and after it of a page with the word that says when it is empty; 0 if there is no queue.
+    queue: u64,
 }
 
 impl Unit {
     /// Maps the registers at this physical address. `None` if none answer.
     pub(super) fn find(address: u64) -> Result<Option<Self>, OutOfFrames> {
         KernelTables::active().map_direct(Range::new(address, 0x100), paging::DEVICE)?;
-        let mut unit = Self { base: direct_map::BASE + address, capability: 0, extended: 0 };
+        let mut unit = Self { base: direct_map::BASE + address, capability: 0, extended: 0, queue: 0 };
         unit.capability = unit.read64(register::CAPABILITY);
         unit.extended = unit.read64(register::EXTENDED_CAPABILITY);
         if unit.capability == u64::MAX || unit.capability == 0 {
@@ -72,7 +101,15 @@ impl Unit {
         let faults_end = unit.fault_record(unit.fault_records());
         let end = faults_end.max(unit.translation_cache() + 8);
         KernelTables::active().map_direct(Range::new(address, end), paging::DEVICE)?;
+        if unit.extended >> 1 & 1 != 0 {
+            unit.queue = BOOT_FRAMES.lock().take(2).ok_or(OutOfFrames)?;
+        }
         Ok(Some(unit))
+    }
+
+    /// Whether it can confine devices to interrupts of their own.
+    pub(super) fn can_remap_interrupts(self) -> bool {
+        self.extended >> 3 & 1 != 0 && self.queue != 0
     }
 
     /// How many levels of tables it can follow: a bit for each number.
@@ -103,15 +140,38 @@ impl Unit {
         self.write32(register::FAULT_UPPER_ADDRESS, 0);
         while self.next_fault().is_some() {}
         self.write32(register::FAULT_CONTROL, 0);
+        if self.queue != 0 {
+            self.write64(register::QUEUE_TAIL, 0);
+            self.write64(register::QUEUE, self.queue);
+            self.command(QUEUE, QUEUE);
+        }
         self.write64(register::ROOT_TABLE, root);
         self.command(SET_ROOT, SET_ROOT);
         self.forget_devices();
         self.command(TRANSLATION, TRANSLATION);
     }
 
+    /// Lets no interrupt come in but by this table of 256 entries.
+    pub(super) fn begin_interrupts(self, table: u64) {
+        self.write64(register::INTERRUPT_TABLE, table | INTERRUPT_ENTRIES);
+        self.command(SET_INTERRUPT_TABLE, SET_INTERRUPT_TABLE);
+        self.forget_interrupts();
+        self.command(REMAP, REMAP);
+    }
+
+    /// Forgets what was cached of interrupts' entries.
+    pub(super) fn forget_interrupts(self) {
+        self.flush_writes();
+        self.enqueue(QUEUED_INTERRUPTS);
+    }
+
     /// Forgets what was cached of devices' entries, and with it everything else.
     pub(super) fn forget_devices(self) {
         self.flush_writes();
+        if self.queue != 0 {
+            self.enqueue(QUEUED_DEVICES);
+            return self.enqueue(QUEUED_ALL);
+        }
         self.write64(register::CONTEXT_COMMAND, CONTEXT_INVALIDATE_ALL);
         self.wait("context cache", || self.read64(register::CONTEXT_COMMAND) >> 63 == 0);
         self.invalidate(INVALIDATE_ALL);
@@ -120,6 +180,9 @@ impl Unit {
     /// Forgets what was cached of a domain's tables; what was under way by them is done.
     pub(super) fn forget_domain(self, domain: u16) {
         self.flush_writes();
+        if self.queue != 0 {
+            return self.enqueue(QUEUED_DOMAIN | u64::from(domain) << QUEUED_DOMAIN_SHIFT);
+        }
         self.invalidate(INVALIDATE_DOMAIN | u64::from(domain) << DOMAIN_SHIFT);
     }
 
@@ -149,6 +212,38 @@ impl Unit {
     /// Where the register is by which translations are forgotten.
     fn translation_cache(self) -> u64 {
         (self.extended >> 8 & 0x3ff) * 16 + 8
+    }
+
+    /// Has the queue take something, and waits until it is done.
+    fn enqueue(self, what: u64) {
+        let done = self.queue + QUEUE_BYTES;
+        self.store(done, 0);
+        let mut tail = self.read64(register::QUEUE_TAIL) % QUEUE_BYTES;
+        for (low, high) in [(what, 0), (QUEUED_WAIT, done)] {
+            self.store(self.queue + tail, low);
+            self.store(self.queue + tail + 8, high);
+            tail = (tail + ENTRY_BYTES) % QUEUE_BYTES;
+        }
+        self.write64(register::QUEUE_TAIL, tail);
+        self.wait("queue", || self.load(done) as u32 == DONE as u32);
+    }
+
+    /// Reads a word of the queue's pages.
+    fn load(self, physical: u64) -> u64 {
+        // SAFETY: in the pages that were taken for the queue, which the direct map maps.
+        unsafe { direct_map::pointer::<u64>(physical).read_volatile() }
+    }
+
+    /// Writes a word of the queue's pages.
+    fn store(self, physical: u64, word: u64) {
+        let place = direct_map::pointer::<u64>(physical);
+        // SAFETY: as for `load`; the second writes back a line that is mapped.
+        unsafe {
+            place.write_volatile(word);
+            if !self.is_coherent() {
+                _mm_clflush(place.cast());
+            }
+        }
     }
 
     fn invalidate(self, command: u64) {

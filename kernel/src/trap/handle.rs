@@ -30,6 +30,8 @@ pub(crate) static KERNEL: SpinLock<Option<State>> = SpinLock::new(Rank::Kernel, 
 /// How many non-maskable interrupts came in; they are counted and otherwise ignored.
 pub(crate) static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
 
+/// Reasons of faults from here on are about interrupts (VT-d 4.1, 7.1.3).
+const FIRST_INTERRUPT_REASON: u8 = 0x20;
 /// How many faults of devices are looked at for one interrupt; each of them ends those of one device.
 const MAX_DEVICE_FAULTS: usize = 256;
 
@@ -150,7 +152,11 @@ fn device_faults(state: &mut State) {
         let Some(Fault { requester, address, reason }) = hardware.next_device_fault() else { return };
         let is_driven = kernel.on_device_fault(hardware, cpu_index(), requester, address);
         if is_driven || hardware.quieten_device(requester) {
-            let what = if address & 1 == 0 { "reading" } else { "writing" };
+            let what = match address & 1 {
+                _ if reason >= FIRST_INTERRUPT_REASON => "interrupt",
+                0 => "reading",
+                _ => "writing",
+            };
             warn!(
                 "device {:02x}:{:02x}.{} is cut off: {what} {:#x} is not for it (reason {reason:#x})",
                 requester >> 8,

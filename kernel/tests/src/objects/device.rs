@@ -15,6 +15,7 @@ tests!("device":
     a_device_reads_and_writes_what_is_mapped_for_it,
     a_device_goes_on_with_memory_that_has_gone,
     messages_come_in_one_at_a_time,
+    a_confined_device_raises_no_interrupt_of_anothers,
     a_confined_device_is_refused_what_is_not_mapped,
     a_confined_device_is_refused_writing_what_it_may_read,
 );
@@ -215,6 +216,25 @@ fn messages_come_in_one_at_a_time(bench: &Bench) -> TestResult {
         same(queue.take().ok_or(Error::NotFound)?.value, 2 * round + 2)?;
         interrupt.acknowledge()?;
         refused(queue.wait(in_ms(5)), Error::TimedOut)?;
+    }
+    Ok(())
+}
+
+fn a_confined_device_raises_no_interrupt_of_anothers(bench: &Bench) -> TestResult {
+    let confinement = Confinement::from_bits_truncate(bench.hardware.info()?.confinement);
+    let Some(edu) = Edu::find(bench)?.filter(|_| confinement.contains(Confinement::INTERRUPTS)) else { return Ok(()) };
+    let (own, other) = (edu.requester, edu.requester + 8);
+    for (requester, count) in [(own, 1), (other, 0), (own, 1)] {
+        let interrupt = bench.hardware.message_interrupt(bench.account, requester)?;
+        edu.set_message(interrupt.message()?)?;
+        let queue = MappedQueue::create(bench.account, 8, 8)?;
+        queue.queue().bind(&interrupt, 9)?;
+        edu.raise()?;
+        let came = queue.wait(in_ms(if count == 0 { 50 } else { 1_000 })).is_ok();
+        same(came, count == 1)?;
+        // Nor one that nobody has any more.
+        drop(interrupt);
+        edu.raise()?;
     }
     Ok(())
 }

@@ -222,6 +222,8 @@ where
         self.platform.spawn(async move {
             committed.commit_now_and_then(&platform, seconds * NS_PER_SECOND).await;
         });
+        let tidied = volume.clone();
+        self.platform.spawn(async move { tidied.tidy().await });
         let mounted = Mounted { volume, shared, notes: Rc::new(notes), files: RefCell::default() };
         self.mounted.replace(Some(Rc::new(mounted)));
         filled(call, &description.encode(), 0)

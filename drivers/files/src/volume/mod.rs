@@ -34,6 +34,8 @@ pub struct Volume<P: Platform> {
     in_flight: Rc<DataInFlight>,
     block_bytes: u64,
     is_ended: Cell<bool>,
+    /// How often something was committed.
+    commits: Cell<u64>,
     news: Cell<News>,
     /// Raised when there are news.
     has_news: Signal,
@@ -102,6 +104,7 @@ impl<P: Platform> Volume<P> {
             in_flight,
             block_bytes,
             is_ended: Cell::new(false),
+            commits: Cell::new(0),
             news: Cell::default(),
             has_news: Signal::default(),
         }))
@@ -184,6 +187,7 @@ impl<P: Platform> Volume<P> {
             self.tell(News::READ_ONLY);
             refused(error)
         })?;
+        self.commits.set(self.commits.get().wrapping_add(1));
         self.ledger.committed(number_of(transaction));
         self.device.flush_writes().await.map_err(|_| Refused::DeviceFailed)?;
         self.ledger.settled(applied);
@@ -201,10 +205,25 @@ impl<P: Platform> Volume<P> {
         }
     }
 
+    /// Brings home what the journal holds, after commits, so that operations don't wait for room in it; until the volume is not in use any
+    /// more.
+    pub async fn tidy(&self) {
+        let mut seen = self.commits.get();
+        while !self.is_ended.get() {
+            if let Err(error) = self.system.tidy().await {
+                // The journal has it all the same.
+                warn!("{error}");
+            }
+            let news = || (self.commits.get() != seen || self.is_ended.get()).then(|| self.commits.get());
+            seen = self.ledger.changed.until(news).await;
+        }
+    }
+
     /// Puts it out of use.
     pub async fn unmount(&self) -> Result<(), Refused> {
         self.is_ended.set(true);
         self.has_news.raise();
+        self.ledger.changed.raise();
         if !self.system.is_read_only() {
             self.commit().await?;
         }

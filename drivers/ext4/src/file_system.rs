@@ -359,7 +359,8 @@ impl<D: Device> Ext4<D> {
         self.load_any(number).await
     }
 
-    async fn load_any(&self, number: u32) -> Result<Inode> {
+    /// An inode of any kind, also of the file system itself.
+    pub(crate) async fn load_any(&self, number: u32) -> Result<Inode> {
         let (group, index) = self.superblock.inode_group(number)?;
         let group = self.group(group).await?;
         if group.flags & INODES_UNINITIALISED != 0 {

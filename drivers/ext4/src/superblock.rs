@@ -114,8 +114,14 @@ pub mod read_only_compatible {
     pub const ORPHANS_PRESENT: u32 = 0x1_0000;
 
     /// Those understood here.
-    pub const UNDERSTOOD: u32 =
-        SPARSE_SUPER | LARGE_FILE | HUGE_FILE | GROUP_CHECKSUMS | MANY_LINKS | EXTRA_INODE_SIZE | METADATA_CHECKSUMS;
+    pub const UNDERSTOOD: u32 = SPARSE_SUPER
+        | LARGE_FILE
+        | HUGE_FILE
+        | GROUP_CHECKSUMS
+        | MANY_LINKS
+        | EXTRA_INODE_SIZE
+        | METADATA_CHECKSUMS
+        | ORPHANS_PRESENT;
 }
 
 /// The feature words.

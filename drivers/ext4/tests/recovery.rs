@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Disk, FORMATS, Format, Place, START, check, make, mount, run};
+use common::{Disk, FORMATS, Format, Place, START, check, debugfs, make, mount, run};
+use ext4::checksum::crc32c;
+use ext4::superblock;
 use ext4::{Attributes, Error, Ext4, FileKind, New, Options, ROOT, State};
 use std::rc::Rc;
 
@@ -124,6 +126,42 @@ fn a_cut_that_was_begun_is_finished_by_the_next_mount() {
     assert_eq!(run(fs.inode(file)).unwrap().size, 5);
     assert_eq!(run(fs.statfs()).unwrap().free_blocks, after);
     unmount_and_check(&place, &disk, &fs, "a huge file cut");
+}
+
+/// Moves the only orphan of a disk from the list to the file of orphans, where newer Linux has them.
+fn move_to_orphan_file(disk: &Disk, block: usize, block_bytes: usize, seed: u32) {
+    const LAST_ORPHAN: usize = 1024 + 0xE8;
+    let mut bytes = disk.bytes.borrow_mut();
+    let orphan: [u8; 4] = bytes[LAST_ORPHAN..][..4].try_into().unwrap();
+    bytes[LAST_ORPHAN..][..4].fill(0);
+    bytes[1024 + 0x66] |= 1;
+    superblock::seal(&mut bytes[1024..2048]);
+    let entries = &mut bytes[block * block_bytes..][..block_bytes];
+    entries[20..24].copy_from_slice(&orphan);
+    let sum = crc32c(crc32c(seed, &(block as u64).to_le_bytes()), &entries[..block_bytes - 8]);
+    entries[block_bytes - 4..].copy_from_slice(&sum.to_le_bytes());
+}
+
+#[test]
+fn what_newer_linux_left_in_its_file_of_orphans_goes() {
+    let arguments = &["-t", "ext4", "-b", "1024", "-O", "orphan_file"];
+    let (place, disk) = image(&Format { name: "ext4 with a file of orphans", arguments, size: 16 });
+    let fs = mount(&disk);
+    let free = run(fs.statfs()).unwrap();
+    let file = create(&fs, b"open");
+    scatter(&fs, file, 10);
+    run(fs.unlink(ROOT, b"open", START)).unwrap();
+    let (seed, number) = (fs.facts().checksum_seed, fs.facts().orphan_file);
+    run(fs.unmount(START)).unwrap();
+    disk.save(&place.path("image"));
+    let shown = debugfs(&place.path("image"), &format!("bmap <{number}> 0"));
+    let (block, seed) = (shown.trim().parse().unwrap(), crc32c(seed, &number.to_le_bytes()));
+    move_to_orphan_file(&disk, block, 1024, crc32c(seed, &0_u32.to_le_bytes()));
+    let fs = mount(&disk);
+    assert!(!fs.is_read_only());
+    assert_eq!(run(fs.inode(file)), Err(Error::NotFound));
+    assert_eq!(run(fs.statfs()).unwrap(), free);
+    unmount_and_check(&place, &disk, &fs, "a file of orphans");
 }
 
 #[test]

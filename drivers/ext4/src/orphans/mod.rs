@@ -1,6 +1,8 @@
 //! Files without a name that are still there, because they are open or because their end has been begun: a list on the disk,
 //! from the superblock through the inodes, so that a mount after a power cut can finish with them.
 
+mod file;
+
 use crate::Ext4;
 use crate::bytes::u32_at;
 use crate::change::Change;
@@ -89,7 +91,7 @@ impl<D: Device> Ext4<D> {
         self.store(change, &before).await
     }
 
-    /// Reads the list from the disk.
+    /// Reads the list from the disk, to which what is in the file of orphans is added.
     pub(crate) async fn load_orphans(&self) -> Result<()> {
         let at = self.superblock.place().1;
         let mut next = self.superblock_block().await?.read(|bytes| u32_at(bytes, at + field::LAST_ORPHAN));
@@ -104,7 +106,7 @@ impl<D: Device> Ext4<D> {
             next = self.load(next).await?.deleted;
         }
         *self.orphans.borrow_mut() = Orphans::from_list(&list);
-        Ok(())
+        self.empty_orphan_file().await
     }
 }
 

@@ -33,7 +33,9 @@ cargo xtask COMMAND
                                      test suites of others on Linux and on Quire: rates, and the reason of each difference
                                      (--quick: only what is recorded to pass quickly; --record: record that)
   debug [OPTION..]                   the same boot, stopped for gdb
-  native [OPTION..] NAME             boot a native test (object-tests, ipc-bench) and show its console
+  native [OPTION..] NAME             boot a native test (object-tests, ipc-bench, disk-check) and show its console; or driver:NAME,
+                                     the driver of that name on QEMU's edu device, or driver:NAME:VENDOR:DEVICE, on another
+  new-driver NAME                    make a driver to go on from, in drivers/NAME (docs/writing-a-driver.md)
   image [OPTION..]                   build everything and make the disk image
   build                              build everything that runs in the guest
 
@@ -67,6 +69,7 @@ pub(crate) enum Command {
     Run(GuestOptions),
     Exec(ExecOptions),
     Native(NativeOptions),
+    NewDriver(String),
     Debug(GuestOptions),
     Test(TestOptions),
     Bench(BenchOptions),
@@ -205,6 +208,7 @@ fn parse_from(mut parser: Parser) -> Result<Command> {
         "run" => guest_options(parser).map(Command::Run),
         "debug" => guest_options(parser).map(Command::Debug),
         "exec" => exec_options(parser).map(Command::Exec),
+        "new-driver" => new_driver_name(parser).map(Command::NewDriver),
         "native" => native_options(parser).map(Command::Native),
         "test" => test_options(parser).map(Command::Test),
         "bench" => bench_options(parser).map(Command::Bench),
@@ -255,6 +259,12 @@ fn exec_options(mut parser: Parser) -> Result<ExecOptions> {
         }
     }
     bail!("exec needs a program to run")
+}
+
+fn new_driver_name(mut parser: Parser) -> Result<String> {
+    let Some(Arg::Value(name)) = parser.next()? else { bail!("new-driver needs a name") };
+    no_more(parser)?;
+    text(name)
 }
 
 fn native_options(parser: Parser) -> Result<NativeOptions> {

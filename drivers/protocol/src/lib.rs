@@ -7,6 +7,7 @@
 
 pub mod block;
 pub mod console;
+pub mod edu;
 pub mod files;
 pub mod pages;
 pub mod purpose;

@@ -41,3 +41,6 @@ pub const fn window(bar: u8) -> Purpose {
 pub const fn message(number: u16) -> Purpose {
     Purpose(140 + number as u32)
 }
+
+/// A channel to the driver that a native test is about.
+pub const DRIVER: Purpose = Purpose(150);

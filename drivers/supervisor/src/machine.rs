@@ -19,7 +19,7 @@ use quire_api::abi::system::{AccountLimits, Shutdown};
 use quire_api::account::UNLIMITED;
 use quire_api::rt::{self, Startup};
 use quire_api::{ChannelEndpoint, Error, Executor, IoPorts, Memory, Object, Rights, system};
-use supervisor::plan::{OBJECT_TESTS, PAGER, POSIX_SERVER, Plan, SERIAL, UnknownTest};
+use supervisor::plan::{DriverUnderTest, OBJECT_TESTS, PAGER, POSIX_SERVER, Plan, SERIAL, UnknownTest};
 
 /// The part of the machine's memory that the disk of the store of pages may take: one in so many frames.
 const DISK_SHARE: u64 = 4;
@@ -82,13 +82,14 @@ fn start(watcher: &Watcher, startup: &Startup) -> Result<(), String> {
         .map_err(|UnknownTest(name)| format!("test={name}: there is no such test"))?;
     match plan {
         Plan::Posix => start_posix(watcher, files, startup.arguments()),
-        Plan::Test => start_test(watcher, files, Lines::default(), Disk::None, startup.arguments()),
+        Plan::Test => start_test(watcher, files, Lines::default(), Subject::None, startup.arguments()),
         Plan::TestWithDrivers => {
             let lines = start_lines(watcher, files, startup.arguments())?;
-            start_test(watcher, files, lines, Disk::None, startup.arguments())
+            start_test(watcher, files, lines, Subject::None, startup.arguments())
         }
         Plan::TestWithDisk => start_test_with_disk(watcher, files, startup),
         Plan::TestWithFiles => start_test_with_files(watcher, files, startup.arguments()),
+        Plan::TestOfDriver => start_test_of_driver(watcher, files, startup),
     }
 }
 
@@ -217,8 +218,9 @@ fn start_test_with_disk(watcher: &Watcher, files: Files, startup: &Startup) -> R
             Some(name) => disks.open(name, true).await.map_err(|refusal| format!("{refusal:?}")),
             None => Err(String::from("there is no disk")),
         };
-        let started =
-            opened.and_then(|disk| start_test(&watcher, files, Lines::default(), Disk::Whole(disk), &arguments));
+        let started = opened.and_then(|disk| {
+            start_test(&watcher, files, Lines::default(), Subject::Channel(purpose::BLOCK, disk), &arguments)
+        });
         if let Err(reason) = started {
             error!("{OBJECT_TESTS}: {reason}");
             watcher.shut_down(Shutdown::Failure);
@@ -227,31 +229,39 @@ fn start_test_with_disk(watcher: &Watcher, files: Files, startup: &Startup) -> R
     Ok(())
 }
 
+/// Starts a driver, and the test of it.
+fn start_test_of_driver(watcher: &Watcher, files: Files, startup: &Startup) -> Result<(), String> {
+    let value = startup.argument("driver").unwrap_or_default();
+    let driver = DriverUnderTest::parse(value).ok_or_else(|| format!("driver={value}: not NAME:VENDOR:DEVICE"))?;
+    let channel = devices::begin_test(watcher, files, driver, startup.arguments())?;
+    start_test(watcher, files, Lines::default(), Subject::Channel(purpose::DRIVER, channel), startup.arguments())
+}
+
 /// Starts the object tests, which ask for file servers.
 fn start_test_with_files(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), String> {
     let disks = Disks::new(&watcher.executor);
     devices::begin(watcher, files, &disks, arguments).map_err(|error| format!("PCI: {}", error.describe()))?;
     let filesystems = FileSystems::new(watcher, files, &disks, arguments);
-    start_test(watcher, files, Lines::default(), Disk::Files(filesystems), arguments)
+    start_test(watcher, files, Lines::default(), Subject::Files(filesystems), arguments)
 }
 
-/// What a test has of the disks.
-enum Disk {
+/// What a test is about, besides the kernel.
+enum Subject {
     None,
-    /// A channel to the first.
-    Whole(ChannelEndpoint),
+    /// What is behind a channel.
+    Channel(Purpose, ChannelEndpoint),
     /// File servers, if it asks for them.
     Files(Rc<FileSystems>),
 }
 
 /// Starts the object tests, which end the machine themselves.
-fn start_test(watcher: &Watcher, files: Files, lines: Lines, disk: Disk, arguments: &str) -> Result<(), String> {
+fn start_test(watcher: &Watcher, files: Files, lines: Lines, subject: Subject, arguments: &str) -> Result<(), String> {
     let failed = |error: Error| format!("{OBJECT_TESTS}: can't be started: {}", error.describe());
     let mut tests = Program::load(files, OBJECT_TESTS, &UNLIMITED)?;
-    let (disk, filesystems) = match disk {
-        Disk::None => (None, None),
-        Disk::Whole(disk) => (Some(disk), None),
-        Disk::Files(filesystems) => (None, Some(filesystems)),
+    let (channel, filesystems) = match subject {
+        Subject::None => (None, None),
+        Subject::Channel(purpose, channel) => (Some((purpose, channel)), None),
+        Subject::Files(filesystems) => (None, Some(filesystems)),
     };
     let account = rt::account().map_err(failed)?;
     let supervisor = watcher.serve(account, tests.name(), filesystems).map_err(failed)?;
@@ -260,7 +270,7 @@ fn start_test(watcher: &Watcher, files: Files, lines: Lines, disk: Disk, argumen
         .and_then(|()| tests.give(Purpose::HARDWARE, &*watcher.hardware, Rights::all()))
         .and_then(|()| tests.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS))
         .and_then(|()| lines.give_to(&mut tests))
-        .and_then(|()| disk.map_or(Ok(()), |disk| tests.give(purpose::BLOCK, &disk, CLIENT_RIGHTS)))
+        .and_then(|()| channel.map_or(Ok(()), |(purpose, channel)| tests.give(purpose, &channel, CLIENT_RIGHTS)))
         .and_then(|()| launch(watcher, tests, SERVER_PRIORITY, arguments))
         .map_err(failed)
 }

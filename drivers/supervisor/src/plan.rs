@@ -34,6 +34,30 @@ pub enum Plan {
     TestWithDisk,
     /// To run a native test that needs file servers.
     TestWithFiles,
+    /// To run a native test of a driver (`driver=…`, see [`DriverUnderTest`]).
+    TestOfDriver,
+}
+
+/// A driver that a native test is about: `driver=NAME:VENDOR:DEVICE` on the command line, the PCI numbers of its device in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverUnderTest<'a> {
+    /// The program's name in the boot archive.
+    pub name: &'a str,
+    /// Who made the device.
+    pub vendor: u16,
+    /// Which of the maker's devices it is.
+    pub device: u16,
+}
+
+impl<'a> DriverUnderTest<'a> {
+    /// Reads it from the value of `driver=`.
+    pub fn parse(value: &'a str) -> Option<Self> {
+        let mut parts = value.split(':');
+        let (name, vendor, device) = (parts.next()?, parts.next()?, parts.next()?);
+        let number = |text| u16::from_str_radix(text, 16).ok();
+        let is_all = parts.next().is_none() && !name.is_empty();
+        is_all.then_some(Self { name, vendor: number(vendor)?, device: number(device)? })
+    }
 }
 
 /// The value of `test=` names no test.
@@ -49,6 +73,7 @@ impl Plan {
             Some("serial-bench") => Ok(Self::TestWithDrivers),
             Some("disk-check" | "disk-bench" | "disk-storm" | "disk-errors") => Ok(Self::TestWithDisk),
             Some("files-check" | "files-storm" | "files-bench") => Ok(Self::TestWithFiles),
+            Some("driver-check") => Ok(Self::TestOfDriver),
             Some(other) => Err(UnknownTest(other)),
         }
     }
@@ -66,6 +91,16 @@ mod tests {
         assert_eq!(Plan::from_test(Some("serial-bench")), Ok(Plan::TestWithDrivers));
         assert_eq!(Plan::from_test(Some("disk-check")), Ok(Plan::TestWithDisk));
         assert_eq!(Plan::from_test(Some("files-storm")), Ok(Plan::TestWithFiles));
+        assert_eq!(Plan::from_test(Some("driver-check")), Ok(Plan::TestOfDriver));
         assert_eq!(Plan::from_test(Some("x")), Err(UnknownTest("x")));
+    }
+
+    #[test]
+    fn a_driver_under_test_is_named_with_its_device() {
+        let edu = DriverUnderTest { name: "edu", vendor: 0x1234, device: 0x11e8 };
+        assert_eq!(DriverUnderTest::parse("edu:1234:11e8"), Some(edu));
+        for value in ["", "edu", "edu:1234", ":1234:11e8", "edu:1234:11e8:0", "edu:12345:11e8", "edu:x:y"] {
+            assert_eq!(DriverUnderTest::parse(value), None, "{value}");
+        }
     }
 }

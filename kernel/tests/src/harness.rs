@@ -1,6 +1,6 @@
 //! Runs the tests, says how each went, and ends the machine by the result.
 
-use crate::{bench, disk, files, objects, scaling, serial};
+use crate::{bench, disk, driver, files, objects, scaling, serial};
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Debug;
@@ -126,6 +126,7 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
         Some("disk-errors") => disk::errors(&bench, startup),
         Some("disk-storm") => disk::storm(&bench, startup),
         Some("files-check" | "files-storm" | "files-bench") => files::run(&bench, startup, &supervisor),
+        Some("driver-check") => driver::check(startup),
         Some("disk-bench") => disk::measure(&bench, startup),
         Some(_) | None => run_tests(&bench, filter),
     };

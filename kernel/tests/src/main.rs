@@ -5,7 +5,7 @@
 //!
 //! Arguments: `test=object-tests` (`filter=TEXT` takes only what has it in its name, `fuzz_seconds=N`), or
 //! `test=ipc-bench`, `test=scaling`, or `test=serial-bench`, for which the supervisor starts the serial drivers too, or `test=disk-check`,
-//! `disk-errors`, `disk-storm` and `disk-bench`, for which it starts those of disks.
+//! `disk-errors`, `disk-storm` and `disk-bench`, for which it starts those of disks, or `test=driver-check driver=NAME:VENDOR:DEVICE`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,8 @@ mod bench;
 mod child;
 #[cfg(target_os = "none")]
 mod disk;
+#[cfg(target_os = "none")]
+mod driver;
 #[cfg(target_os = "none")]
 mod files;
 #[cfg(target_os = "none")]

@@ -6,6 +6,7 @@ mod debug;
 mod exec;
 mod image;
 mod native;
+mod new_driver;
 mod run;
 mod test;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Image(options) => image::run(options),
         Command::Run(options) => run::run(options),
         Command::Exec(options) => exec::run(options),
+        Command::NewDriver(name) => new_driver::run(&name),
         Command::Native(options) => native::run(&options.name, options.guest),
         Command::Debug(options) => debug::run(options),
         Command::Test(options) => test::run(&options),

@@ -21,6 +21,11 @@ const DISK_BYTES: u64 = 64 << 20;
 /// A device that does what it is told, with all addresses.
 const TEST_DEVICE: &str = "edu,dma_mask=0xffffffffffffffff";
 
+/// What the names of tests of drivers begin with, the test that it is, and the PCI numbers of [`TEST_DEVICE`].
+const DRIVER_TESTS: &str = "driver:";
+const DRIVER_TEST: &str = "driver-check";
+const TEST_DEVICE_NUMBERS: &str = ":1234:11e8";
+
 /// The test of errors of the disk, and the sectors that can't be read, or written, the first time.
 const ERRORS_TEST: &str = "disk-errors";
 const BAD_READS: [u64; 2] = [2048, 6000];
@@ -57,6 +62,14 @@ pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
 /// Boots a guest with `test=name`; gives its end (none: the time limit) and what it wrote to its console.
 pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(Option<MachineEnd>, String)> {
     let mut guest = guest.clone();
+    let name = match name.strip_prefix(DRIVER_TESTS) {
+        Some(driver) => {
+            let device = if driver.contains(':') { "" } else { TEST_DEVICE_NUMBERS };
+            guest.words.push(format!("driver={driver}{device}"));
+            DRIVER_TEST
+        }
+        None => name,
+    };
     guest.words.push(format!("test={name}"));
     // What is on the disks is the test's affair: it mounts nothing.
     guest.disks.iter_mut().for_each(|disk| disk.mount = None);

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_layer_lies_between_the_device_and_its_file() {
         let attached = |layer| Attached { file: PathBuf::from("/a,b"), layer, boot: Boot::Never };
-        let node = |layer| serde_json::from_str::<Value>(&attached(layer).arguments(1)[1]).unwrap();
+        let node = |layer| serde_json::from_str::<Value>(&attached(layer).arguments(1, "")[1]).unwrap();
         assert_eq!(node(Layer::Nothing)["file"]["filename"], "/a,b");
         let logged = node(Layer::WriteLog(PathBuf::from("/log")));
         let errors = node(Layer::Errors { reads: vec![1], writes: vec![2, 3] });

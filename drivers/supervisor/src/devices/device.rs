@@ -10,7 +10,7 @@ use core::cell::RefCell;
 use driver_protocol::purpose::{self, MAX_MESSAGES};
 use futures_util::future::{AbortHandle, abortable};
 use log::{error, warn};
-use pci::message::{self, Message, MsiX};
+use pci::message::{self, Message, Msi, MsiX};
 use pci::windows::{Place, Window, windows};
 use pci::{Command, ConfigurationSpaces as _, Function};
 use quire_api::abi::space::PAGE_SIZE;
@@ -108,7 +108,7 @@ impl Device {
 
     /// Makes interrupts, and has the device raise them by messages.
     fn set_up_messages(&mut self) -> Result<(), Error> {
-        let Some(msi_x) = MsiX::find(&*self.spaces, self.function) else { return Ok(()) };
+        let Some(msi_x) = MsiX::find(&*self.spaces, self.function) else { return self.set_up_message() };
         let Some((table, _)) = self.map(msi_x.bar)? else { return Ok(()) };
         self.table = Some((msi_x.bar, msi_x.table_offset));
         msi_x.prepare(&*self.spaces);
@@ -123,6 +123,17 @@ impl Device {
             self.messages.push(interrupt);
         }
         msi_x.enable(&*self.spaces);
+        Ok(())
+    }
+
+    /// The same for a device that can raise one only, without a table.
+    fn set_up_message(&mut self) -> Result<(), Error> {
+        let Some(msi) = Msi::find(&*self.spaces, self.function) else { return Ok(()) };
+        let interrupt = self.watcher.hardware.message_interrupt(rt::account()?, self.function.0)?;
+        let (address, data) = interrupt.message()?;
+        if msi.enable(&*self.spaces, Message { address, data }) {
+            self.messages.push(interrupt);
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use crate::machine::DRIVER_LIMITS;
 use crate::successors::{self, Legacy};
 use crate::watch::Watcher;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use device::Device;
@@ -30,7 +31,7 @@ use pci::{Command, Function, Header, header};
 use quire_api::abi::system::{Confinement, HardwareInfo};
 use quire_api::{ChannelEndpoint, Error, rt};
 use spaces::Spaces;
-use supervisor::plan::{VIRTIO_BLK, disk_letters};
+use supervisor::plan::{DriverUnderTest, VIRTIO_BLK, disk_letters};
 use virtio::pci::Kind;
 
 /// Starts drivers.
@@ -68,6 +69,32 @@ pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, argument
     }
     disks.all_added();
     Ok(())
+}
+
+/// Starts a driver that a test is about, and another whenever it ends; the client's end of its channel. An error is a sentence for people.
+pub(crate) fn begin_test(
+    watcher: &Watcher,
+    files: Files,
+    driver: DriverUnderTest<'_>,
+    arguments: &str,
+) -> Result<ChannelEndpoint, String> {
+    let failed = |error: Error| error.describe().to_string();
+    let hardware = watcher.hardware.info().map_err(failed)?;
+    let spaces = Rc::new(Spaces::find(&watcher.hardware, &hardware).map_err(failed)?);
+    let (first_bus, last_bus) = spaces.buses();
+    let is_device = |(_, header): &(Function, Header)| (header.vendor, header.device) == (driver.vendor, driver.device);
+    let (function, _) = pci::scan(&*spaces, first_bus, last_bus)
+        .into_iter()
+        .find(is_device)
+        .ok_or_else(|| format!("there is no device {:04x}:{:04x}", driver.vendor, driver.device))?;
+    let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
+    let device = Device::new(watcher, &spaces, function, server_end).map_err(failed)?;
+    let hand_over = Box::new(move |program: &mut Program| device.hand_over(program));
+    // One program, as long as the machine runs.
+    let path = String::leak(format!("boot/{}", driver.name));
+    let (arguments, is_finished) = (String::from(arguments), Rc::default());
+    let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
+    successors::keep_alive(watcher, files, legacy).map(|()| client_end)
 }
 
 /// Says what a driver could do that is not as it should be.

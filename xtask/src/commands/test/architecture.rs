@@ -60,6 +60,11 @@ const RULES: &[Rule] = &[
         code: Code::UnsafeIn(&["src"]),
     },
     Rule {
+        package: "edu",
+        imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime"],
+        code: Code::Safe,
+    },
+    Rule {
         package: "virtio-blk",
         imports: &["quire-abi", "quire-api", "block", "driver-protocol", "driver-runtime", "virtio"],
         code: Code::Safe,

@@ -90,6 +90,11 @@ pub(super) fn disk(context: &Context) -> Result<Counts> {
     Ok(counts)
 }
 
+/// The driver that the manual takes as its example, on its device.
+pub(super) fn example_driver(context: &Context) -> Result<Counts> {
+    run_native_tests(context, &context.guest(), "driver:edu")
+}
+
 fn run_object_tests(context: &Context, guest: &Guest) -> Result<Counts> {
     run_native_tests(context, guest, "object-tests")
 }

@@ -66,6 +66,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "miri", place: Place::Host, length: TestLength::Usual, run: host::miri },
     Stage { name: "object-tests", place: Place::Guest, length: TestLength::Usual, run: guest::object_tests },
     Stage { name: "confined-devices", place: Place::Guest, length: TestLength::Usual, run: guest::confined_devices },
+    Stage { name: "example-driver", place: Place::Guest, length: TestLength::Usual, run: guest::example_driver },
     Stage { name: "disk", place: Place::Guest, length: TestLength::Usual, run: guest::disk },
     Stage { name: "object-fuzz", place: Place::Guest, length: TestLength::Long, run: guest::object_fuzz },
     Stage { name: "firmware-boot", place: Place::Guest, length: TestLength::Usual, run: guest::firmware_boot },

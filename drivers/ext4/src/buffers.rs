@@ -18,6 +18,7 @@ mod block;
 mod cache;
 mod commit;
 mod freed;
+mod home;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -36,6 +37,7 @@ pub(crate) use commit::Closed;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
 use freed::Freed;
+pub(crate) use home::{Copies, write_home};
 
 /// Bytes of blocks kept in memory although nobody needs them.
 const CACHE_BYTES: usize = 8 << 20;

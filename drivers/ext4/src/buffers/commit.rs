@@ -1,7 +1,7 @@
 //! From finished operations to what is durable.
 
 use super::freed::Freed;
-use super::{Block, Buffers, Health, Running, Transaction, TransactionId};
+use super::{Block, Buffers, Copies, Health, Running, Transaction, TransactionId, write_home};
 use crate::device::{Device, DeviceFailed};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
@@ -17,7 +17,7 @@ const CHECKPOINT_BLOCKS: usize = 512;
 pub(crate) struct Closed {
     pub(crate) id: TransactionId,
     /// By their numbers.
-    pub(crate) blocks: Vec<(u64, Rc<[u8]>)>,
+    pub(crate) blocks: Copies,
     pub(crate) revoked: Vec<u64>,
     pub(super) freed: Freed,
 }
@@ -169,9 +169,7 @@ impl<D: Device> Buffers<D> {
 
     async fn write_in_place(&self, closed: &Closed) -> Result<(), DeviceFailed> {
         self.device.settle(closed.id).await?;
-        for (number, bytes) in &closed.blocks {
-            self.device.write(self.sector_of(*number), bytes).await?;
-        }
+        write_home(&*self.device, &closed.blocks).await?;
         self.device.flush().await
     }
 

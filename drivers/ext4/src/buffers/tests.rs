@@ -116,7 +116,7 @@ fn a_full_transaction_is_committed_for_the_next_operation() {
         }
         assert!(buffers.begin(100_000).await.is_err());
     });
-    assert_eq!(disk.writes(), 1024);
+    assert_eq!(disk.writes(), 16, "neighbours together");
 }
 
 #[test]

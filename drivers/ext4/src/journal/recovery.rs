@@ -7,14 +7,17 @@
 use super::area::{Area, corrupt};
 use super::format::{Format, Record, Tag, record_of, unescape};
 use super::superblock::Superblock;
-use crate::buffers::TransactionId;
+use crate::buffers::{Copies, TransactionId, write_home};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 /// Blocks of the log read at once.
 const READ_BLOCKS: usize = 64;
+/// Blocks brought home at once.
+const REPLAY_BLOCKS: usize = 256;
 /// How a fast commit begins: its tag and the bytes before the number of the transaction that it follows.
 const FAST_COMMIT_HEAD: u16 = 9;
 const FAST_COMMIT_SEQUENCE_AT: usize = 8;
@@ -212,12 +215,17 @@ impl Findings {
         let mut copies: Vec<_> = self.copies.iter().filter(stands).map(|(block, copy)| (*block, *copy)).collect();
         copies.sort_unstable_by_key(|(_, copy)| copy.position);
         let mut reader = Reader::new(device, area);
-        for (home, copy) in &copies {
-            let mut bytes = reader.block(copy.position).await?.to_vec();
-            if copy.escaped {
-                unescape(&mut bytes);
+        for some in copies.chunks(REPLAY_BLOCKS) {
+            let mut blocks = Copies::new();
+            for (home, copy) in some {
+                let mut bytes: Rc<[u8]> = Rc::from(reader.block(copy.position).await?);
+                if let Some(bytes) = Rc::get_mut(&mut bytes).filter(|_| copy.escaped) {
+                    unescape(bytes);
+                }
+                blocks.push((*home, bytes));
             }
-            device.write(area.sector_of(*home), &bytes).await?;
+            blocks.sort_unstable_by_key(|(home, _)| *home);
+            write_home(device, &blocks).await?;
         }
         Ok(copies.len())
     }

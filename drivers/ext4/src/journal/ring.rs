@@ -3,7 +3,7 @@
 use super::area::Area;
 use super::format::{Format, Tag, escape, looks_like_record};
 use super::superblock::Superblock;
-use crate::buffers::{Closed, TransactionId};
+use crate::buffers::{Closed, Copies, TransactionId, write_home};
 use crate::device::{Device, DeviceFailed};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
@@ -23,9 +23,6 @@ const MOST_BLOCKS: u32 = 2048;
 const MOST_PENDING_BYTES: usize = 8 << 20;
 /// The error number that Linux understands, of a file system whose device failed.
 const EIO: u32 = 5;
-
-/// Blocks by their numbers, with what they hold.
-type Copies = Vec<(u64, Rc<[u8]>)>;
 
 /// A journal in use. Of its operations that wait, one is under way at a time: the caller's lock holds that. Each can be dropped
 /// at any point, and called again.
@@ -138,7 +135,7 @@ impl Journal {
     pub(crate) async fn checkpoint<D: Device>(&self, device: &D, most: usize) -> Result<(), DeviceFailed> {
         let oldest = self.log.borrow().oldest(most);
         if let Some((until, blocks)) = oldest {
-            self.write_home(device, &blocks).await?;
+            write_home(device, &blocks).await?;
             device.flush().await?;
             self.log.borrow_mut().came_home(until);
         }
@@ -178,19 +175,6 @@ impl Journal {
     async fn write_superblock<D: Device>(&self, device: &D) -> Result<(), DeviceFailed> {
         let block = self.superblock.borrow().to_block();
         self.area.write(device, 0, &block).await
-    }
-
-    async fn write_home<D: Device>(&self, device: &D, blocks: &[(u64, Rc<[u8]>)]) -> Result<(), DeviceFailed> {
-        let neighbours = blocks.chunk_by(|(a, _), (b, _)| a + 1 == *b).flat_map(|run| run.chunks(BATCH_BLOCKS));
-        stream::iter(neighbours)
-            .map(|run| async move {
-                let Some((first, _)) = run.first() else { return Ok(()) };
-                let bytes: Vec<u8> = run.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-                device.write(self.area.sector_of(*first), &bytes).await
-            })
-            .buffer_unordered(WRITES)
-            .try_for_each(|()| future::ready(Ok(())))
-            .await
     }
 }
 

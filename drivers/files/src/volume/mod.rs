@@ -201,6 +201,7 @@ impl<P: Platform> Volume<P> {
             if self.ledger.applied() > self.ledger.durable() && !self.is_ended.get() {
                 // Whoever asks for it hears why it fails.
                 let _ = self.commit().await;
+                let _ = self.system.tidy().await;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, CpuClock, Disk, Guest, Layer, Machine, MachineEnd, Ports};
+use crate::guest::{BootPath, CpuClock, Disk, Failure, Guest, Layer, Machine, MachineEnd, Ports};
 use crate::image::Volume;
 use crate::options::GuestOptions;
 use crate::tree::Tree;
@@ -84,7 +84,11 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
     guest.devices.push(TEST_DEVICE.to_owned());
     match name {
         ERRORS_TEST => {
-            let errors = Layer::Errors { reads: BAD_READS.to_vec(), writes: BAD_WRITES.to_vec() };
+            let once = |request, sector| Failure { request, sector, once: true };
+            let mut errors: Vec<_> = BAD_READS.iter().map(|sector| once("read", Some(*sector))).collect();
+            errors.extend(BAD_WRITES.iter().map(|sector| once("write", Some(*sector))));
+            errors.push(once("flush", None));
+            let errors = Layer::Failures(errors);
             guest.disks.iter_mut().for_each(|disk| disk.layer = errors.clone());
         }
         STORM_TEST => guest.words.extend(STORM.map(str::to_owned)),

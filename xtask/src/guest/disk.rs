@@ -47,13 +47,19 @@ pub(crate) enum Layer {
     Nothing,
     /// Everything that is written is logged to this file, too, in the format of Linux's dm-log-writes.
     WriteLog(PathBuf),
-    /// The first read of each of these sectors fails, the first write, and the first flush.
-    Errors {
-        /// What can't be read at first.
-        reads: Vec<u64>,
-        /// What can't be written at first.
-        writes: Vec<u64>,
-    },
+    /// Requests fail as these rules say (QEMU's `blkdebug`).
+    Failures(Vec<Failure>),
+}
+
+/// Which requests fail.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// `read`, `write`, `flush`, `discard` or `write-zeroes`.
+    pub(crate) request: &'static str,
+    /// Only those that touch this sector of 512 bytes.
+    pub(crate) sector: Option<u64>,
+    /// Only the first of them.
+    pub(crate) once: bool,
 }
 
 /// A disk of a guest that boots.
@@ -174,14 +180,22 @@ impl Layer {
                 "log": { "driver": "file", "filename": file },
                 "log-sector-size": 512,
             }),
-            Self::Errors { reads, writes } => {
-                let once = |kind: &str, sector: &u64| json!({ "event": "none", "iotype": kind, "sector": sector, "once": true, "errno": 5 });
-                let mut errors: Vec<Value> = reads.iter().map(|sector| once("read", sector)).collect();
-                errors.extend(writes.iter().map(|sector| once("write", sector)));
-                errors.push(json!({ "event": "none", "iotype": "flush", "once": true, "errno": 5 }));
-                json!({ "driver": "blkdebug", "image": image, "inject-error": errors })
+            Self::Failures(failures) => {
+                let rules: Vec<Value> = failures.iter().map(Failure::rule).collect();
+                json!({ "driver": "blkdebug", "image": image, "inject-error": rules })
             }
         }
+    }
+}
+
+impl Failure {
+    fn rule(&self) -> Value {
+        const EIO: u32 = 5;
+        let mut rule = json!({ "event": "none", "iotype": self.request, "errno": EIO, "once": self.once });
+        if let (Value::Object(fields), Some(sector)) = (&mut rule, self.sector) {
+            fields.insert("sector".to_owned(), json!(sector));
+        }
+        rule
     }
 }
 
@@ -201,8 +215,8 @@ mod tests {
         let node = |layer| serde_json::from_str::<Value>(&attached(layer).arguments(1, "")[1]).unwrap();
         assert_eq!(node(Layer::Nothing)["file"]["filename"], "/a,b");
         let logged = node(Layer::WriteLog(PathBuf::from("/log")));
-        let errors = node(Layer::Errors { reads: vec![1], writes: vec![2, 3] });
-        assert_eq!(errors["inject-error"].as_array().map(Vec::len), Some(4));
         assert_eq!((&logged["node-name"], &logged["log"]["filename"]), (&json!("disk1"), &json!("/log")));
+        let failure = Failure { request: "read", sector: Some(7), once: true };
+        assert_eq!(node(Layer::Failures(vec![failure]))["inject-error"][0]["sector"], 7);
     }
 }

@@ -41,6 +41,8 @@ const SYSTEM_BYTES: u64 = 96 * MEBIBYTE;
 pub(crate) const SYSTEM_PARTITION: u32 = 1;
 /// See [`SYSTEM_PARTITION`].
 pub(crate) const ROOT_PARTITION: u32 = 2;
+/// See [`SYSTEM_PARTITION`].
+const SWAP_PARTITION: u32 = 3;
 
 /// How large partitions are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,6 +175,12 @@ fn partitions(disk: &File) -> Result<Vec<(u32, Range<u64>)>> {
     let used = table.partitions().iter().filter(|(_, partition)| partition.is_used());
     let range = |first: u64, last: u64| first * SECTOR_BYTES..(last + 1) * SECTOR_BYTES;
     Ok(used.map(|(number, partition)| (*number, range(partition.first_lba, partition.last_lba))).collect())
+}
+
+/// The first sector of the swap partition of an image that we have made.
+pub(crate) fn swap_sector(path: &Path) -> Result<u64> {
+    let swap = partitions(&File::open(path)?)?.into_iter().find(|(number, _)| *number == SWAP_PARTITION);
+    swap.map(|(_, range)| range.start / SECTOR_BYTES).context("the image has no swap partition")
 }
 
 /// The ext file systems of an image, with the numbers of their partitions; `None`: the image is one.

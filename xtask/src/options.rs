@@ -46,9 +46,9 @@ Options of run, exec, debug, native and image:
   --uefi                  boot through the firmware (run does so unless told --direct)
   --direct                boot the kernel directly, without the firmware: faster
   --add HOST[:GUEST]      more files for the guest: a file or a directory, by default at the same path
-  --root WHERE            root file system: `memory` (it begins anew with each boot: the default), `image` (a partition of the
-                          disk image, which keeps what is changed on it until the files it is made of change), or a FILE: an
-                          image of somebody else, with or without partitions, that has an ext4 file system
+  --root WHERE            root file system: `memory` (it begins anew with each boot), `image` (a partition of the disk image,
+                          which keeps what is changed on it until the files it is made of change: what run does unless told), or
+                          a FILE: an image of somebody else, with or without partitions, that has an ext4 file system
   --fresh                 make that disk image anew
   --root-size SIZE, --swap-size SIZE
                           of its partitions, such as 512M or 2G (1G and 512M; no swap: 0)

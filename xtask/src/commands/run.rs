@@ -2,7 +2,8 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, Guest, MachineEnd};
+use crate::guest::{BootPath, Guest, MachineEnd, Root};
+use crate::image::{Reuse, Sizes};
 use crate::options::GuestOptions;
 use crate::payload::Init;
 use crate::progress::note;
@@ -12,7 +13,8 @@ use anyhow::Result;
 /// Boots a guest with a shell on our terminal.
 pub(crate) fn run(options: GuestOptions) -> Result<u8> {
     setup::for_guests()?;
-    let guest = Guest { timeout: None, boot: BootPath::Firmware, ..Guest::default() }.with(options);
+    let root = Root::LastingImage(Sizes::default(), Reuse::default());
+    let guest = Guest { timeout: None, boot: BootPath::Firmware, root, ..Guest::default() }.with(options);
     let artifacts = build_for(&guest)?;
     note(&format!("starting {guest}; `exit` or Ctrl-A X ends it"));
     match guest.run(&artifacts, &Init::shell())? {

@@ -182,7 +182,7 @@ impl Guest {
     fn image_parts(&self, artifacts: &Artifacts, init: &payload::Init) -> Result<ImageParts> {
         let guest = self.with_word(format!("root={}", disk::device(0, Some(image::ROOT_PARTITION))));
         let tree = root_files::tree(&self.additions)?;
-        let archive = payload::archive(artifacts, init, tree.clone())?;
+        let archive = payload::archive(artifacts, init, Tree::default())?;
         let command_line = guest.command_line(1)?;
         let (archive, system) = match self.boot {
             BootPath::Direct => (archive, Vec::new()),

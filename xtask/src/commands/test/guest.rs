@@ -8,6 +8,7 @@ use crate::guest::{
 use crate::image::{self, MEBIBYTE, Sizes, Volume};
 use crate::payload::{self, Init};
 use crate::posix_cases;
+use crate::root_files;
 use crate::tree::Tree;
 use anyhow::{Context as _, Result, bail, ensure};
 use boot_archive::init::Tracing;
@@ -146,17 +147,48 @@ pub(super) fn image_boot(context: &Context) -> Result<Counts> {
             Ok(())
         });
     }
-    counts.try_one("a disk is a copy of somebody else's file system", || {
-        let directory = tempfile::tempdir()?;
-        let volume = Volume { file: directory.path().join("volume"), offset: 0 };
-        volume.make(32 * MEBIBYTE, &Tree::default())?;
-        let disk = Disk { changes: Changes::Lost, ..Disk::kept(&volume.file) };
-        let guest = Guest { disks: vec![disk], ..context.guest() };
-        let outcome = guest.exec_captured(context.posix()?, &Program::of_guest(&["/bin/echo", "here"]), b"")?;
-        ensure!(outcome.output == b"here\n", "{outcome:?}");
-        Ok(())
-    });
+    counts.try_one("what is changed on the root file system is there after a reboot", || changes_last(context));
+    counts.try_one("somebody else's file system is read and written", || disk_of_others(context));
     Ok(counts)
+}
+
+fn changes_last(context: &Context) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("image");
+    let sizes = Sizes { root_bytes: 128 * MEBIBYTE, swap_bytes: 0 };
+    image::make(&path, sizes, &root_files::tree(&[])?, &Vec::new())?;
+    let guest = Guest { root: Root::Disk(Disk::kept(&path)), ..context.guest() };
+    let run = |script: &str| guest.exec_captured(context.posix()?, &Program::of_guest(&["/bin/sh", "-c", script]), b"");
+    let first = run("echo kept >/root/file && mkdir /root/d && mv /root/file /root/d && ln -s d /root/l && echo done")?;
+    ensure!(first.output == b"done\n", "{first:?}");
+    let second = run("cat /root/l/file && ls /root")?;
+    ensure!(second.output == b"kept\nd\nl\n", "{second:?}");
+    Ok(())
+}
+
+fn disk_of_others(context: &Context) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let volume = Volume { file: directory.path().join("volume"), offset: 0 };
+    let mut tree = Tree::default();
+    tree.file("/there", boot_archive::Metadata::of_root(0o644), b"before\n".to_vec());
+    volume.make(32 * MEBIBYTE, &tree)?;
+    let run = |disk: Disk, script: &str| {
+        let guest = Guest { disks: vec![Disk { mount: Some("/mnt".to_owned()), ..disk }], ..context.guest() };
+        guest.exec_captured(context.posix()?, &Program::of_guest(&["/bin/sh", "-c", script]), b"")
+    };
+    let kept = run(Disk::kept(&volume.file), "cat /mnt/there && echo after >/mnt/new")?;
+    ensure!(kept.output == b"before\n", "{kept:?}");
+    let lost = Disk { changes: Changes::Lost, ..Disk::kept(&volume.file) };
+    let lost = run(lost, "cat /mnt/new && rm /mnt/new /mnt/there && echo gone")?;
+    ensure!(lost.output == b"after\ngone\n", "{lost:?}");
+    let content = directory.path().join("content");
+    fs::create_dir(&content)?;
+    volume.extract(&content)?;
+    ensure!(
+        fs::read(content.join("new"))? == b"after\n" && content.join("there").exists(),
+        "the file system lacks files"
+    );
+    Ok(())
 }
 
 /// A byte of the archive's index.

@@ -5,14 +5,15 @@
 //! acquisition. Interrupts are off everywhere in the kernel but in the idle loop, where no lock is held; so a
 //! holder is never interrupted by somebody who wants its lock. (NMI and machine-check handlers take no locks.)
 //!
-//! The locks are fair: who wants one draws a ticket, and the tickets are served in order. Whoever waits answers the
+//! The locks are fair: who wants one draws a ticket, and the tickets are served in order ([`Tickets`]). Whoever waits answers the
 //! requests of the other processors meanwhile ([`crate::cpu::requests`]), because the holder may be waiting for that.
 
 use crate::cpu::{percpu, requests};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
+use quire_concurrent::Tickets;
 
 /// The order in which locks may be taken: from first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,10 +55,7 @@ impl fmt::Display for Ranks {
 /// A spin lock with a rank.
 pub(crate) struct SpinLock<T> {
     rank: Rank,
-    /// The next ticket to be drawn.
-    next: AtomicU32,
-    /// The ticket whose turn it is: nobody holds the lock if it is the next to be drawn.
-    serving: AtomicU32,
+    tickets: Tickets<AtomicU32>,
     value: UnsafeCell<T>,
 }
 
@@ -68,7 +66,8 @@ unsafe impl<T: Send> Sync for SpinLock<T> {}
 impl<T> SpinLock<T> {
     /// A free lock.
     pub(crate) const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, next: AtomicU32::new(0), serving: AtomicU32::new(0), value: UnsafeCell::new(value) }
+        let tickets = Tickets::new(AtomicU32::new(0), AtomicU32::new(0));
+        Self { rank, tickets, value: UnsafeCell::new(value) }
     }
 
     /// Waits until the lock is free and takes it.
@@ -77,8 +76,8 @@ impl<T> SpinLock<T> {
         if cfg!(debug_assertions) {
             note_taking(self.rank);
         }
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
-        if self.serving.load(Ordering::Acquire) != ticket {
+        let ticket = self.tickets.draw();
+        if !self.tickets.is_served(ticket) {
             self.wait_for(ticket);
         }
         Guard { lock: self }
@@ -86,7 +85,7 @@ impl<T> SpinLock<T> {
 
     #[cold]
     fn wait_for(&self, ticket: u32) {
-        while self.serving.load(Ordering::Acquire) != ticket {
+        while !self.tickets.is_served(ticket) {
             requests::answer();
             core::hint::spin_loop();
         }
@@ -94,8 +93,9 @@ impl<T> SpinLock<T> {
 
     /// Takes the lock if it is free. For the panic handler: the rank is not checked.
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        let ticket = self.serving.load(Ordering::Relaxed);
-        self.next.compare_exchange(ticket, ticket.wrapping_add(1), Ordering::Acquire, Ordering::Relaxed).ok()?;
+        if !self.tickets.try_take() {
+            return None;
+        }
         if cfg!(debug_assertions) {
             let held = percpu::held_ranks();
             held.set(held.get() | self.rank.bit());
@@ -141,9 +141,7 @@ impl<T> Drop for Guard<'_, T> {
             let held = percpu::held_ranks();
             held.set(held.get() & !self.lock.rank.bit());
         }
-        // Only the holder changes it.
-        let ticket = self.lock.serving.load(Ordering::Relaxed);
-        self.lock.serving.store(ticket.wrapping_add(1), Ordering::Release);
+        self.lock.tickets.pass_on();
     }
 }
 

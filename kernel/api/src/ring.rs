@@ -5,20 +5,17 @@
 
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
 use quire_abi::queue::{Completion, Header, MAX_ENTRIES, SUBMISSIONS_OFFSET, Submission};
+use quire_concurrent::{Consumer, Producer};
 
 /// The producer's end of the submission ring and the consumer's end of the completion ring.
 #[derive(Debug)]
 pub(crate) struct Rings {
     base: NonNull<u8>,
-    submission_mask: u32,
-    completion_mask: u32,
     completions_offset: usize,
-    /// The next free submission slot; the only writer of the shared counter is this value.
-    submission_tail: u32,
-    /// The next completion to take; the only writer of the shared counter is this value.
-    completion_head: u32,
+    submissions: Producer,
+    completions: Consumer,
 }
 
 /// No slot is free in the submission ring.
@@ -51,53 +48,50 @@ impl Rings {
             && completions_offset.is_multiple_of(align_of::<Completion>());
         fits.then(|| Self {
             base,
-            submission_mask: header.submission_entries - 1,
-            completion_mask: header.completion_entries - 1,
             completions_offset,
-            submission_tail: header.submission_tail,
-            completion_head: header.completion_head,
+            submissions: Producer::new(header.submission_tail, header.submission_entries - 1),
+            completions: Consumer::new(header.completion_head, header.completion_entries - 1),
         })
     }
 
     /// Puts a submission into the ring. The kernel sees it at the next wait.
     pub(crate) fn push(&mut self, submission: &Submission) -> Result<(), RingFull> {
-        let head = self.counter(offset_of!(Header, submission_head)).load(Ordering::Acquire);
-        if self.submission_tail.wrapping_sub(head) > self.submission_mask {
-            return Err(RingFull);
-        }
-        let slot = (self.submission_tail & self.submission_mask) as usize;
-        let offset = SUBMISSIONS_OFFSET as usize + slot * size_of::<Submission>();
+        let head = self.counter(offset_of!(Header, submission_head));
+        let slot = self.submissions.slot(head).ok_or(RingFull)?;
+        let offset = SUBMISSIONS_OFFSET as usize + slot as usize * size_of::<Submission>();
         // SAFETY: `slot` is within the ring, which `open` checked to be within the memory; the kernel does not read the
-        // slot before the tail passes it.
+        // slot before it is published.
         unsafe { self.base.add(offset).cast::<Submission>().write(*submission) };
-        self.submission_tail = self.submission_tail.wrapping_add(1);
-        self.counter(offset_of!(Header, submission_tail)).store(self.submission_tail, Ordering::Release);
+        // SAFETY: as in `counter`, whose result would borrow all of `self`.
+        let tail = unsafe { counter_at(self.base, offset_of!(Header, submission_tail)) };
+        self.submissions.publish(tail);
         Ok(())
     }
 
     /// How many submissions the kernel has not taken yet.
     pub(crate) fn pending_submissions(&self) -> u32 {
-        let head = self.counter(offset_of!(Header, submission_head)).load(Ordering::Acquire);
-        self.submission_tail.wrapping_sub(head)
+        self.submissions.untaken(self.counter(offset_of!(Header, submission_head)))
     }
 
     /// Whether there is a completion to take.
     pub(crate) fn has_completions(&self) -> bool {
-        self.counter(offset_of!(Header, completion_tail)).load(Ordering::Acquire) != self.completion_head
+        self.next_completion().is_some()
+    }
+
+    fn next_completion(&self) -> Option<u32> {
+        self.completions.slot(self.counter(offset_of!(Header, completion_tail)))
     }
 
     /// Takes the next completion: shows it to `read` where it lies, without a copy.
     pub(crate) fn pop_with<R>(&mut self, read: impl FnOnce(&Completion) -> R) -> Option<R> {
-        if !self.has_completions() {
-            return None;
-        }
-        let slot = (self.completion_head & self.completion_mask) as usize;
-        let offset = self.completions_offset + slot * size_of::<Completion>();
+        let slot = self.next_completion()?;
+        let offset = self.completions_offset + slot as usize * size_of::<Completion>();
         // SAFETY: `slot` is within the ring, which `open` checked to be within the memory and aligned; the kernel does not
-        // write the slot before the head passes it, which is after the reference's end; any bytes are a completion.
+        // write the slot before it is released, which is after the reference's end; any bytes are a completion.
         let result = read(unsafe { self.base.add(offset).cast::<Completion>().as_ref() });
-        self.completion_head = self.completion_head.wrapping_add(1);
-        self.counter(offset_of!(Header, completion_head)).store(self.completion_head, Ordering::Release);
+        // SAFETY: as in `counter`, whose result would borrow all of `self`.
+        let head = unsafe { counter_at(self.base, offset_of!(Header, completion_head)) };
+        self.completions.release(head);
         Some(result)
     }
 
@@ -108,10 +102,20 @@ impl Rings {
 
     /// One of the four counters.
     fn counter(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: the offset is that of a `u32` in the header; both sides access it only atomically once the rings
-        // are open, and the memory lives as long as `self`.
-        unsafe { self.base.add(offset).cast::<AtomicU32>().as_ref() }
+        // SAFETY: the memory lives as long as `self`, and the callers name counters.
+        unsafe { counter_at(self.base, offset) }
     }
+}
+
+/// The counter at an offset.
+///
+/// # Safety
+///
+/// The offset is that of a `u32` in the header at `base`; both sides access it only atomically once the rings are open, and the
+/// memory lives as long as the result.
+unsafe fn counter_at<'a>(base: NonNull<u8>, offset: usize) -> &'a AtomicU32 {
+    // SAFETY: as required.
+    unsafe { base.add(offset).cast::<AtomicU32>().as_ref() }
 }
 
 #[cfg(test)]
@@ -119,6 +123,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use core::sync::atomic::Ordering;
     use std::vec;
     use std::vec::Vec;
 

@@ -158,13 +158,18 @@ impl HandleTable {
 
     /// Some handle at or after slot `from`, if there is any.
     pub fn next_used(&self, from: u32) -> Option<Handle> {
+        self.used_from(from).next().map(|(handle, _)| handle)
+    }
+
+    /// The handles at or after slot `from`, with what they name.
+    pub fn used_from(&self, from: u32) -> impl Iterator<Item = (Handle, Capability)> {
         let first_chunk = from as usize / CHUNK;
-        let slots = self.chunks.iter().skip(first_chunk).flat_map(|chunk| chunk.iter());
-        slots
-            .zip((first_chunk * CHUNK) as u32..)
-            .filter(|(_, index)| *index >= from)
-            .find(|(slot, _)| matches!(slot.content, Content::Used(_)))
-            .map(|(slot, index)| Handle::new(index, slot.generation))
+        let chunks = self.chunks.iter().zip((0u32..).step_by(CHUNK)).skip(first_chunk);
+        let slots = chunks.flat_map(|(chunk, first)| chunk.iter().zip(first..));
+        slots.skip(from as usize % CHUNK).filter_map(|(slot, index)| match slot.content {
+            Content::Used(capability) => Some((Handle::new(index, slot.generation), capability)),
+            Content::Free { .. } => None,
+        })
     }
 
     /// All that is in it.

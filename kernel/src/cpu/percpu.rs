@@ -9,6 +9,7 @@ use crate::vector::Image;
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use quire_abi::thread::Registers;
+use quire_concurrent::Asked;
 use quire_core::machine::Frame;
 use quire_core::pool::Id;
 use quire_core::thread::Thread;
@@ -62,7 +63,7 @@ pub(crate) struct PerCpu {
     /// Whether CR0.TS is set: vector instructions trap.
     pub(crate) vector_trap: Cell<bool>,
     /// Another processor waits until this one has done what it asks ([`crate::cpu::requests`]).
-    pub(crate) asked: AtomicBool,
+    pub(crate) asked: Asked<AtomicBool>,
     /// The number under which its local APIC gets interrupts.
     pub(crate) apic_id: AtomicU32,
     /// Whether CR4.FSGSBASE is set: `rdfsbase` and its kin can be used, also by user mode.
@@ -159,7 +160,7 @@ impl PerCpu {
                 timer_armed_ns: Cell::new(u64::MAX),
             },
             vector_trap: Cell::new(false),
-            asked: AtomicBool::new(false),
+            asked: Asked::new(AtomicBool::new(false)),
             apic_id: AtomicU32::new(0),
             has_base_instructions: Cell::new(false),
             no_thread: UnsafeCell::new(NO_REGISTERS),

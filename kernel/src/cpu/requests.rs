@@ -10,7 +10,8 @@
 use crate::cpu::percpu::{self, PerCpu};
 use crate::interrupts::{REQUEST_VECTOR, local_apic};
 use crate::paging;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
+use quire_concurrent::Question;
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb;
 
@@ -32,42 +33,34 @@ pub(crate) enum Request {
     Leave,
 }
 
-/// [`Request::Leave`] in [`KIND`].
-const LEAVE: u8 = 1;
+/// [`Request::Leave`] as the first of the words.
+const LEAVE: u64 = 1;
 
-static KIND: AtomicU8 = AtomicU8::new(0);
-static PAGE: AtomicU64 = AtomicU64::new(0);
-static PAGES: AtomicU64 = AtomicU64::new(0);
+/// Kind, page, pages.
+static REQUEST: Question<AtomicU64, 3> = Question::new([const { AtomicU64::new(0) }; 3]);
 
 impl Request {
-    fn store(self) {
+    fn to_words(self) -> [u64; 3] {
         match self {
-            Self::Invalidate { page, pages } => {
-                KIND.store(0, Ordering::Relaxed);
-                PAGE.store(page, Ordering::Relaxed);
-                PAGES.store(pages, Ordering::Relaxed);
-            }
-            Self::Leave => KIND.store(LEAVE, Ordering::Relaxed),
+            Self::Invalidate { page, pages } => [0, page, pages],
+            Self::Leave => [LEAVE, 0, 0],
         }
     }
 
-    fn load() -> Self {
-        match KIND.load(Ordering::Relaxed) {
-            LEAVE => Self::Leave,
-            _ => Self::Invalidate { page: PAGE.load(Ordering::Relaxed), pages: PAGES.load(Ordering::Relaxed) },
-        }
+    fn from_words([kind, page, pages]: [u64; 3]) -> Self {
+        if kind == LEAVE { Self::Leave } else { Self::Invalidate { page, pages } }
     }
 }
 
 /// Asks the processors that are named and waits until all have done it. The kernel lock must be held.
 pub(crate) fn ask(targets: impl Iterator<Item = &'static PerCpu> + Clone, request: Request) {
-    request.store();
+    REQUEST.put(request.to_words());
     for cpu in targets.clone() {
-        cpu.asked.store(true, Ordering::Release);
+        cpu.asked.mark();
         local_apic::interrupt(cpu.apic_id.load(Ordering::Relaxed), REQUEST_VECTOR);
     }
     for cpu in targets {
-        while cpu.asked.load(Ordering::Acquire) {
+        while cpu.asked.is_marked() {
             core::hint::spin_loop();
         }
     }
@@ -76,16 +69,16 @@ pub(crate) fn ask(targets: impl Iterator<Item = &'static PerCpu> + Clone, reques
 /// Does what this processor was asked, if anything. Tells whether it may go back to the thread that it has loaded.
 pub(crate) fn answer() -> bool {
     let cpu = percpu::current();
-    if !cpu.asked.load(Ordering::Acquire) {
+    if !cpu.asked.is_marked() {
         return true;
     }
-    let request = Request::load();
+    let request = Request::from_words(REQUEST.read());
     match request {
         Request::Invalidate { page, pages } => invalidate(page, pages),
         // SAFETY: the kernel's own root is never freed.
         Request::Leave => unsafe { paging::load_root(paging::kernel_root()) },
     }
-    cpu.asked.store(false, Ordering::Release);
+    cpu.asked.done();
     request != Request::Leave
 }
 

@@ -33,6 +33,9 @@ use zerocopy::{FromZeros, IntoBytes};
 /// Where some of the stories' mappings go.
 const ELSEWHERE: u64 = 0x40_0000;
 
+/// How many handles of a table are looked at to find one of a kind.
+const LOOKED_AT: usize = 200;
+
 /// Programs that take part in a story, one after the other.
 const MAX_PROGRAMS: usize = 12;
 
@@ -60,13 +63,16 @@ impl Random {
     }
 }
 
+/// The first two arguments of a call, as far as they are known.
+type Known = [Option<u64>; 2];
+
 /// One run.
 struct Story {
     w: World,
     random: Random,
     programs: Vec<Program>,
-    /// What threads mean to do next with what they have just got: the first argument is known.
-    plans: VecDeque<(Id<Thread>, Call, u64)>,
+    /// What threads mean to do next with what they have just got: the first arguments are known.
+    plans: VecDeque<(Id<Thread>, Call, Known)>,
     coverage: Coverage,
 }
 
@@ -162,19 +168,10 @@ impl Story {
         let Some(table) = self.w.kernel.tables.get(program.table) else { return 0 };
         // What was made last is the most promising.
         let last = table.len() as u64;
-        let mut from = if self.random.one_in(2) { self.random.below(last + 1) } else { last.saturating_sub(4) } as u32;
-        for _ in 0..200 {
-            let Some(handle) = table.next_used(from) else {
-                from = 0;
-                continue;
-            };
-            let found = table.lookup(handle).map(|Capability { object, .. }| object.kind());
-            if kind.is_none() || kind == found.ok() {
-                return handle.0.into();
-            }
-            from = handle.index() + 1;
-        }
-        0
+        let from = if self.random.one_in(2) { self.random.below(last + 1) } else { last.saturating_sub(4) } as u32;
+        let mut round = table.used_from(from).chain(table.used_from(0)).take(LOOKED_AT);
+        let found = round.find(|(_, capability)| kind.is_none_or(|kind| kind == capability.object.kind()));
+        found.map_or(0, |(handle, _)| handle.0.into())
     }
 
     fn small_handle(&mut self, program: &Program, kind: Option<ObjectKind>) -> Handle {
@@ -382,14 +379,14 @@ impl Story {
         self.make_call(&program);
     }
 
-    /// The next call of a thread: what it means to do, or any. With the first argument, if that is known.
-    fn choose_call(&mut self, thread: Id<Thread>) -> (&'static CallInfo, Option<u64>) {
+    /// The next call of a thread: what it means to do, or any. With the arguments that are known.
+    fn choose_call(&mut self, thread: Id<Thread>) -> (&'static CallInfo, Known) {
         if let Some(at) = self.plans.iter().position(|(planner, ..)| *planner == thread)
-            && let Some((_, call, first)) = self.plans.remove(at)
+            && let Some((_, call, known)) = self.plans.remove(at)
         {
-            return (call.info(), Some(first));
+            return (call.info(), known);
         }
-        (TABLE[self.random.below(TABLE.len() as u64) as usize], None)
+        (TABLE[self.random.below(TABLE.len() as u64) as usize], [None; 2])
     }
 
     /// Sometimes a thread goes on with what a call has given it: such calls hardly succeed by chance.
@@ -398,7 +395,7 @@ impl Story {
             return;
         }
         let registers = self.w.registers(program.thread);
-        let (made, second) = (registers.rdx, registers.r8);
+        let (asked, made, second) = (registers.rdi, registers.rdx, registers.r8);
         let next: &[Call] = match call {
             Call::MemoryWindow => &[Call::MemoryRevoke],
             Call::TimerCreate => &[Call::ObjectBind, Call::TimerArm, Call::TimerCancel, Call::ObjectUnbind],
@@ -407,6 +404,7 @@ impl Story {
                 &[Call::InterruptMessage, Call::ObjectBind, Call::InterruptAcknowledge, Call::ObjectUnbind]
             }
             Call::DmaCreate => &[Call::DmaMap, Call::DmaMap, Call::DmaWatch],
+            Call::DmaMap => &[Call::DmaUnmap],
             Call::ChannelReceive => &[Call::ReplyRead, Call::ReplyWrite],
             Call::MemoryCreateManaged => &[
                 Call::ObjectBind,
@@ -419,17 +417,18 @@ impl Story {
             ],
             _ => return,
         };
-        let first = match call {
-            Call::ChannelReceive => self.handle(program, Some(ObjectKind::Reply)),
-            Call::MemoryCreateManaged => second,
-            _ => made,
+        let known = match call {
+            Call::ChannelReceive => [Some(self.handle(program, Some(ObjectKind::Reply))), None],
+            Call::MemoryCreateManaged => [Some(second), None],
+            Call::DmaMap => [Some(asked), Some(made)],
+            _ => [Some(made), None],
         };
-        self.plans.extend(next.iter().map(|call| (program.thread, *call, first)));
+        self.plans.extend(next.iter().map(|call| (program.thread, *call, known)));
     }
 
     fn make_call(&mut self, program: &Program) {
-        let (info, first) = self.choose_call(program.thread);
-        if info.call == Call::InterruptAcknowledge && first.is_some() {
+        let (info, known) = self.choose_call(program.thread);
+        if info.call == Call::InterruptAcknowledge && known[0].is_some() {
             (0..30).for_each(|gsi| self.w.kernel.on_interrupt(&mut self.w.m, 0, gsi));
         }
         // Programs that end at once make short stories.
@@ -445,8 +444,8 @@ impl Story {
                 self.prepare(info, program, *slot);
             }
         }
-        if let Some(first) = first {
-            arguments[0] = first;
+        for (slot, known) in arguments.iter_mut().zip(known) {
+            *slot = known.unwrap_or(*slot);
         }
         if matches!(info.call, Call::ThreadReadRegisters | Call::ThreadWriteRegisters) && !self.random.one_in(4) {
             arguments[3] = if arguments[1] == 1 { size_of::<Registers>() as u64 } else { 128 };
@@ -492,14 +491,18 @@ fn random_bits(mask: u64) -> u64 {
     mask & 0x2a5
 }
 
+/// Tells a story; everything is checked once in so many steps, or after each.
 fn story(seed: u64, steps: u64, check_every: u64) -> Coverage {
     let empty = World::new();
     let before = empty.kernel.memory.accounts.get(empty.kernel.memory.root_account()).unwrap().used();
     let mut story = Story::new(seed);
+    let mut next_check = 0;
     for step in 0..steps {
         story.step();
-        if step % check_every == 0 {
+        if step >= next_check {
             story.check();
+            // As often as was asked for, but at any point of what happens.
+            next_check = step + 1 + story.random.below(2 * check_every - 1);
         }
     }
     story.end(before)
@@ -536,8 +539,9 @@ fn told<T>(number: u64, tell: impl FnOnce() -> T) -> T {
     tell()
 }
 
-/// `FUZZ_CALLS`: so many calls, as far as they fit into `FUZZ_SECONDS`; `FUZZ_FIRST`: the number of the first story, to go on where an earlier run ended, or to see one again;
-/// `FUZZ_CHECK`: everything is checked after so many steps.
+/// `FUZZ_CALLS`: so many calls, as far as they fit into `FUZZ_SECONDS`; `FUZZ_FIRST`: the number of the first story, to go on where
+/// an earlier run ended, or to see one again; `FUZZ_CHECK`: everything is checked once in so many steps, at random; 1: after
+/// each.
 #[test]
 #[ignore = "long; a stage of its own"]
 fn ten_million_random_calls_break_nothing() {

@@ -30,13 +30,18 @@ enum Code {
 const RULES: &[Rule] = &[
     Rule { package: "quire-abi", imports: &[], code: Code::Safe },
     Rule { package: "boot-archive", imports: &[], code: Code::Safe },
+    Rule { package: "quire-concurrent", imports: &[], code: Code::Safe },
     Rule { package: "quire-core", imports: &["quire-abi"], code: Code::Safe },
     Rule {
         package: "quire-kernel",
-        imports: &["quire-abi", "quire-core", "boot-archive"],
+        imports: &["quire-abi", "quire-concurrent", "quire-core", "boot-archive"],
         code: Code::UnsafeIn(&["src"]),
     },
-    Rule { package: "quire-api", imports: &["quire-abi"], code: Code::UnsafeIn(&["src"]) },
+    Rule {
+        package: "quire-api",
+        imports: &["quire-abi", "quire-concurrent"],
+        code: Code::UnsafeIn(&["src"]),
+    },
     Rule { package: "quire-loader", imports: &[], code: Code::UnsafeIn(&["src"]) },
     Rule {
         package: "object-tests",

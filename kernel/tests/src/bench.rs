@@ -5,12 +5,14 @@
 
 use crate::child::{Child, DATA, Piece, RW, number};
 use crate::harness::{Bench, Failure, Test, TestResult};
+use alloc::format;
 use log::{error, info};
+use quire_api::abi::dma::{DmaFlags, MAX_DMA_PAGES};
 use quire_api::abi::message::WORDS;
 use quire_api::abi::space::PAGE_SIZE;
 use quire_api::executor::Messages;
 use quire_api::raw::{counted_loop, time_stamp};
-use quire_api::{AddressSpace, ChannelEndpoint, Commit, Error, Executor, MapFlags, Message, Rights, system};
+use quire_api::{AddressSpace, ChannelEndpoint, Commit, Error, Executor, MapFlags, Memory, Message, Rights, system};
 
 /// Round trips that are not counted: they warm the caches and page tables.
 const WARM_UP: u64 = 100;
@@ -21,6 +23,9 @@ const POSTS: u64 = 500;
 /// Clones of a space.
 const FORKS: u64 = 10;
 
+/// What no device requests as.
+const NO_DEVICE: u16 = 0xfff8;
+
 /// What is measured.
 const ROWS: &[Test] = &[
     Test { name: "null", run: null_call },
@@ -28,6 +33,7 @@ const ROWS: &[Test] = &[
     Test { name: "executor", run: executor },
     Test { name: "completion", run: executor_alone },
     Test { name: "fork", run: fork },
+    Test { name: "dma", run: dma },
 ];
 
 /// Runs those whose names contain `filter`; `true` if they could be measured.
@@ -73,6 +79,22 @@ fn report(name: &str, ticks: u64, rounds: u64) {
 
 fn null_call(_: &Bench) -> TestResult {
     measure("null call into the kernel", || Ok(system::nothing()?))
+}
+
+/// Pages pinned for a device and let go: what each request to a disk has done twice.
+fn dma(bench: &Bench) -> TestResult {
+    let space = bench.hardware.dma_space(bench.account, NO_DEVICE)?;
+    let memory = Memory::create(bench.account, MAX_DMA_PAGES as u64 * PAGE_SIZE)?;
+    let mut addresses = [0; MAX_DMA_PAGES];
+    for pages in [1, 16, MAX_DMA_PAGES] {
+        let addresses = addresses.get_mut(..pages).unwrap_or_default();
+        let name = format!("{pages} pages pinned for a device and let go");
+        measure(&name, || {
+            let mapping = space.map(&memory, 0, pages as u64 * PAGE_SIZE, DmaFlags::DEVICE_WRITES, addresses)?;
+            Ok(space.unmap(mapping)?)
+        })?;
+    }
+    Ok(())
 }
 
 /// A call and its reply, to a thread in another address space that answers by `reply_receive`.

@@ -117,4 +117,22 @@ mod tests {
             assert!(!is_name(name), "{name}");
         }
     }
+
+    /// The lines of a text, without what indents them.
+    fn lines(text: &str) -> String {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_manual_shows_the_code_that_there_is() {
+        let directory = workspace().join("drivers/edu/src");
+        let files = ["registers.rs", "device.rs", "device/tests.rs"];
+        let sources = files.map(|file| lines(&fs::read_to_string(directory.join(file)).unwrap()));
+        let manual = fs::read_to_string(workspace().join("docs/writing-a-driver.md")).unwrap();
+        let pieces: Vec<&str> = manual.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(pieces.len() > 5);
+        for piece in pieces {
+            assert!(sources.iter().any(|source| source.contains(&lines(piece))), "not in drivers/edu:\n{piece}");
+        }
+    }
 }

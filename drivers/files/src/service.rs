@@ -275,9 +275,19 @@ impl<P: Platform> Mounted<P> {
         let (Some(file), cut @ (Cut::Size(_) | Cut::Some)) = (file, Cut::of(operation)) else {
             return self.volume.apply(sequence, operation).await;
         };
+        if let Cut::Size(size) = cut
+            && size >= file.size()
+        {
+            let result = self.volume.apply(sequence, operation).await;
+            if result.is_ok() {
+                file.set_size(size);
+            }
+            return result;
+        }
         // Nothing may be on its way to blocks that are freed.
         let turn = file.cut().await;
         let result = self.volume.apply(sequence, operation).await;
+        file.has_been_cut();
         if let (Ok(()), Cut::Size(size)) = (result, cut) {
             file.set_size(size);
         }

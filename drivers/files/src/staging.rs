@@ -6,7 +6,7 @@ use crate::turns::{Turns, Use};
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 /// The most pages in one piece: 512 KiB, the longest transfer of a disk.
 pub const MAX_PIECE_PAGES: u64 = 128;
@@ -16,6 +16,8 @@ pub const MAX_PIECE_PAGES: u64 = 128;
 pub struct Region {
     first_page: u64,
     is_taken: RefCell<Vec<bool>>,
+    /// Where to look first: what was given last ends there.
+    next: Cell<usize>,
     line: Rc<Turns>,
     changed: Signal,
 }
@@ -24,7 +26,7 @@ impl Region {
     /// The region of so many pages from one on.
     pub fn new(first_page: u64, pages: u64) -> Rc<Self> {
         let is_taken = RefCell::new(vec![false; pages as usize]);
-        Rc::new(Self { first_page, is_taken, line: Rc::default(), changed: Signal::default() })
+        Rc::new(Self { first_page, is_taken, next: Cell::new(0), line: Rc::default(), changed: Signal::default() })
     }
 
     /// How many pages a piece has at most.
@@ -41,20 +43,26 @@ impl Region {
         Piece { region: self.clone(), first, count }
     }
 
-    /// The first run of free pages that is long enough.
+    /// A run of free pages that is long enough: the next one, or the first.
     fn take_now(&self, count: usize) -> Option<usize> {
         let mut is_taken = self.is_taken.borrow_mut();
-        let mut run = 0;
-        for index in 0..is_taken.len() {
-            run = if is_taken.get(index) == Some(&false) { run + 1 } else { 0 };
-            if run >= count {
-                let first = (index + 1).saturating_sub(count);
-                is_taken.iter_mut().skip(first).take(count).for_each(|page| *page = true);
-                return Some(first);
-            }
-        }
-        None
+        let first = find(&is_taken, self.next.get(), count).or_else(|| find(&is_taken, 0, count))?;
+        is_taken.iter_mut().skip(first).take(count).for_each(|page| *page = true);
+        self.next.set(first + count);
+        Some(first)
     }
+}
+
+/// Where the first run of free pages begins that has this length, from a page on.
+fn find(is_taken: &[bool], from: usize, count: usize) -> Option<usize> {
+    let mut run = 0;
+    for (index, taken) in is_taken.iter().enumerate().skip(from) {
+        run = if *taken { 0 } else { run + 1 };
+        if run >= count {
+            return Some((index + 1).saturating_sub(count));
+        }
+    }
+    None
 }
 
 /// Pages of a region, until this is dropped.
@@ -108,7 +116,9 @@ mod tests {
         assert_eq!((one.offset(), two.offset(), two.pages()), (8 * PAGE_BYTES, 10 * PAGE_BYTES, 1));
         assert!(take(&region, 2).is_none());
         drop(one);
-        assert_eq!(take(&region, 2).unwrap().offset(), 8 * PAGE_BYTES);
+        let again = take(&region, 2).unwrap();
+        assert_eq!(again.offset(), 8 * PAGE_BYTES);
+        drop(again);
         assert!(take(&region, 3).is_none());
         drop(two);
         assert_eq!(take(&region, 99).unwrap().pages(), 4);

@@ -33,6 +33,9 @@ const BAD_WRITES: [u64; 1] = [4096];
 /// The test in which the disk's driver is killed, and how that is asked for.
 const STORM_TEST: &str = "disk-storm";
 const STORM: [&str; 2] = ["kill=virtio-blk", "kill_ms=400"];
+/// The same with the file server; how long it takes is `storm_seconds=`.
+const FILES_STORM_TEST: &str = "files-storm";
+const FILES_STORM: &str = "kill=files,virtio-blk";
 
 /// Boots with `test=name` and shows the console at the end.
 pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
@@ -92,6 +95,7 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
             guest.disks.iter_mut().for_each(|disk| disk.layer = errors.clone());
         }
         STORM_TEST => guest.words.extend(STORM.map(str::to_owned)),
+        FILES_STORM_TEST => guest.words.push(FILES_STORM.to_owned()),
         _ => {}
     }
     let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;

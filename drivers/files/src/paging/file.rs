@@ -1,11 +1,13 @@
 //! A file that is served.
 
 use super::ahead::Ahead;
+use super::known::{Known, WINDOW_BLOCKS, clip};
 use super::lines::{Kind, Lines};
-use super::{Blocks, Shared, Slot, fill, writeback};
+use super::{Blocks, Run, Shared, Slot, fill, writeback};
 use crate::platform::{Failed, Listener, PAGE_BYTES, Pages, Platform};
 use crate::turns::{Turn, Turns, Use};
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
 use driver_protocol::files::Refused;
@@ -27,6 +29,7 @@ pub struct File<P: Platform, B> {
     pub(super) writes: Rc<Turns>,
     lines: Lines,
     ahead: RefCell<Ahead>,
+    known: RefCell<Known>,
     is_released: Cell<bool>,
 }
 
@@ -42,6 +45,7 @@ impl<P: Platform, B: Blocks> File<P, B> {
             writes: Rc::default(),
             lines: Lines::default(),
             ahead: RefCell::default(),
+            known: RefCell::default(),
             is_released: Cell::new(false),
         })
     }
@@ -106,9 +110,30 @@ impl<P: Platform, B: Blocks> File<P, B> {
         }
     }
 
-    /// Waits until no write is under way, and lets none begin as long as the turn lasts.
+    /// Waits until no write is under way, and lets none begin as long as the turn lasts. What is cut off then is to be told
+    /// ([`has_been_cut`](Self::has_been_cut)).
     pub async fn cut(&self) -> Turn {
         self.writes.take(Use::Exclusive).await
+    }
+
+    /// Blocks have been freed, or allotted by an operation.
+    pub fn has_been_cut(&self) {
+        self.known.borrow_mut().forget();
+    }
+
+    /// Where blocks are.
+    pub(super) async fn map(&self, first: u64, count: u64) -> Result<Vec<Run>, Refused> {
+        if let Some(runs) = self.known.borrow().runs(first, count) {
+            return Ok(runs);
+        }
+        let generation = self.known.borrow().generation();
+        let blocks_per_page = PAGE_BYTES / self.shared.blocks.block_bytes();
+        let last = self.size.get().div_ceil(PAGE_BYTES) * blocks_per_page;
+        // More than is asked for, as far as the file goes.
+        let window = WINDOW_BLOCKS.min(last.saturating_sub(first)).max(count);
+        let runs = self.shared.blocks.map(self.inode, first, window).await?;
+        self.known.borrow_mut().keep(&runs, generation);
+        Ok(clip(&runs, first, count))
     }
 
     /// Whether nobody is interested in the pages any more.

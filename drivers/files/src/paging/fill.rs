@@ -23,6 +23,9 @@ enum Done {
 /// Brings pages in.
 pub(super) async fn run<P: Platform, B: Blocks>(file: &File<P, B>, pages: Range<u64>) -> Result<(), Refused> {
     let len = PIECE_PAGES.min(file.shared.reads.max_pages());
+    if pages.end - pages.start <= len {
+        return piece(file, pages).await;
+    }
     let pieces = (pages.start..pages.end).step_by(len as usize);
     let pieces = pieces.map(|start| piece(file, start..(start + len).min(pages.end)));
     join_all(pieces).await.into_iter().collect()
@@ -44,7 +47,7 @@ async fn bring<P: Platform, B: Blocks>(file: &File<P, B>, pages: Range<u64>, cut
     let shared = &file.shared;
     let blocks_per_page = PAGE_BYTES / shared.blocks.block_bytes();
     let (first, end) = (pages.start * blocks_per_page, pages.end * blocks_per_page);
-    let runs = shared.blocks.map(file.inode, first, end - first).await?;
+    let runs = file.map(first, end - first).await?;
     if runs.iter().all(|run| !matches!(run.place, Place::Written(_))) {
         return supply(file, pages, None, cut);
     }

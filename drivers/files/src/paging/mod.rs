@@ -16,6 +16,7 @@
 mod ahead;
 mod file;
 mod fill;
+mod known;
 pub mod lines;
 mod writeback;
 

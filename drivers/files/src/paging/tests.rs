@@ -183,6 +183,7 @@ impl World {
             blocks.applied(sequence - 1).await;
             let turn = file.cut().await;
             blocks.cut(inode, pages);
+            file.has_been_cut();
             file.set_size(pages * PAGE_BYTES);
             drop(turn);
             blocks.applied.set(sequence);

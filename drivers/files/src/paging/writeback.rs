@@ -14,6 +14,9 @@ const PIECE_PAGES: u64 = crate::staging::MAX_PIECE_PAGES;
 /// Writes pages back.
 pub(super) async fn run<P: Platform, B: Blocks>(file: &File<P, B>, pages: Range<u64>) -> Result<(), Refused> {
     let len = PIECE_PAGES.min(file.shared.writes.max_pages());
+    if pages.end - pages.start <= len {
+        return piece(file, pages).await;
+    }
     let pieces = (pages.start..pages.end).step_by(len as usize);
     let pieces = pieces.map(|start| piece(file, start..(start + len).min(pages.end)));
     join_all(pieces).await.into_iter().collect()
@@ -62,7 +65,7 @@ impl<P: Platform, B: Blocks> Work<'_, P, B> {
     /// Writes blocks; tells the last transaction that they need.
     async fn all(&self, blocks: Range<u64>) -> Result<Option<u64>, Refused> {
         let system = &self.file.shared.blocks;
-        let runs = system.map(self.file.inode, blocks.start, blocks.end - blocks.start).await?;
+        let runs = self.file.map(blocks.start, blocks.end - blocks.start).await?;
         let mut needed = None;
         let mut there = Vec::new();
         let mut at = blocks.start;
@@ -71,7 +74,9 @@ impl<P: Platform, B: Blocks> Work<'_, P, B> {
                 Place::Written(block) => there.push(self.one(run.first, run.count, block)),
                 Place::Unwritten(block) => {
                     self.one(run.first, run.count, block).await?;
-                    needed = Some(system.convert(self.file.inode, run.first, run.count).await?);
+                    let converted = system.convert(self.file.inode, run.first, run.count).await;
+                    self.file.has_been_cut();
+                    needed = Some(converted?);
                 }
                 Place::Hole => needed = self.allot(run).await?.or(needed),
             }
@@ -87,7 +92,9 @@ impl<P: Platform, B: Blocks> Work<'_, P, B> {
         let (mut at, end) = (hole.first, hole.first + hole.count);
         let mut needed = None;
         while at < end {
-            let allotted = self.file.shared.blocks.allot(self.file.inode, at, end - at).await?;
+            let allotted = self.file.shared.blocks.allot(self.file.inode, at, end - at).await;
+            self.file.has_been_cut();
+            let allotted = allotted?;
             let guard = self.file.shared.blocks.begin_data(allotted.transaction);
             needed = Some(allotted.transaction);
             let before = at;

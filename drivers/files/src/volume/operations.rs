@@ -6,23 +6,23 @@ use crate::platform::Platform;
 use driver_protocol::files::operation::{Operation, Rename, Set, Values};
 use ext4::{Attributes, Error, Ext4, New, Result, Time};
 
-/// What an operation takes away from the contents of a file.
+/// What an operation does to the blocks of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Nothing.
     Nothing,
-    /// It sets the size: all beyond.
+    /// It sets the size: all beyond goes.
     Size(u64),
     /// Something else.
     Some,
 }
 
 impl Cut {
-    /// What this operation takes away.
+    /// What this operation does to them.
     pub fn of(operation: &Operation<'_>) -> Self {
         match operation {
             Operation::SetAttributes { set, values, .. } if set.contains(Set::SIZE) => Self::Size(values.size),
-            Operation::Punch { .. } | Operation::Forget { .. } => Self::Some,
+            Operation::Punch { .. } | Operation::Allocate { .. } | Operation::Forget { .. } => Self::Some,
             Operation::Create { .. }
             | Operation::Link { .. }
             | Operation::Unlink { .. }
@@ -30,8 +30,7 @@ impl Cut {
             | Operation::Rename { .. }
             | Operation::SetAttributes { .. }
             | Operation::SetXattr { .. }
-            | Operation::RemoveXattr { .. }
-            | Operation::Allocate { .. } => Self::Nothing,
+            | Operation::RemoveXattr { .. } => Self::Nothing,
         }
     }
 }

@@ -96,6 +96,18 @@ pub(super) fn example_driver(context: &Context) -> Result<Counts> {
     run_native_tests(context, &context.guest(), "driver:edu")
 }
 
+/// The file server keeps what it is given, with one processor and with several; and nobody notices when it and the disk's driver are
+/// killed at random (for ten minutes: `cargo xtask native --append storm_seconds=600 --timeout 900 files-storm`).
+pub(super) fn file_server(context: &Context) -> Result<Counts> {
+    const STORM_TIMEOUT: Duration = Duration::from_secs(180);
+    let mut counts = Counts::default();
+    for cpus in [1, 4] {
+        counts += run_native_tests(context, &Guest { cpus, ..context.guest() }, "files-check")?;
+    }
+    counts += run_native_tests(context, &Guest { timeout: Some(STORM_TIMEOUT), ..context.guest() }, "files-storm")?;
+    Ok(counts)
+}
+
 fn run_object_tests(context: &Context, guest: &Guest) -> Result<Counts> {
     run_native_tests(context, guest, "object-tests")
 }

@@ -68,6 +68,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "confined-devices", place: Place::Guest, length: TestLength::Usual, run: guest::confined_devices },
     Stage { name: "example-driver", place: Place::Guest, length: TestLength::Usual, run: guest::example_driver },
     Stage { name: "disk", place: Place::Guest, length: TestLength::Usual, run: guest::disk },
+    Stage { name: "file-server", place: Place::Guest, length: TestLength::Usual, run: guest::file_server },
     Stage { name: "object-fuzz", place: Place::Guest, length: TestLength::Long, run: guest::object_fuzz },
     Stage { name: "firmware-boot", place: Place::Guest, length: TestLength::Usual, run: guest::firmware_boot },
     Stage { name: "image-boot", place: Place::Guest, length: TestLength::Usual, run: guest::image_boot },

@@ -186,7 +186,8 @@ impl Log {
             closed.blocks.iter().map(|(block, bytes)| (*block, Pending { id: closed.id, bytes: bytes.clone() }));
         let replaced = copies.filter_map(|(block, copy)| self.pending.insert(block, copy)).collect::<Vec<_>>();
         for copy in gone.iter().chain(&replaced) {
-            if let Some(logged) = self.logged.iter_mut().find(|logged| logged.id == copy.id) {
+            let index = self.logged.binary_search_by_key(&copy.id, |logged| logged.id);
+            if let Some(logged) = index.ok().and_then(|index| self.logged.get_mut(index)) {
                 logged.pending -= 1;
             }
         }

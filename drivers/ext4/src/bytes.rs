@@ -19,6 +19,12 @@ pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, at))
 }
 
+/// The 64-bit field at `at`.
+#[must_use]
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array_at(bytes, at))
+}
+
 /// The byte at `at`.
 #[must_use]
 pub fn u8_at(bytes: &[u8], at: usize) -> u8 {

@@ -52,7 +52,9 @@ struct Before {
 impl<'a, D: Device> Transaction<'a, D> {
     pub(super) fn new(buffers: &'a Buffers<D>, alone: Guard<'a>, credits: u32) -> Self {
         let id = buffers.running();
-        Self { buffers, _alone: alone, id, credits, used: Cell::new(0), undo: RefCell::default() }
+        // Room for what most operations change: an inode or three, descriptors, bits, records.
+        let undo = RefCell::new(Undo { steps: Vec::with_capacity(24), bytes: Vec::with_capacity(2048) });
+        Self { buffers, _alone: alone, id, credits, used: Cell::new(0), undo }
     }
 
     /// The transaction that this operation is part of.

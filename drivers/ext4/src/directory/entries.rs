@@ -1,6 +1,6 @@
 //! The records in a block of a directory: they follow each other without gaps, and one that is not in use has no inode.
 
-use crate::bytes::{put, put_u16, put_u32, slice, u8_at, u16_at, u32_at};
+use crate::bytes::{put, put_u16, put_u32, slice, u8_at, u16_at, u32_at, u64_at};
 use crate::checksum::crc32c;
 use crate::superblock::{Superblock, incompatible};
 
@@ -42,6 +42,14 @@ impl Record {
         slice(bytes, self.at + HEAD_BYTES, self.name_bytes)
     }
 
+    /// Whether it is in use for a name, in the block that has the record. Names tend to differ at their ends.
+    pub(super) fn is_named(&self, bytes: &[u8], name: &[u8]) -> bool {
+        self.name_bytes == name.len()
+            && self.inode != 0
+            && bytes.get(self.at + HEAD_BYTES + self.name_bytes - 1) == name.last()
+            && self.name(bytes) == name
+    }
+
     /// Bytes that it needs.
     pub(super) fn used(&self) -> usize {
         if self.inode == 0 { 0 } else { needed(self.name_bytes) }
@@ -70,10 +78,16 @@ impl Format {
 
     /// The record at `at`; none if it makes no sense.
     pub(super) fn record(&self, bytes: &[u8], at: usize) -> Option<Record> {
-        let length = self.length(u16_at(bytes, at + 4));
-        let code = if self.has_kinds { u8_at(bytes, at + 7) } else { 0 };
-        let record =
-            Record { at, length, inode: u32_at(bytes, at), name_bytes: usize::from(u8_at(bytes, at + 6)), code };
+        // Inode, length, bytes of the name, kind. Beyond the end it reads as zero, which is no length.
+        let head = u64_at(bytes, at);
+        let length = self.length((head >> 32) as u16);
+        let record = Record {
+            at,
+            length,
+            inode: head as u32,
+            name_bytes: (head >> 48) as usize & 0xFF,
+            code: if self.has_kinds { (head >> 56) as u8 } else { 0 },
+        };
         let fits = length >= needed(1)
             && length.is_multiple_of(4)
             && at + length <= bytes.len()

@@ -315,7 +315,7 @@ fn find_in(format: &Format, block: &Block, name: &[u8]) -> Result<Option<Spot>> 
     let mut before = None;
     let found = block.read(|bytes| {
         format.visit(bytes, bytes.len(), |record| {
-            if record.inode != 0 && record.name(bytes) == name {
+            if record.is_named(bytes, name) {
                 return Some((record, before));
             }
             before = Some(record.at);

@@ -136,10 +136,11 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the tests whose names contain `filter`; `true` if all passed.
+/// Runs the tests whose names contain `filter`, or one of the parts that commas separate; `true` if all passed.
 fn run_tests(bench: &Bench, filter: &str) -> bool {
     let (mut passed, mut failed) = (0, 0);
-    for test in objects::all().filter(|test| test.name.contains(filter)) {
+    let is_wanted = |test: &&Test| filter.split(',').any(|part| test.name.contains(part));
+    for test in objects::all().filter(is_wanted) {
         match (test.run)(bench) {
             Ok(()) => {
                 info!("test {} ... ok", test.name);

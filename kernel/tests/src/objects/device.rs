@@ -52,6 +52,9 @@ const COPIED_BYTES: u64 = PAGE_SIZE / 2;
 /// How long a copy may take, in ms; the device itself takes 100.
 const PATIENCE_MS: u64 = 10_000;
 
+/// Pages that somebody takes while a device has one.
+const OTHER_PAGES: u64 = 64;
+
 /// The device.
 struct Edu {
     requester: u16,
@@ -183,13 +186,17 @@ fn a_device_goes_on_with_memory_that_has_gone(bench: &Bench) -> TestResult {
     let mapping = space.map(&memory, 0, PAGE_SIZE, DmaFlags::DEVICE_WRITES, &mut address)?;
     drop(memory);
     // Whoever needs memory now gets other frames than the device's.
-    let others = Memory::create(bench.account, 64 * PAGE_SIZE)?;
-    others.write_all(0, &[0xc3; 64 * PAGE_SIZE as usize])?;
+    let others = Memory::create(bench.account, OTHER_PAGES * PAGE_SIZE)?;
+    for page in 0..OTHER_PAGES {
+        others.write_all(page * PAGE_SIZE, &[0xc3; PAGE_SIZE as usize])?;
+    }
     edu.read_from(address[0])?;
     edu.write_to(address[0])?;
-    let mut bytes = alloc::vec![0; 64 * PAGE_SIZE as usize];
-    others.read_exact(0, &mut bytes)?;
-    holds(bytes.iter().all(|byte| *byte == 0xc3), "nobody else's memory has changed")?;
+    let mut bytes = [0; PAGE_SIZE as usize];
+    for page in 0..OTHER_PAGES {
+        others.read_exact(page * PAGE_SIZE, &mut bytes)?;
+        holds(bytes.iter().all(|byte| *byte == 0xc3), "nobody else's memory has changed")?;
+    }
     same(account.info()?.used.frames, 1)?;
     space.unmap(mapping)?;
     same(account.info()?.used.frames, 0)

@@ -29,6 +29,7 @@ const NATIVE_TESTS: &[&str] = &[
     "object-tests",
     "serial",
     "virtio-blk",
+    "nvme",
     "files",
     // One a line from here on: `new-driver` adds some.
     "edu",
@@ -38,7 +39,7 @@ impl ProgramSet {
     /// The packages that they come from.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "mlibc-shim"],
+            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "nvme", "mlibc-shim"],
             Self::NativeTests => NATIVE_TESTS,
         }
     }
@@ -47,7 +48,7 @@ impl ProgramSet {
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Posix => {
-                &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "mlibc-shim", "mlibc-vdso"]
+                &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "nvme", "mlibc-shim", "mlibc-vdso"]
             }
             Self::NativeTests => NATIVE_TESTS,
         }

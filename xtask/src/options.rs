@@ -33,7 +33,7 @@ cargo xtask COMMAND
                                      test suites of others on Linux and on Quire: rates, and the reason of each difference
                                      (--quick: only what is recorded to pass quickly; --record: record that)
   debug [OPTION..]                   the same boot, stopped for gdb
-  native [OPTION..] NAME             boot a native test (object-tests, ipc-bench, disk-check) and show its console; or driver:NAME,
+  native [OPTION..] NAME             boot a native test (object-tests, ipc-bench, disk-check, nvme-check) and show its console; or driver:NAME,
                                      the driver of that name on QEMU's edu device, or driver:NAME:VENDOR:DEVICE, on another
   new-driver NAME                    make a driver to go on from, in drivers/NAME (docs/writing-a-driver.md)
   image [OPTION..]                   build everything and make the disk image

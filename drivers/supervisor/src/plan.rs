@@ -1,5 +1,8 @@
 //! What to start, by the command line.
 
+use alloc::format;
+use alloc::string::String;
+
 /// Where programs are in the boot archive.
 pub const SERIAL: &str = "boot/serial";
 /// See [`SERIAL`].
@@ -16,9 +19,17 @@ pub const OBJECT_TESTS: &str = "boot/object-tests";
 /// See [`SERIAL`].
 pub const VIRTIO_BLK: &str = "boot/virtio-blk";
 
-/// The names of disks, as Linux has them: `vda`, `vdb` and so on.
-pub fn disk_letters() -> impl Iterator<Item = [u8; 3]> {
-    (b'a'..=b'z').map(|letter| [b'v', b'd', letter])
+/// See [`SERIAL`].
+pub const NVME: &str = "boot/nvme";
+
+/// The names of virtio disks, as Linux has them: `vda`, `vdb` and so on.
+pub fn virtio_names() -> impl Iterator<Item = String> {
+    ('a'..='z').map(|letter| format!("vd{letter}"))
+}
+
+/// The names of NVMe disks, as Linux has them: `nvme0n1`, `nvme1n1` and so on.
+pub fn nvme_names() -> impl Iterator<Item = String> {
+    (0..100).map(|number| format!("nvme{number}n1"))
 }
 
 /// What the machine is started for.
@@ -93,6 +104,12 @@ mod tests {
         assert_eq!(Plan::from_test(Some("files-storm")), Ok(Plan::TestWithFiles));
         assert_eq!(Plan::from_test(Some("driver-check")), Ok(Plan::TestOfDriver));
         assert_eq!(Plan::from_test(Some("x")), Err(UnknownTest("x")));
+    }
+
+    #[test]
+    fn disks_are_named_as_linux_names_them() {
+        assert!(virtio_names().take(2).eq(["vda", "vdb"]));
+        assert!(nvme_names().take(2).eq(["nvme0n1", "nvme1n1"]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, CpuClock, Disk, Failure, Guest, Layer, Machine, MachineEnd, Ports};
+use crate::guest::{BootPath, CpuClock, Disk, Failure, Guest, Interface, Layer, Machine, MachineEnd, Ports};
 use crate::image::Volume;
 use crate::options::GuestOptions;
 use crate::tree::Tree;
@@ -15,6 +15,8 @@ use std::path::Path;
 const DISK_TESTS: &str = "disk-";
 /// What the names of tests begin with that need a disk with a file system.
 const FILES_TESTS: &str = "files-";
+/// What the names of the same tests begin with if the disk is to be an NVMe disk.
+const NVME_TESTS: &str = "nvme-";
 /// How large a disk is that is made for such a test.
 const DISK_BYTES: u64 = 64 << 20;
 
@@ -32,7 +34,7 @@ const BAD_READS: [u64; 2] = [2048, 6000];
 const BAD_WRITES: [u64; 1] = [4096];
 /// The test in which the disk's driver is killed, and how that is asked for.
 const STORM_TEST: &str = "disk-storm";
-const STORM: [&str; 2] = ["kill=virtio-blk", "kill_ms=400"];
+const STORM: [&str; 2] = ["kill=virtio-blk,nvme", "kill_ms=400"];
 /// The same with the file server; how long it takes is `storm_seconds=`.
 const FILES_STORM_TEST: &str = "files-storm";
 const FILES_STORM: &str = "kill=files,virtio-blk";
@@ -73,6 +75,10 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
         }
         None => name,
     };
+    let (name, interface) = match name.strip_prefix(NVME_TESTS) {
+        Some(test) => (&*format!("{DISK_TESTS}{test}"), Interface::Nvme),
+        None => (name, Interface::Virtio),
+    };
     guest.words.push(format!("test={name}"));
     // What is on the disks is the test's affair: it mounts nothing.
     guest.disks.iter_mut().for_each(|disk| disk.mount = None);
@@ -84,6 +90,7 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
             guest.disks.push(formatted_disk(directory.path())?);
         }
     }
+    guest.disks.iter_mut().for_each(|disk| disk.interface = interface);
     guest.devices.push(TEST_DEVICE.to_owned());
     match name {
         ERRORS_TEST => {

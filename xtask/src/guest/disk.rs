@@ -29,6 +29,15 @@ pub(crate) struct Disk {
     pub(crate) layer: Layer,
     /// Where the guest mounts its file system, if it does.
     pub(crate) mount: Option<String>,
+    pub(crate) interface: Interface,
+}
+
+/// What the guest sees a disk as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Interface {
+    #[default]
+    Virtio,
+    Nvme,
 }
 
 /// What becomes of what the guest writes.
@@ -68,6 +77,7 @@ pub(super) struct Attached {
     file: PathBuf,
     layer: Layer,
     boot: Boot,
+    interface: Interface,
 }
 
 /// Whether the firmware boots from a disk.
@@ -91,7 +101,13 @@ impl Root {
 impl Disk {
     /// A disk whose changes are kept.
     pub(crate) fn kept(file: &Path) -> Self {
-        Self { file: file.to_owned(), changes: Changes::Kept, layer: Layer::Nothing, mount: None }
+        Self {
+            file: file.to_owned(),
+            changes: Changes::Kept,
+            layer: Layer::Nothing,
+            mount: None,
+            interface: Interface::Virtio,
+        }
     }
 
     /// The guest's name of the file system on this disk, if it is the guest's disk with this index.
@@ -113,7 +129,7 @@ impl Disk {
                 copy
             }
         };
-        Ok(Attached { layer: self.layer.clone(), ..Attached::of(file) })
+        Ok(Attached { layer: self.layer.clone(), interface: self.interface, ..Attached::of(file) })
     }
 }
 
@@ -127,12 +143,12 @@ pub(super) fn device(index: usize, partition: Option<u32>) -> String {
 impl Attached {
     /// A file that is a disk.
     pub(super) fn of(file: PathBuf) -> Self {
-        Self { file, layer: Layer::Nothing, boot: Boot::Never }
+        Self { file, layer: Layer::Nothing, boot: Boot::Never, interface: Interface::Virtio }
     }
 
     /// A file that the firmware boots from.
     pub(super) fn bootable(file: PathBuf) -> Self {
-        Self { file, layer: Layer::Nothing, boot: Boot::First }
+        Self { file, layer: Layer::Nothing, boot: Boot::First, interface: Interface::Virtio }
     }
 
     /// Whether this is its file.
@@ -153,9 +169,12 @@ impl Attached {
             Boot::Never => "",
         };
         // An error of the file is an error of the disk; otherwise the machine would stop.
-        let device = format!(
-            "virtio-blk-pci,drive={name},serial={name},disable-legacy=on,rerror=report,werror=report{boot}{properties}"
-        );
+        let device = match self.interface {
+            Interface::Virtio => format!(
+                "virtio-blk-pci,drive={name},serial={name},disable-legacy=on,rerror=report,werror=report{boot}{properties}"
+            ),
+            Interface::Nvme => format!("nvme,drive={name},serial={name}{boot}"),
+        };
         ["-blockdev".to_owned(), node.to_string(), "-device".to_owned(), device].to_vec()
     }
 
@@ -211,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_layer_lies_between_the_device_and_its_file() {
-        let attached = |layer| Attached { file: PathBuf::from("/a,b"), layer, boot: Boot::Never };
+        let attached = |layer| Attached { layer, ..Attached::of(PathBuf::from("/a,b")) };
         let node = |layer| serde_json::from_str::<Value>(&attached(layer).arguments(1, "")[1]).unwrap();
         assert_eq!(node(Layer::Nothing)["file"]["filename"], "/a,b");
         let logged = node(Layer::WriteLog(PathBuf::from("/log")));

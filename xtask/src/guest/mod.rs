@@ -15,7 +15,7 @@ mod exec;
 mod qemu;
 mod running;
 
-pub(crate) use disk::{Changes, Disk, Failure, Layer, Root};
+pub(crate) use disk::{Changes, Disk, Failure, Interface, Layer, Root};
 pub(crate) use exec::{Ending, Input, Program, Stream};
 pub(crate) use qemu::{CpuClock, IOMMU, MachineStart, Media};
 pub(crate) use running::{Machine, MachineEnd, POLL_INTERVAL, Ports};

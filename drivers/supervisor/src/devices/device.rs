@@ -29,6 +29,35 @@ const ASTRAY: u64 = 1;
 const VIRTIO_STATUS: usize = 20;
 const STOP_LOOKS: usize = 100_000;
 
+/// The class of NVMe controllers, and the registers by which one is disabled and says that it is.
+pub(super) const NVME_CLASS: u32 = 0x01_08_02;
+const NVME_CONFIGURATION: usize = 0x14;
+const NVME_STATUS: usize = 0x1c;
+
+/// How a device is stopped.
+enum Stop {
+    /// By a 0 in the register that tells its status.
+    Virtio { status: usize },
+    /// By a 0 in its configuration; the status then says that it is not ready.
+    Nvme,
+}
+
+impl Stop {
+    fn tell(&self, window: &RegisterWindow) -> Result<(), Error> {
+        match self {
+            Self::Virtio { status } => window.write8(*status, 0),
+            Self::Nvme => window.write32(NVME_CONFIGURATION, 0),
+        }
+    }
+
+    fn is_stopped(&self, window: &RegisterWindow) -> Result<bool, Error> {
+        match self {
+            Self::Virtio { status } => Ok(window.read8(*status)? == 0),
+            Self::Nvme => Ok(window.read32(NVME_STATUS)? & 1 == 0),
+        }
+    }
+}
+
 /// A function that has a driver.
 pub(super) struct Device {
     spaces: Rc<Spaces>,
@@ -41,8 +70,8 @@ pub(super) struct Device {
     messages: Vec<Interrupt>,
     /// Where the table of its messages lies: the base address register, and from which byte on.
     table: Option<(u8, u64)>,
-    /// Of a virtio device: the register that stops it.
-    status: Option<(RegisterWindow, usize)>,
+    /// What stops it, as far as that is known.
+    stop: Option<(RegisterWindow, Stop)>,
     /// Of the present driver.
     space: RefCell<Option<DmaSpace>>,
     /// Ends the present driver should its device go astray.
@@ -51,11 +80,11 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Looks at a function and sets its interrupts up.
+    /// Looks at a function of a class and sets its interrupts up.
     pub(super) fn new(
         watcher: &Watcher,
         spaces: &Rc<Spaces>,
-        function: Function,
+        (function, class): (Function, u32),
         server_end: ChannelEndpoint,
     ) -> Result<Self, Error> {
         let account = rt::account()?;
@@ -85,18 +114,24 @@ impl Device {
             configuration,
             messages: Vec::new(),
             table: None,
-            status: None,
+            stop: None,
             space: RefCell::default(),
             watch: RefCell::default(),
             server_end,
         };
         device.set_up_messages()?;
-        if let Some(layout) = Layout::parse(&bytes)
-            && let Some((window, _)) = device.map(layout.common.bar)?
-        {
-            device.status = Some((window, layout.common.offset as usize + VIRTIO_STATUS));
-        }
+        device.stop = device.find_stop(&bytes, class)?;
         Ok(device)
+    }
+
+    /// What stops a device with this configuration space and class.
+    fn find_stop(&self, configuration: &[u8], class: u32) -> Result<Option<(RegisterWindow, Stop)>, Error> {
+        let (bar, stop) = match Layout::parse(configuration) {
+            Some(layout) => (layout.common.bar, Stop::Virtio { status: layout.common.offset as usize + VIRTIO_STATUS }),
+            None if class == NVME_CLASS => (0, Stop::Nvme),
+            None => return Ok(None),
+        };
+        Ok(self.map(bar)?.map(|(window, _)| (window, stop)))
     }
 
     /// Maps one of its windows, if it has that; its size in bytes.
@@ -192,10 +227,9 @@ impl Device {
 
     /// Has the device end what it does. When this returns it accesses memory no more.
     fn stop(&self) -> Result<(), Error> {
-        if let Some((window, status)) = &self.status {
-            window.write8(*status, 0)?;
-            let is_stopped = (0..STOP_LOOKS).any(|_| window.read8(*status).is_ok_and(|status| status == 0));
-            if !is_stopped {
+        if let Some((window, stop)) = &self.stop {
+            stop.tell(window)?;
+            if !(0..STOP_LOOKS).any(|_| stop.is_stopped(window).unwrap_or(true)) {
                 warn!("{}: does not stop", self.function);
             }
         }

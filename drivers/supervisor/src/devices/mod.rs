@@ -24,14 +24,14 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
-use device::Device;
+use device::{Device, NVME_CLASS};
 use driver_protocol::supervisor::DiskName;
 use log::{error, info};
 use pci::{Command, Function, Header, header};
 use quire_api::abi::system::{Confinement, HardwareInfo};
 use quire_api::{ChannelEndpoint, Error, rt};
 use spaces::Spaces;
-use supervisor::plan::{DriverUnderTest, VIRTIO_BLK, disk_letters};
+use supervisor::plan::{DriverUnderTest, NVME, VIRTIO_BLK, nvme_names, virtio_names};
 use virtio::pci::Kind;
 
 /// Starts drivers.
@@ -49,7 +49,7 @@ pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, argument
     let spaces = Spaces::find(&watcher.hardware, &hardware)?;
     let (first_bus, last_bus) = spaces.buses();
     let manager = Manager { watcher, files, disks, spaces: Rc::new(spaces), arguments };
-    let mut names = disk_letters();
+    let (mut virtio_names, mut nvme_names) = (virtio_names(), nvme_names());
     let mut is_confinement_said = false;
     for (function, header) in pci::scan(&*manager.spaces, first_bus, last_bus) {
         info!("{function}: {:04x}:{:04x}, class {:06x}", header.vendor, header.device, header.class);
@@ -62,8 +62,9 @@ pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, argument
             say_confinement(&hardware);
             is_confinement_said = true;
         }
-        let Some(name) = names.next().and_then(|name| DiskName::new(&name)) else { break };
-        if let Err(reason) = manager.start(function, path, name) {
+        let name = if path == NVME { nvme_names.next() } else { virtio_names.next() };
+        let Some(name) = name.and_then(|name| DiskName::new(name.as_bytes())) else { break };
+        if let Err(reason) = manager.start((function, header.class), path, name) {
             error!("{function}: {reason}");
         }
     }
@@ -83,12 +84,12 @@ pub(crate) fn begin_test(
     let spaces = Rc::new(Spaces::find(&watcher.hardware, &hardware).map_err(failed)?);
     let (first_bus, last_bus) = spaces.buses();
     let is_device = |(_, header): &(Function, Header)| (header.vendor, header.device) == (driver.vendor, driver.device);
-    let (function, _) = pci::scan(&*spaces, first_bus, last_bus)
+    let (function, header) = pci::scan(&*spaces, first_bus, last_bus)
         .into_iter()
         .find(is_device)
         .ok_or_else(|| format!("there is no device {:04x}:{:04x}", driver.vendor, driver.device))?;
     let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
-    let device = Device::new(watcher, &spaces, function, server_end).map_err(failed)?;
+    let device = Device::new(watcher, &spaces, (function, header.class), server_end).map_err(failed)?;
     let hand_over = Box::new(move |program: &mut Program| device.hand_over(program));
     // One program, as long as the machine runs.
     let path = String::leak(format!("boot/{}", driver.name));
@@ -107,12 +108,16 @@ fn say_confinement(hardware: &HardwareInfo) {
 
 /// The program that drives such a function, if there is one.
 fn driver_of(header: &Header) -> Option<&'static str> {
-    (Kind::of(header.vendor, header.device) == Some(Kind::BLOCK)).then_some(VIRTIO_BLK)
+    match Kind::of(header.vendor, header.device) {
+        Some(Kind::BLOCK) => Some(VIRTIO_BLK),
+        None if header.class == NVME_CLASS => Some(NVME),
+        Some(_) | None => None,
+    }
 }
 
 impl Manager<'_> {
     /// Starts a disk's driver, and another whenever it ends.
-    fn start(&self, function: Function, path: &'static str, name: DiskName) -> Result<(), String> {
+    fn start(&self, function: (Function, u32), path: &'static str, name: DiskName) -> Result<(), String> {
         let failed = |error: Error| error.describe().to_string();
         let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
         let device = Device::new(self.watcher, &self.spaces, function, server_end).map_err(failed)?;

@@ -37,11 +37,7 @@ const RULES: &[Rule] = &[
         imports: &["quire-abi", "quire-concurrent", "quire-core", "boot-archive"],
         code: Code::UnsafeIn(&["src"]),
     },
-    Rule {
-        package: "quire-api",
-        imports: &["quire-abi", "quire-concurrent"],
-        code: Code::UnsafeIn(&["src"]),
-    },
+    Rule { package: "quire-api", imports: &["quire-abi", "quire-concurrent"], code: Code::UnsafeIn(&["src"]) },
     Rule { package: "quire-loader", imports: &[], code: Code::UnsafeIn(&["src"]) },
     Rule {
         package: "object-tests",
@@ -67,6 +63,11 @@ const RULES: &[Rule] = &[
     Rule {
         package: "edu",
         imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime"],
+        code: Code::Safe,
+    },
+    Rule {
+        package: "nvme",
+        imports: &["quire-abi", "quire-api", "block", "driver-protocol", "driver-runtime"],
         code: Code::Safe,
     },
     Rule {

@@ -83,10 +83,11 @@ pub(super) fn many_cpus(context: &Context) -> Result<Counts> {
 pub(super) fn disk(context: &Context) -> Result<Counts> {
     const STORM_TIMEOUT: Duration = Duration::from_secs(180);
     let mut counts = Counts::default();
-    for cpus in [1, 4] {
+    for cpus in [1, 2] {
         counts += run_native_tests(context, &Guest { cpus, ..context.guest() }, "disk-check")?;
     }
     counts += run_native_tests(context, &context.guest(), "disk-errors")?;
+    counts += run_native_tests(context, &context.guest(), "nvme-check")?;
     counts += run_native_tests(context, &Guest { timeout: Some(STORM_TIMEOUT), ..context.guest() }, "disk-storm")?;
     Ok(counts)
 }

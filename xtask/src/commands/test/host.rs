@@ -19,6 +19,7 @@ const BARE_METAL_PACKAGES: &[&str] = &[
     "mlibc-shim",
     "object-tests",
     "virtio-blk",
+    "nvme",
     "edu",
 ];
 /// Crates that have `unsafe` code and tests that run on the host.

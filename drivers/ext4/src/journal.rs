@@ -6,7 +6,8 @@
 //! 1. It closes; its blocks keep their bytes from here on. The log has room for all of them, since every operation reserved it.
 //! 2. The file data that it points to are written by their owner, while its blocks are written to the log.
 //! 3. The device is flushed: nothing that the commit record vouches for is volatile.
-//! 4. The commit record is written, and flushed. Now, and not before, the transaction is durable.
+//! 4. The commit record is written, and flushed. Now, and not before, the transaction is durable. It takes the place of a block
+//!    of zeroes, which was written with the others: only one sector changes, so that the record is there or not, but never torn.
 //! 5. Sometime later (*checkpoint*) its blocks are written home, unless a later transaction has logged them too; the device is
 //!    flushed; the journal's superblock is made to begin behind it, and flushed. Only then is its room in the log used again.
 //!

@@ -115,7 +115,10 @@ impl Journal {
         if empty {
             self.write_start(device, head, closed.id).await?;
         }
-        let batches = Batches { blocks: log_blocks(self.format, closed), position: head, area: &self.area };
+        // The commit record comes to where zeroes are: only its first sector changes, so that no power cut can tear it.
+        let place = LogBlock::Record(crate::bytes::zeroes(self.format.block_bytes));
+        let blocks = log_blocks(self.format, closed).chain(core::iter::once(place));
+        let batches = Batches { blocks, position: head, area: &self.area };
         let writing = stream::iter(batches)
             .map(|batch| async move { self.area.write(device, batch.position, &batch.bytes).await })
             .buffer_unordered(WRITES)

@@ -33,7 +33,7 @@ pub(super) fn of(inode: &Inode) -> Attributes {
         changed: unix_ns(inode.changed),
         born: if created == 0 { unix_ns(inode.changed) } else { created },
         device: inode.device().map_or(0, |(major, minor)| u64::from(major) << 32 | u64::from(minor)),
-        has_xattrs: true,
+        has_xattrs: inode.has_attributes,
     }
 }
 

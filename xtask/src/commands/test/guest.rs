@@ -88,6 +88,7 @@ pub(super) fn disk(context: &Context) -> Result<Counts> {
     }
     counts += run_native_tests(context, &context.guest(), "disk-errors")?;
     counts += run_native_tests(context, &context.guest(), "nvme-check")?;
+    counts += run_native_tests(context, &context.guest(), "nvme-errors")?;
     counts += run_native_tests(context, &Guest { timeout: Some(STORM_TIMEOUT), ..context.guest() }, "disk-storm")?;
     Ok(counts)
 }

@@ -9,7 +9,8 @@
  * - the files of the last steps are there and whole, those of earlier ones are gone;
  * - `current` is that of step N or of a later one, and whole;
  * - `log` has N + 1 records or more, all of them whole.
- * What was not yet synced may be missing, but whatever is there must be right.
+ * What was not yet synced may be missing, and a file's length may be there before its bytes, which are zeros then; but nothing else may
+ * be in their place.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -159,6 +160,23 @@ static void complain(unsigned worker, const char *what, long number) {
     complaints++;
 }
 
+/* Whether what was found of a step is what was stored; says where it is not, and whether there are zeros. */
+static void check_content(unsigned worker, unsigned step, size_t length, int is_synced) {
+    size_t at = 0;
+    while (at < length && found[at] == content[at])
+        at++;
+    if (at == length)
+        return;
+    size_t end = at;
+    while (end < length && found[end] == 0)
+        end++;
+    if (!is_synced && end == length)
+        return;
+    printf("worker %u: torn, %s: the file of step %u, %lu of %lu bytes: from %lu on, %lu zeros\n", worker,
+           is_synced ? "though synced" : "not synced", step, length, make_content(worker, step), at, end - at);
+    complaints++;
+}
+
 /* The file of a step; `must_be_whole` if it was synced. */
 static void check_file(unsigned worker, unsigned step, int must_be_whole) {
     char name[32];
@@ -172,8 +190,10 @@ static void check_file(unsigned worker, unsigned step, int must_be_whole) {
     }
     if (must_be_whole && (size_t)length != whole)
         complain(worker, "not whole: the file of step", step);
-    else if ((size_t)length > whole || memcmp(found, content, (size_t)length))
-        complain(worker, "torn: the file of step", step);
+    else if ((size_t)length > whole)
+        complain(worker, "too long: the file of step", step);
+    else
+        check_content(worker, step, (size_t)length, must_be_whole);
 }
 
 /* `current` is the whole file of some step that is not before `last` and at most a step after it. */
@@ -199,6 +219,9 @@ static void check_log(unsigned worker, long last) {
     size_t bytes = 0;
     while (log && (bytes = fread(&record, 1, sizeof record, log)) == sizeof record) {
         struct record right = make_record(worker, (unsigned)count);
+        struct record none = {0};
+        if (count > last && !memcmp(&record, &none, sizeof record))
+            break;
         if (memcmp(&record, &right, sizeof record)) {
             complain(worker, "torn: record", count);
             break;

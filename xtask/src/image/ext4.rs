@@ -22,6 +22,8 @@ const LABEL: &str = "quire-root";
 /// Where the magic number is, and what it is (Linux, `Documentation/filesystems/ext4/super.rst`).
 const MAGIC_OFFSET: u64 = 1024 + 0x38;
 const MAGIC: [u8; 2] = [0x53, 0xef];
+/// Where the first of the inodes is that have no name any more, and are to be freed (as above).
+const ORPHANS_OFFSET: u64 = 1024 + 0xe8;
 
 impl Volume {
     /// The file, and the place in it.
@@ -74,10 +76,19 @@ impl Volume {
         self.fsck(&["-fn"], 0)
     }
 
-    /// Replays its journal, and nothing else.
+    /// Does what who mounts it does after a power cut, and nothing else: replays the journal, and frees files that have no name any
+    /// more.
     pub(crate) fn recover(&self) -> Result<()> {
         // 1: something was mended.
-        self.fsck(&["-y", "-E", "journal_only"], 1)
+        self.fsck(&["-y", "-E", "journal_only"], 1)?;
+        if self.has_orphans()? { self.fsck(&["-p"], 1) } else { Ok(()) }
+    }
+
+    /// Whether there are files that have no name, and were in use.
+    fn has_orphans(&self) -> Result<bool> {
+        let mut first = [0; 4];
+        File::open(&self.file)?.read_exact_at(&mut first, self.offset + ORPHANS_OFFSET)?;
+        Ok(first != [0; 4])
     }
 
     fn fsck(&self, arguments: &[&str], worst: i32) -> Result<()> {

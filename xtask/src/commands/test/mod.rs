@@ -79,7 +79,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
-    Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Long, run: power_cuts::run },
+    Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Usual, run: power_cuts::run },
     Stage { name: "swap", place: Place::Guest, length: TestLength::Usual, run: working_set::swap },
     Stage { name: "working-set", place: Place::Guest, length: TestLength::Long, run: working_set::working_set },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },

@@ -164,7 +164,8 @@ fn load_on_linux(artifacts: &Artifacts, guest: &Guest, files: &Files) -> Result<
         let end = machine.wait_until(Some(std::time::Instant::now() + POLL_INTERVAL))?;
         let text = machine.log().text();
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        for line in text.get(heard..whole).unwrap_or_default().lines() {
+        // The kernel has a word to say, too.
+        for line in text.get(heard..whole).unwrap_or_default().lines().filter(|line| line.starts_with("done ")) {
             reports.push(files.report(line)?);
         }
         heard = whole;

@@ -75,16 +75,15 @@ impl Rings {
 
     /// Whether there is a completion to take.
     pub(crate) fn has_completions(&self) -> bool {
-        self.next_completion().is_some()
-    }
-
-    fn next_completion(&self) -> Option<u32> {
-        self.completions.slot(self.counter(offset_of!(Header, completion_tail)))
+        self.completions.has_next(self.counter(offset_of!(Header, completion_tail)))
     }
 
     /// Takes the next completion: shows it to `read` where it lies, without a copy.
     pub(crate) fn pop_with<R>(&mut self, read: impl FnOnce(&Completion) -> R) -> Option<R> {
-        let slot = self.next_completion()?;
+        if !self.has_completions() {
+            return None;
+        }
+        let slot = self.completions.next_slot();
         let offset = self.completions_offset + slot as usize * size_of::<Completion>();
         // SAFETY: `slot` is within the ring, which `open` checked to be within the memory and aligned; the kernel does not
         // write the slot before it is released, which is after the reference's end; any bytes are a completion.
@@ -101,6 +100,7 @@ impl Rings {
     }
 
     /// One of the four counters.
+    #[inline(always)]
     fn counter(&self, offset: usize) -> &AtomicU32 {
         // SAFETY: the memory lives as long as `self`, and the callers name counters.
         unsafe { counter_at(self.base, offset) }
@@ -113,6 +113,7 @@ impl Rings {
 ///
 /// The offset is that of a `u32` in the header at `base`; both sides access it only atomically once the rings are open, and the
 /// memory lives as long as the result.
+#[inline(always)]
 unsafe fn counter_at<'a>(base: NonNull<u8>, offset: usize) -> &'a AtomicU32 {
     // SAFETY: as required.
     unsafe { base.add(offset).cast::<AtomicU32>().as_ref() }

@@ -208,13 +208,10 @@ fn pass_through_ring<const SLOTS: usize, const VALUES: u32>() {
     });
     let mut consumer = Consumer::new(START, mask);
     for value in 1..=VALUES {
-        let slot = loop {
-            match consumer.slot(&shared.tail) {
-                Some(slot) => break slot,
-                None => thread::yield_now(),
-            }
-        };
-        assert_eq!(shared.slots[slot as usize].get(), value);
+        while !consumer.has_next(&shared.tail) {
+            thread::yield_now();
+        }
+        assert_eq!(shared.slots[consumer.next_slot() as usize].get(), value);
         consumer.release(&shared.head);
     }
     thread.join().unwrap();

@@ -18,19 +18,19 @@ impl Producer {
     }
 
     /// How many the other end has not taken yet.
-    #[inline]
+    #[inline(always)]
     pub fn untaken(&self, head: &impl Word<u32>) -> u32 {
         self.tail.wrapping_sub(head.load(Ordering::Acquire))
     }
 
     /// The next slot, if it is free: it may be written until [`Producer::publish`].
-    #[inline]
+    #[inline(always)]
     pub fn slot(&self, head: &impl Word<u32>) -> Option<u32> {
         (self.untaken(head) <= self.mask).then_some(self.tail & self.mask)
     }
 
     /// Hands the slot that was written to the other end.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, tail: &impl Word<u32>) {
         self.tail = self.tail.wrapping_add(1);
         tail.store(self.tail, Ordering::Release);
@@ -50,14 +50,20 @@ impl Consumer {
         Self { head, mask }
     }
 
-    /// The next slot, if something is in it: it may be read until [`Consumer::release`].
-    #[inline]
-    pub fn slot(&self, tail: &impl Word<u32>) -> Option<u32> {
-        (tail.load(Ordering::Acquire) != self.head).then_some(self.head & self.mask)
+    /// Whether something is in the next slot: it may be read then, until [`Consumer::release`].
+    #[inline(always)]
+    pub fn has_next(&self, tail: &impl Word<u32>) -> bool {
+        tail.load(Ordering::Acquire) != self.head
+    }
+
+    /// The next slot.
+    #[inline(always)]
+    pub fn next_slot(&self) -> u32 {
+        self.head & self.mask
     }
 
     /// Gives the slot that was read back to the other end.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, head: &impl Word<u32>) {
         self.head = self.head.wrapping_add(1);
         head.store(self.head, Ordering::Release);

@@ -6,6 +6,7 @@ use super::{Arguments, Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::OpenFile;
 use crate::fs::Body;
+use crate::fs::boot::persistently;
 use crate::fs::content::MAX_SIZE_BYTES;
 use crate::platform;
 use crate::process::Thread;
@@ -51,8 +52,9 @@ fn checked(thread: &Rc<Thread>, args: &Arguments) -> Result<(Rc<OpenFile>, u64, 
         | Body::Generated(_) => return Err(Errno::ENODEV),
     }
     let end = (offset as u64).checked_add(length as u64).filter(|end| *end <= MAX_SIZE_BYTES).ok_or(Errno::EFBIG)?;
-    // Those that files in memory have.
-    if mode & !(linux::FALLOC_FL_KEEP_SIZE | linux::FALLOC_FL_PUNCH_HOLE) != 0 {
+    // Those that files in memory have; and one more that those on disks have.
+    let zeroes = if file.inode().filesystem().volume().is_some() { linux::FALLOC_FL_ZERO_RANGE } else { 0 };
+    if mode & !(linux::FALLOC_FL_KEEP_SIZE | linux::FALLOC_FL_PUNCH_HOLE | zeroes) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok((file, offset as u64, end))
@@ -65,6 +67,10 @@ fn fallocate(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
         Err(errno) => return errno.into(),
     };
     let mode = args[1] as u32;
+    if file.inode().filesystem().volume().is_some() {
+        let thread = thread.clone();
+        return Outcome::block(async move { on_disk(&thread, &file, mode, start, end).await });
+    }
     if mode & linux::FALLOC_FL_PUNCH_HOLE != 0 {
         return punch_hole(&file, start, end).into();
     }
@@ -90,6 +96,38 @@ fn fallocate(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
         }
         Ok(0)
     })
+}
+
+/// The same for a file on a disk.
+async fn on_disk(thread: &Rc<Thread>, file: &OpenFile, mode: u32, start: u64, end: u64) -> Result<u64> {
+    let inode = file.inode();
+    let content = inode.content().ok_or(Errno::ENODEV)?;
+    let paged = content.paged_file().ok_or(Errno::ENODEV)?;
+    let disk = paged.on_disk().ok_or(Errno::ENODEV)?;
+    let (length, size) = (end - start, inode.size());
+    let is_hole = mode & linux::FALLOC_FL_PUNCH_HOLE != 0;
+    if is_hole || mode & linux::FALLOC_FL_ZERO_RANGE != 0 {
+        let mut at = start;
+        while at < end.min(size) {
+            // Each step ends where a page is not there.
+            let zeros = || content.store_zeros(at, end - at);
+            at += persistently(&thread.server().executor, zeros).await?;
+            if thread.is_interrupted() {
+                return Err(Errno::EINTR);
+            }
+        }
+        paged.write_back(start, length).await?;
+        disk.punch(start, length).await?;
+    }
+    if !is_hole {
+        disk.allocate(start, length).await?;
+        if mode & linux::FALLOC_FL_KEEP_SIZE == 0 && end > inode.size() {
+            set_size(thread, inode, end)?;
+        }
+    }
+    inode.touch_modified();
+    crate::fs::notify::file(file, crate::fs::notify::MODIFY);
+    Ok(0)
 }
 
 fn punch_hole(file: &OpenFile, start: u64, end: u64) -> Result<()> {

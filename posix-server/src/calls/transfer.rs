@@ -388,9 +388,36 @@ fn begin(
         },
         Ok((file, buffer)) => {
             let patience = Patience::of(&file);
-            Transfer { file, buffer, direction, place, patience, appending: Appending::AsOpened, done: 0 }.run(thread)
+            let on = file.clone();
+            let transfer =
+                Transfer { file, buffer, direction, place, patience, appending: Appending::AsOpened, done: 0 };
+            let outcome = transfer.run(thread);
+            if direction == Direction::Write && is_synchronous(&on, 0) { until_durable(on, outcome) } else { outcome }
         }
         Err(errno) => Outcome::Return(Err(errno)),
+    }
+}
+
+/// Whether what is written to a file must be on its disk before the call returns: it was opened so, or the call says so.
+fn is_synchronous(file: &OpenFile, flags: u32) -> bool {
+    let by_call = flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0;
+    let by_file = file.flags() & (linux::O_DSYNC | linux::O_DIRECT) != 0;
+    (by_call || by_file) && file.inode().content().is_some() && file.inode().filesystem().volume().is_some()
+}
+
+/// A write that is over when what it wrote is durable.
+fn until_durable(file: Rc<OpenFile>, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Return(Ok(count)) if count > 0 => Outcome::block(async move {
+            super::sync::synchronized(&file, 0, u64::MAX).await?;
+            Ok(count)
+        }),
+        Outcome::Block(writing) => Outcome::block(async move {
+            let count = writing.await?;
+            super::sync::synchronized(&file, 0, u64::MAX).await?;
+            Ok(count)
+        }),
+        Outcome::Return(_) | Outcome::Parked | Outcome::Context | Outcome::Gone => outcome,
     }
 }
 
@@ -493,10 +520,18 @@ fn with_flags(thread: &Rc<Thread>, args: &[u64; 6], direction: Direction) -> Out
             (false, true) => Appending::Never,
             (false, false) => Appending::AsOpened,
         };
-        Ok(Transfer { file, buffer, direction, place, patience, appending, done: 0 })
+        Ok((Transfer { file, buffer, direction, place, patience, appending, done: 0 }, flags))
     })();
     match prepared {
-        Ok(transfer) => transfer.run(thread),
+        Ok((transfer, flags)) => {
+            let on = transfer.file.clone();
+            let outcome = transfer.run(thread);
+            if direction == Direction::Write && is_synchronous(&on, flags) {
+                until_durable(on, outcome)
+            } else {
+                outcome
+            }
+        }
         Err(errno) => Outcome::Return(Err(errno)),
     }
 }

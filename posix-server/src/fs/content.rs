@@ -351,6 +351,22 @@ impl Content {
         Ok(())
     }
 
+    /// Stores zeros in a range of a file that a pager has, as far as the file goes; says how many. `ENOSPC`, `EIO`; and an error if the
+    /// first page is not there.
+    pub fn store_zeros(&self, offset: u64, length: u64) -> Result<u64> {
+        static ZEROES: [u8; 16 * PAGE_SIZE as usize] = [0; 16 * PAGE_SIZE as usize];
+        let length = length.min(self.size.get().saturating_sub(offset)).min(ZEROES.len() as u64);
+        let zeroes = ZEROES.get(..length as usize).unwrap_or_default();
+        let memory = self.memory()?;
+        if let Some(paged) = &self.paged {
+            paged.before_write(offset, length)?;
+        }
+        match memory.write(offset, zeroes) as u64 {
+            0 if length > 0 => Err(Errno::EIO),
+            stored => Ok(stored),
+        }
+    }
+
     /// Makes a range read as zero and gives its pages back (`FALLOC_FL_PUNCH_HOLE`); the size stays.
     pub fn punch_hole(&self, offset: u64, length: u64) -> Result<()> {
         if self.seals.get().intersects(Seals::NO_WRITE) {

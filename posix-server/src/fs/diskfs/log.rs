@@ -148,6 +148,13 @@ impl Log {
         self.open.remove(&inode);
     }
 
+    /// Takes the values now that an operation about an inode would take when it is sent; gives the inode, which the log needs no more.
+    pub(super) fn freeze(&mut self, inode: u64) -> Option<Rc<Inode>> {
+        let sequence = *self.open.get(&inode)?;
+        let entry = self.entries.get_mut(usize::try_from(sequence.checked_sub(self.first)?).ok()?)?;
+        encode(entry, sequence, &mut self.open)
+    }
+
     /// The content of a file is to be on the disk before the next operation that will be added.
     pub(super) fn add_barrier(&mut self, inode: &Rc<Inode>) {
         self.barriers.push_back((self.last() + 1, inode.clone()));

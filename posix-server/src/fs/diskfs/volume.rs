@@ -529,6 +529,7 @@ impl Volume {
         if self.has_failed.get() {
             return 0;
         }
+        touched.iter().for_each(|inode| self.let_go_nameless(*inode));
         let mut log = self.log.borrow_mut();
         touched.iter().for_each(|inode| log.close(*inode));
         let had_unsent = log.has_unsent();
@@ -536,6 +537,16 @@ impl Volume {
         drop(log);
         self.note_unsent(had_unsent);
         sequence
+    }
+
+    /// Lets go of a file that has just lost its last name: it lives as long as somebody has it open, and no longer.
+    fn let_go_nameless(&self, number: u64) {
+        if self.known(number).is_none_or(|inode| inode.links() > 0) {
+            return;
+        }
+        let frozen = self.log.borrow_mut().freeze(number);
+        let dirty = self.dirty.borrow_mut().remove(&number);
+        drop((frozen, dirty));
     }
 
     /// Notes that attributes of an inode have changed; gives the number of the operation that will say so.
@@ -589,7 +600,8 @@ impl Volume {
         if self.has_failed.get() || self.dirty.borrow().contains_key(&number) {
             return;
         }
-        if let Some(inode) = self.known(number) {
+        // What a file without names has stored is lost with it anyway.
+        if let Some(inode) = self.known(number).filter(|inode| inode.links() > 0) {
             self.dirty.borrow_mut().insert(number, inode);
         }
     }

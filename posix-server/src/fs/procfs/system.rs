@@ -112,8 +112,15 @@ pub(super) fn version(_server: &Server) -> Vec<u8> {
     format!("Linux version {RELEASE} (quire) {BUILD}\n").into_bytes()
 }
 
-pub(super) fn partitions(_server: &Server) -> Vec<u8> {
-    b"major minor  #blocks  name\n\n".to_vec()
+pub(super) fn partitions(server: &Server) -> Vec<u8> {
+    const SECTORS_PER_BLOCK: u64 = 2;
+    let mut text = String::from("major minor  #blocks  name\n\n");
+    for disk in server.disks.get().map(|disks| disks.list()).unwrap_or_default() {
+        let (number, blocks) = (disk.number, disk.sectors / SECTORS_PER_BLOCK);
+        let name = String::from_utf8_lossy(&disk.name);
+        add!(text, "{:4}  {:7} {blocks:10} {name}\n", number.major, number.minor);
+    }
+    text.into_bytes()
 }
 
 pub(super) fn interrupts(_server: &Server) -> Vec<u8> {

@@ -122,7 +122,8 @@ pub fn raise(thread: &Rc<Thread>, kind: ExceptionKind, address: u64, code: u64) 
             // A local answer met a bad pointer: the shim asks the server instead, which says so.
             let redirected = Registers { rip: shim.store_failed(), ..registers };
             if thread.machine.set_registers(&redirected).is_ok() {
-                leave_fault(thread, Trap::default());
+                // Signals wait for the way out: what stands in the registers is the shim's.
+                resume_shim(thread);
                 return;
             }
         }

@@ -587,3 +587,23 @@ TEST(a_busy_process_can_be_signalled) {
     CALL(kill(child, SIGKILL));
     show_end("child", child);
 }
+
+static volatile sig_atomic_t ticks;
+static void count_tick(int signal_number) { (void)signal_number, ticks++; }
+
+/* Calls that are answered inside the process meet a bad pointer there; a signal that comes in that moment must wait for the way
+ * out. */
+TEST(signals_that_come_while_a_pointer_is_found_bad_disturb_nothing) {
+    handle(SIGALRM, count_tick, SA_RESTART);
+    struct itimerval often = {{0, 100}, {0, 100}};
+    long refused = 0, made = 0;
+    SET_UP(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    while (ticks < 500) {
+        made += 2;
+        refused += syscall(SYS_clock_gettime, CLOCK_MONOTONIC, 8L) == -1 && errno == EFAULT;
+        refused += syscall(SYS_clock_getres, CLOCK_MONOTONIC, 8L) == -1 && errno == EFAULT;
+    }
+    memset(&often, 0, sizeof often);
+    SET_UP(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    say("%s", refused == made ? "all are refused" : "some are not refused");
+}

@@ -10,8 +10,9 @@ use crate::payload::{self, Init};
 use crate::posix_cases;
 use crate::root_files;
 use crate::tree::Tree;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use boot_archive::init::Tracing;
+use boot_archive::{Archive, Content};
 use posix_protocol::host_link::ExitStatus;
 use std::fs;
 use std::time::Duration;
@@ -207,8 +208,8 @@ fn disk_of_others(context: &Context) -> Result<()> {
 
 /// A byte of the archive's index.
 const INDEX_PLACE: usize = 100;
-/// A byte of the archive's last file, counted from the end.
-const LAST_FILE_PLACE: usize = 50_000;
+/// A program in the archive.
+const PROGRAM_IN_ARCHIVE: &str = "boot/serial";
 
 /// What is missing or damaged is named, and nothing hangs.
 pub(super) fn broken_boot(context: &Context) -> Result<Counts> {
@@ -236,14 +237,20 @@ pub(super) fn broken_boot(context: &Context) -> Result<Counts> {
     });
     counts.try_one("a damaged file in the archive is named", || {
         let guest = Guest { timeout: Some(BOOT_TIMEOUT), ..context.guest() };
-        let place = archive.len().saturating_sub(LAST_FILE_PLACE);
-        machine_is_refused(
-            &guest,
-            &guest.media_of(artifacts, damaged(&archive, place))?,
-            "boot/serial): the content is damaged",
-        )
+        let place = place_in_file(&archive, PROGRAM_IN_ARCHIVE)?;
+        let message = format!("{PROGRAM_IN_ARCHIVE}): the content is damaged");
+        machine_is_refused(&guest, &guest.media_of(artifacts, damaged(&archive, place))?, &message)
     });
     Ok(counts)
+}
+
+/// A place in the middle of a file of the archive.
+fn place_in_file(archive: &[u8], path: &str) -> Result<usize> {
+    let parsed = Archive::parse(archive).map_err(|error| anyhow!("the boot archive: {error}"))?;
+    match parsed.find(path.as_bytes()).map(|entry| entry.content()) {
+        Some(Content::File { offset, bytes }) => Ok(usize::try_from(offset)? + bytes.len() / 2),
+        Some(Content::Directory | Content::Symlink { .. }) | None => bail!("{path} is no file of the boot archive"),
+    }
 }
 
 /// The archive with a bit changed.

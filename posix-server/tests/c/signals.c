@@ -2,6 +2,7 @@
 #include "case.h"
 
 #include <setjmp.h>
+#include <sys/time.h>
 #include <ucontext.h>
 
 static volatile sig_atomic_t count;

@@ -112,6 +112,11 @@ impl DiskFile {
         &self.volume
     }
 
+    /// Whether blocks were promised for what was stored.
+    pub(super) fn has_promises(&self) -> bool {
+        self.promised.get() != 0
+    }
+
     /// What was stored has been written back.
     pub(super) fn forget_promises(&self) {
         let promised = self.promised.take();

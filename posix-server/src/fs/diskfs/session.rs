@@ -171,6 +171,11 @@ impl Volume {
         let Some(file) = disk_file(inode) else { return Ok(()) };
         let stores = file.stores();
         file.write_back_all().await?;
+        if file.has_promises() {
+            // What is free must be known to be less before a promise is forgotten: else it would be promised twice.
+            let answer = self.demand(Request::Status, 0).await?;
+            self.status.set(Status::decode(&answer.words));
+        }
         let is_mapped = inode.content().is_some_and(Content::is_mapped_to_store);
         if file.stores() == stores {
             file.forget_promises();

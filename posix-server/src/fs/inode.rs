@@ -248,6 +248,21 @@ pub enum Body {
 }
 
 impl Body {
+    /// What it takes of the server's memory besides its inode, as long as nobody uses it, in bytes.
+    pub fn own_bytes(&self) -> u64 {
+        match self {
+            Self::Link(link) => link.size(),
+            Self::Regular(_)
+            | Self::Directory(_)
+            | Self::CharacterDevice(_)
+            | Self::BlockDevice(_)
+            | Self::Fifo(_)
+            | Self::Socket
+            | Self::Anonymous
+            | Self::Generated(_) => 0,
+        }
+    }
+
     /// The type bits of the mode.
     pub fn file_type(&self) -> u32 {
         match self {
@@ -331,20 +346,9 @@ impl Drop for Inode {
 impl Inode {
     /// A new inode with one link, made now. `ENOSPC` if the file system has no more.
     pub fn new(filesystem: &Rc<FileSystem>, permissions: u32, uid: Uid, gid: Gid, body: Body) -> Result<Rc<Self>> {
-        let own_bytes = match &body {
-            Body::Link(link) => link.size(),
-            Body::Regular(_)
-            | Body::Directory(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => 0,
-        };
         // A pipe's inode has no name.
         let kind = if filesystem.is_stored() { Budget::Names } else { Budget::Open };
-        let charge = Charge::new(kind, INODE_BYTES + own_bytes).map_err(|_| Errno::ENOSPC)?;
+        let charge = Charge::new(kind, INODE_BYTES + body.own_bytes()).map_err(|_| Errno::ENOSPC)?;
         let number = filesystem.take_inode_number()?;
         let inode = Self::with_number(filesystem, number, permissions, uid, gid, body);
         inode.charge.set(charge);

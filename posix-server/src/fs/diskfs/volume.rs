@@ -376,18 +376,7 @@ impl Volume {
 
     /// A charge for a new inode. `ENOMEM`.
     pub(crate) fn charge_inode(&self, body: &Body) -> Result<Charge> {
-        let own_bytes = match body {
-            Body::Link(link) => link.size(),
-            Body::Regular(_)
-            | Body::Directory(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => 0,
-        };
-        self.charge(INODE_BYTES + own_bytes)
+        self.charge(INODE_BYTES + body.own_bytes())
     }
 
     /// Whether a file with so many names can't have one more.

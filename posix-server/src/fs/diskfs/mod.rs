@@ -19,6 +19,7 @@
 //! | module | what |
 //! |---|---|
 //! | `volume` | a mounted file system: what is known and what is wanted |
+//! | `inodes` | those of its inodes that are in memory, and numbers for new ones |
 //! | `directory`, `file` | what is in it |
 //! | `log` | operations, until they are durable |
 //! | `session` | the tasks: finding the server, sending, writing back |
@@ -32,6 +33,7 @@ mod cache;
 mod directory;
 pub mod disks;
 mod file;
+mod inodes;
 mod log;
 mod served;
 pub mod server;

@@ -1,18 +1,13 @@
 //! One mounted file system: what is known of it, and what of that its server does not know yet.
 
 use super::cache::Cache;
-use super::directory::DiskDirectory;
-use super::file::DiskFile;
 use super::log::Log;
 use super::served::Served;
 use super::server::{Answer, Enclosed, FileServer, errno_of};
 use super::space::Space;
-use crate::budget::{Charge, Kind as Budget};
-use crate::cred::ROOT;
 use crate::errno::{Errno, Result};
 use crate::fs::content::Content;
-use crate::fs::inode::{Restored, Times};
-use crate::fs::{Body, DeviceNumber, FileSystem, Inode};
+use crate::fs::{Body, FileSystem, Inode};
 use crate::platform::{self, Account, Executor, LocalFuture, Memory, note_ticket};
 use crate::ticket::Ticket;
 use crate::wait::WaitQueue;
@@ -22,21 +17,12 @@ use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
 use core::pin::pin;
-use driver_protocol::files::entry::Attributes;
 use driver_protocol::files::operation::{Operation, Set};
-use driver_protocol::files::{
-    self, MAX_SERVED, MountFlags, NewKind, News, Refused, Request, Status, VolumeFlags, notes,
-};
+use driver_protocol::files::{self, MAX_SERVED, MountFlags, NewKind, News, Refused, Request, Status, notes};
 use futures_util::future::select;
-use linux_raw_sys::general as linux;
 
 /// How long the last writes may take when the machine is about to end, in ns.
 const LAST_PATIENCE_NS: u64 = 60_000_000_000;
-/// What an inode that was loaded takes of the server's memory, about, in bytes.
-const INODE_BYTES: u64 = 640;
-/// How many inodes that were asked for by their numbers are kept for whoever asked.
-const MAX_HELD: usize = 64;
-
 /// What a call can need of a file system that is not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Want {
@@ -83,7 +69,8 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    fn of(&mut self, kind: NewKind) -> &mut VecDeque<u64> {
+    /// Those of a kind.
+    pub(super) fn of(&mut self, kind: NewKind) -> &mut VecDeque<u64> {
         match kind {
             NewKind::Directory => &mut self.directories,
             NewKind::Other => &mut self.others,
@@ -108,7 +95,7 @@ pub struct Volume {
     pub(super) state: Cell<State>,
     pub(super) flags: Cell<MountFlags>,
     /// Something went wrong: nothing can be changed any more.
-    has_failed: Cell<bool>,
+    pub(super) has_failed: Cell<bool>,
     pub(super) inodes: RefCell<BTreeMap<u64, Weak<Inode>>>,
     pub(super) log: RefCell<Log>,
     /// The last operation that was applied, and that is to be at once.
@@ -122,7 +109,7 @@ pub struct Volume {
     pub(super) dirty: RefCell<BTreeMap<u64, Rc<Inode>>>,
     pub(super) numbers: RefCell<Numbers>,
     tickets: RefCell<BTreeMap<Want, Ticket>>,
-    held: RefCell<VecDeque<Rc<Inode>>>,
+    pub(super) held: RefCell<VecDeque<Rc<Inode>>>,
     /// What was promised of what is free.
     pub(super) space: Space,
     /// Operations that were refused though they may be: number, why.
@@ -130,7 +117,7 @@ pub struct Volume {
     /// The server waits for operations that were not sent.
     pub(super) must_send: Cell<bool>,
     /// The directory for which a number was last taken.
-    last_parent: Cell<u64>,
+    pub(super) last_parent: Cell<u64>,
     /// How many mounts show it.
     mounts: Cell<u64>,
     /// It is being put out of use, and when it is.
@@ -340,175 +327,6 @@ impl Volume {
     /// The same where a refusal is an error.
     pub(super) async fn demand(&self, request: Request, receive_bytes: usize) -> Result<Answer> {
         self.ask(request, receive_bytes).await?.map_err(errno_of)
-    }
-
-    // Inodes.
-
-    /// The inode of a number, if it is in memory.
-    pub(super) fn known(&self, number: u64) -> Option<Rc<Inode>> {
-        self.inodes.borrow().get(&number)?.upgrade()
-    }
-
-    /// Notes that there is an inode.
-    pub(super) fn enter(&self, inode: &Rc<Inode>) {
-        self.inodes.borrow_mut().insert(inode.number(), Rc::downgrade(inode));
-    }
-
-    /// The inode with these attributes, which its only name told. `ENOMEM`.
-    pub(super) fn inode(self: &Rc<Self>, attributes: &Attributes, target: &[u8]) -> Result<Rc<Inode>> {
-        if let Some(known) = self.known(attributes.inode) {
-            return Ok(known);
-        }
-        let charge = self.charge(INODE_BYTES + target.len() as u64)?;
-        let inode = Inode::restored(&self.filesystem()?, restored(attributes), self.body(attributes, target)?, charge);
-        inode.set_has_stored_attributes(attributes.has_xattrs);
-        self.enter(&inode);
-        Ok(inode)
-    }
-
-    /// A charge for what can be loaded again: if there is no room, something else is forgotten. `ENOMEM`.
-    pub(crate) fn charge(&self, bytes: u64) -> Result<Charge> {
-        Charge::new_for(ROOT, Budget::Cached, bytes).or_else(|_| {
-            self.cache.shrink();
-            Charge::new_for(ROOT, Budget::Cached, bytes)
-        })
-    }
-
-    /// A charge for a new inode. `ENOMEM`.
-    pub(crate) fn charge_inode(&self, body: &Body) -> Result<Charge> {
-        self.charge(INODE_BYTES + body.own_bytes())
-    }
-
-    /// Whether a file with so many names can't have one more.
-    pub(crate) fn is_link_too_many(&self, links: u32, is_directory: bool) -> bool {
-        let geometry = self.geometry.get();
-        let is_limited = !is_directory || !geometry.flags.contains(VolumeFlags::MANY_SUBDIRECTORIES);
-        is_limited && u64::from(links) >= geometry.max_links
-    }
-
-    /// Has a file's content on the disk before the next operation.
-    pub(crate) fn write_back_first(&self, inode: &Rc<Inode>) {
-        if self.dirty.borrow().contains_key(&inode.number()) && !self.has_failed.get() {
-            self.log.borrow_mut().add_barrier(inode);
-        }
-    }
-
-    fn body(self: &Rc<Self>, attributes: &Attributes, target: &[u8]) -> Result<Body> {
-        let device = DeviceNumber { major: (attributes.device >> 32) as u32, minor: attributes.device as u32 };
-        Ok(match attributes.mode & linux::S_IFMT {
-            linux::S_IFREG => {
-                let file = DiskFile::new(self, attributes.inode, attributes.size, attributes.blocks);
-                Body::Regular(Content::paged(Box::new(file), attributes.size))
-            }
-            linux::S_IFDIR => Body::Directory(Box::new(DiskDirectory::unloaded(self, attributes))),
-            linux::S_IFLNK => crate::fs::tmpfs::link(target),
-            linux::S_IFCHR => Body::CharacterDevice(device),
-            linux::S_IFBLK => Body::BlockDevice(device),
-            linux::S_IFIFO => Body::Fifo(OnceCell::new()),
-            linux::S_IFSOCK => Body::Socket,
-            _ => return Err(Errno::EIO),
-        })
-    }
-
-    async fn load_inode(self: &Rc<Self>, number: u64) -> Result<()> {
-        let answer = self.demand(Request::Load { inode: number }, files::MIN_LIST_BYTES).await?;
-        let filled = files::Filled::decode(&answer.words);
-        let bytes = if filled.len_bytes == 0 { answer.bytes.as_slice() } else { answer.filled(filled.len_bytes) };
-        let (entry, _) =
-            files::entry::split_first(bytes).filter(|(entry, _)| entry.attributes.inode == number).ok_or(Errno::EIO)?;
-        let inode = self.inode(&entry.attributes, entry.target)?;
-        self.hold(inode);
-        Ok(())
-    }
-
-    /// Keeps an inode until whoever asked for it had time to take it.
-    pub(super) fn hold(&self, inode: Rc<Inode>) {
-        let mut held = self.held.borrow_mut();
-        held.push_back(inode);
-        let before = if held.len() > MAX_HELD { held.pop_front() } else { None };
-        drop(held);
-        drop(before);
-    }
-
-    async fn load_attributes(self: &Rc<Self>, number: u64) -> Result<()> {
-        let mut room = files::MIN_LIST_BYTES;
-        loop {
-            let answer = self.demand(Request::Xattrs { inode: number }, room).await?;
-            let filled = files::Filled::decode(&answer.words);
-            if filled.next > filled.len_bytes && room < files::MAX_BUFFER_BYTES {
-                room = files::MAX_BUFFER_BYTES;
-                continue;
-            }
-            let Some(inode) = self.known(number) else { return Ok(()) };
-            if !inode.set_has_stored_attributes(false) {
-                return Ok(());
-            }
-            for xattr in files::entry::xattr::xattrs(answer.filled(filled.len_bytes)) {
-                inode.attributes().set(xattr.name, xattr.value, crate::fs::attributes::Before::Any)?;
-            }
-            return Ok(());
-        }
-    }
-
-    /// An inode is in memory no more.
-    pub(crate) fn gone(self: &Rc<Self>, inode: &Inode) {
-        let number = inode.number();
-        let mut inodes = self.inodes.borrow_mut();
-        // Another may have been loaded in its place by now.
-        if inodes.get(&number).is_some_and(|known| known.strong_count() == 0) {
-            inodes.remove(&number);
-        }
-        drop(inodes);
-        let mut numbers = self.numbers.borrow_mut();
-        if numbers.unborn.remove(&number) {
-            let kind = if inode.is_directory() { NewKind::Directory } else { NewKind::Other };
-            numbers.of(kind).push_front(number);
-            return;
-        }
-        drop(numbers);
-        if inode.links() > 0 {
-            return;
-        }
-        match inode.content().and_then(Content::paged_file).and_then(|file| file.on_disk()) {
-            Some(file) if file.is_served() => file.forget_when_released(),
-            Some(_) | None => self.forget(number),
-        }
-    }
-
-    /// A file without names is not used any more.
-    pub(super) fn forget(&self, number: u64) {
-        self.record(&Operation::Forget { inode: number }, &[number]);
-    }
-
-    /// A number for a new inode in a directory. `ENOSPC`.
-    pub(crate) fn take_number(self: &Rc<Self>, parent: u64, is_directory: bool) -> Result<u64> {
-        self.last_parent.set(parent);
-        let kind = if is_directory { NewKind::Directory } else { NewKind::Other };
-        let want = if is_directory { Want::DirectoryNumbers } else { Want::Numbers };
-        let mut numbers = self.numbers.borrow_mut();
-        let Some(number) = numbers.of(kind).pop_front() else {
-            drop(numbers);
-            return Err(self.want(want, Errno::ENOSPC));
-        };
-        numbers.unborn.insert(number);
-        Ok(number)
-    }
-
-    async fn reserve(self: &Rc<Self>, kind: NewKind) -> Result<()> {
-        let count = match kind {
-            NewKind::Directory => RESERVED_DIRECTORIES,
-            NewKind::Other => RESERVED_OTHERS,
-        };
-        let request = Request::Reserve { parent: self.last_parent.get(), kind, count };
-        let answer = self.demand(request, count as usize * size_of::<u64>()).await?;
-        let bytes = answer.filled(files::Filled::decode(&answer.words).len_bytes);
-        let (numbers, _) = bytes.as_chunks::<8>();
-        if numbers.is_empty() {
-            return Err(Errno::ENOSPC);
-        }
-        let mut pool = self.numbers.borrow_mut();
-        pool.of(kind).extend(numbers.iter().map(|number| u64::from_le_bytes(*number)));
-        Ok(())
     }
 
     // What was done.
@@ -748,25 +566,5 @@ impl Volume {
             self.wanted_applied.set(self.log.borrow().last().max(self.wanted_applied.get()));
             self.changed.wake();
         }
-    }
-}
-
-/// How many numbers are reserved at once.
-const RESERVED_DIRECTORIES: u64 = 16;
-const RESERVED_OTHERS: u64 = 64;
-
-fn restored(attributes: &Attributes) -> Restored {
-    Restored {
-        number: attributes.inode,
-        permissions: attributes.mode,
-        uid: attributes.uid,
-        gid: attributes.gid,
-        links: attributes.links,
-        times: Times {
-            accessed: attributes.accessed,
-            modified: attributes.modified,
-            changed: attributes.changed,
-            born: attributes.born,
-        },
     }
 }

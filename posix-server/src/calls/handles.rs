@@ -8,7 +8,7 @@ use super::files::install;
 use super::names::{CURRENT_DIRECTORY, place, start};
 use super::{Arguments, SystemCall, pointer, tty};
 use crate::errno::{Errno, Result};
-use crate::fs::inode::{FIRST_ENTRY, Listing};
+use crate::fs::body::{FIRST_ENTRY, Listing};
 use crate::fs::open::{self, How, Opened, Opener};
 use crate::fs::walk::{Actor, LastLink};
 use crate::fs::{Dentry, Location};

@@ -9,7 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::event::EventFile;
 use crate::event::process_file::ProcessFile;
 use crate::file::OpenFile;
-use crate::fs::inode::Directory;
+use crate::fs::body::Directory;
 use crate::process::tree::Tree;
 use crate::process::{Pid, Process, Thread};
 use crate::signal::deliver::send;

@@ -3,8 +3,8 @@
 //! Each is a set of its own: opening its `ptmx` makes a pair, whose slave gets the lowest free number as its name. Nobody
 //! else can make or remove names here.
 
+use super::body::{Directory, Entry, FIRST_ENTRY, Listing};
 use super::filesystem::{Instances, Made, MountRequest};
-use super::inode::{Directory, Entry, FIRST_ENTRY, Listing};
 use super::{Body, Dentry, DeviceNumber, FileSystem, FileSystemType, Inode, Location, Storage};
 use crate::cred::{Credentials, Gid, Uid};
 use crate::dev;

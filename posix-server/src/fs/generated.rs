@@ -1,6 +1,6 @@
 //! Files whose content is made when it is read, as they are open.
 
-use super::inode::Generator;
+use super::body::Generator;
 use super::{Body, Inode};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};

@@ -1,24 +1,21 @@
 //! Inodes: files themselves, whatever their names.
 //!
-//! An [`Inode`] holds the attributes that all files have, and a [`Body`] that says what it is. Each body is a type of its own;
-//! directories, links and generated files are traits, because several file systems have them.
+//! An [`Inode`] holds the attributes that all files have, and a [`Body`] that says what it is.
 
 use super::attributes::Attributes;
 use super::content::Content;
 use super::locks::Locks;
-use super::walk::Actor;
-use super::{Dentry, FileSystem, FsContext, Location, MountFlags};
+
+use super::body::{Body, DeviceNumber, Directory, Link};
+use super::{FileSystem, MountFlags};
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::{Access, Credentials, Gid, Uid};
 use crate::errno::{Errno, Result};
 use crate::event::inotify::Watches;
-use crate::file::{AccessMode, FileOps};
 use crate::pipe::Pipe;
 use crate::platform;
-use crate::process::Pid;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell};
 use driver_protocol::files::operation::Set;
 use linux_raw_sys::general as linux;
@@ -28,29 +25,6 @@ pub const PERMISSION_BITS: u32 = 0o7777;
 
 /// What an inode takes of the server's memory, about, in bytes.
 const INODE_BYTES: u64 = 512;
-
-/// The number of a device, as `stat` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct DeviceNumber {
-    /// The driver.
-    pub major: u32,
-    /// Which of the driver's devices.
-    pub minor: u32,
-}
-
-impl DeviceNumber {
-    /// From the 64-bit form that `mknod` gets (of which Linux uses the low 32 bits).
-    pub const fn from_encoded(encoded: u64) -> Self {
-        let encoded = encoded as u32;
-        Self { major: (encoded >> 8) & 0xfff, minor: (encoded & 0xff) | ((encoded >> 12) & 0xf_ff00) }
-    }
-
-    /// In the form that `stat` gives.
-    pub const fn encoded(self) -> u64 {
-        let (major, minor) = (self.major as u64, self.minor as u64);
-        (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32)
-    }
-}
 
 /// A point of Unix time in ns.
 pub type TimeNs = i64;
@@ -75,208 +49,6 @@ pub fn now() -> TimeNs {
 
 /// Access times older than this are renewed also if nothing changed (`relatime`): a day.
 const ACCESS_TIME_MAX_AGE_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
-
-/// One name in a directory, as `getdents64` shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// The name.
-    pub name: &'a [u8],
-    /// The inode's number.
-    pub inode: u64,
-    /// The type bits of the inode's mode.
-    pub file_type: u32,
-    /// Where the next entry begins.
-    pub next: u64,
-}
-
-/// Whether a listing goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// With the next entry.
-    Continue,
-    /// Not: this entry was not taken.
-    Stop,
-}
-
-/// The positions of a directory below this one are `.` (0) and `..` (1).
-pub const FIRST_ENTRY: u64 = 2;
-
-/// What a directory does.
-pub trait Directory {
-    /// Finds a name. `this` is the directory. `ENOENT`, `ENAMETOOLONG`.
-    fn lookup(&self, this: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>>;
-
-    /// Shows the names from position `from` (at least [`FIRST_ENTRY`]) on to `each`, until that stops.
-    fn list(&self, from: u64, each: &mut dyn FnMut(Entry<'_>) -> Listing) -> Result<()>;
-
-    /// The pseudo-terminals, if it is the root of their file system.
-    fn ptys(&self) -> Option<&Rc<super::devpts::Ptys>> {
-        None
-    }
-
-    /// What `open` makes where it is to make a file.
-    fn new_file(&self, maker: &Credentials) -> Result<Body> {
-        let _ = maker;
-        Ok(Body::Regular(Content::empty()))
-    }
-
-    /// What `mkdir` makes in it.
-    fn new_directory(&self) -> Body {
-        super::tmpfs::directory()
-    }
-
-    /// The store that its files are in, if a pager has them.
-    fn page_store(&self) -> Option<&Rc<super::pagerfs::Store>> {
-        None
-    }
-
-    /// The message queues, if it is their directory.
-    fn queues(&self) -> Option<&crate::mqueue::QueueDirectory> {
-        None
-    }
-
-    /// The number of the process that it is about, if it is that process's own in `/proc`.
-    fn process(&self) -> Option<crate::process::Pid> {
-        None
-    }
-
-    /// The directory as one whose names can be changed.
-    fn names(&self) -> Option<&super::tmpfs::Names> {
-        None
-    }
-
-    /// Sees to it that the names are in memory. An error: they are not, and the call that is being made has to be made again.
-    fn load(&self, _this: &Rc<Dentry>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Whether it has no names. They must be in memory.
-    fn is_empty(&self) -> bool {
-        self.names().is_some_and(super::tmpfs::Names::is_empty)
-    }
-
-    /// The size that `stat` shows.
-    fn size_bytes(&self) -> u64 {
-        self.names().map_or(0, super::tmpfs::Names::size_bytes)
-    }
-
-    /// What it takes of a disk, in blocks of 512 bytes.
-    fn blocks(&self) -> u64 {
-        0
-    }
-
-    /// It is the body of the inode with this number, of a disk.
-    fn adopt(&self, _number: u64) {}
-
-    /// Takes names that were loaded from a disk.
-    fn fill(&self, _loaded: super::diskfs::Loaded) {}
-
-    /// Forgets names that can be loaded again.
-    fn forget_names(&self) {}
-}
-
-/// Where a symbolic link leads.
-pub enum Target {
-    /// To a path.
-    Path(Vec<u8>),
-    /// To a place, whether or not it has a name (`/proc/self/fd/3`).
-    Place(Location),
-}
-
-/// What a symbolic link does.
-pub trait Link {
-    /// What `readlink` shows to somebody who stands in `context`.
-    fn text(&self, context: &FsContext) -> Result<Vec<u8>>;
-
-    /// Where it leads.
-    fn target(&self, context: &FsContext) -> Result<Target> {
-        Ok(Target::Path(self.text(context)?))
-    }
-
-    /// The path that is stored, if one is.
-    fn stored_text(&self) -> Option<&[u8]> {
-        None
-    }
-
-    /// The size that `stat` shows: the length of the target where that is stored.
-    fn size(&self) -> u64 {
-        0
-    }
-}
-
-/// A file whose content is made when it is read.
-pub trait Generator {
-    /// The content, for one opening of the file.
-    fn generate(&self) -> Result<Vec<u8>>;
-
-    /// Checks an opening beyond the permissions. A file that is more than a text gives what does its work.
-    fn open(&self, _actor: Actor<'_>, _access: AccessMode) -> Result<Option<Rc<dyn FileOps>>> {
-        Ok(None)
-    }
-
-    /// Takes what a process writes, all of it. `EINVAL` if the file takes nothing.
-    fn store(&self, _writer: Pid, _bytes: &[u8]) -> Result<()> {
-        Err(Errno::EINVAL)
-    }
-
-    /// The message queue that it tells of, if it does: then opening the file opens that.
-    fn queue(&self) -> Option<&Rc<crate::mqueue::Queue>> {
-        None
-    }
-}
-
-/// What an inode is.
-pub enum Body {
-    /// A regular file in memory.
-    Regular(Content),
-    /// A directory.
-    Directory(Box<dyn Directory>),
-    /// A symbolic link.
-    Link(Box<dyn Link>),
-    /// A character device.
-    CharacterDevice(DeviceNumber),
-    /// A block device. There are none; only the name can be made.
-    BlockDevice(DeviceNumber),
-    /// A FIFO, with its pipe once it has been opened.
-    Fifo(OnceCell<Rc<Pipe>>),
-    /// A socket's name.
-    Socket,
-    /// A file of no type, which has no name, like an event counter.
-    Anonymous,
-    /// A regular file whose content is generated.
-    Generated(Box<dyn Generator>),
-}
-
-impl Body {
-    /// What it takes of the server's memory besides its inode, as long as nobody uses it, in bytes.
-    pub fn own_bytes(&self) -> u64 {
-        match self {
-            Self::Link(link) => link.size(),
-            Self::Regular(_)
-            | Self::Directory(_)
-            | Self::CharacterDevice(_)
-            | Self::BlockDevice(_)
-            | Self::Fifo(_)
-            | Self::Socket
-            | Self::Anonymous
-            | Self::Generated(_) => 0,
-        }
-    }
-
-    /// The type bits of the mode.
-    pub fn file_type(&self) -> u32 {
-        match self {
-            Self::Regular(_) | Self::Generated(_) => linux::S_IFREG,
-            Self::Directory(_) => linux::S_IFDIR,
-            Self::Link(_) => linux::S_IFLNK,
-            Self::CharacterDevice(_) => linux::S_IFCHR,
-            Self::BlockDevice(_) => linux::S_IFBLK,
-            Self::Fifo(_) => linux::S_IFIFO,
-            Self::Socket => linux::S_IFSOCK,
-            Self::Anonymous => 0,
-        }
-    }
-}
 
 /// Whether a file that has no name may get one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -618,96 +390,37 @@ impl Inode {
 
     /// The size in bytes, as `stat` shows it.
     pub fn size(&self) -> u64 {
-        match &self.body {
-            Body::Regular(content) => content.size(),
-            Body::Directory(directory) => directory.size_bytes(),
-            Body::Link(link) => link.size(),
-            Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => 0,
-        }
+        self.body.size()
     }
 
     /// The size of what it keeps in memory, in blocks of 512 bytes.
     pub fn blocks(&self) -> u64 {
-        match &self.body {
-            Body::Regular(content) => content.blocks(),
-            Body::Directory(directory) => directory.blocks(),
-            Body::Link(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => 0,
-        }
+        self.body.blocks()
     }
 
     /// The device that it names; zero for other files.
     pub fn device(&self) -> DeviceNumber {
-        match &self.body {
-            Body::CharacterDevice(device) | Body::BlockDevice(device) => *device,
-            Body::Regular(_)
-            | Body::Directory(_)
-            | Body::Link(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => DeviceNumber::default(),
-        }
+        self.body.device()
     }
 
     /// It as a directory, or `ENOTDIR`.
     pub fn directory(&self) -> Result<&dyn Directory> {
-        match &self.body {
-            Body::Directory(directory) => Ok(directory.as_ref()),
-            Body::Regular(_)
-            | Body::Link(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => Err(Errno::ENOTDIR),
-        }
+        self.body.directory().ok_or(Errno::ENOTDIR)
     }
 
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
-        matches!(self.body, Body::Directory(_))
+        self.body.directory().is_some()
     }
 
     /// It as a symbolic link.
     pub fn link(&self) -> Option<&dyn Link> {
-        match &self.body {
-            Body::Link(link) => Some(link.as_ref()),
-            Body::Regular(_)
-            | Body::Directory(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => None,
-        }
+        self.body.link()
     }
 
     /// The content of a regular file in memory.
     pub fn content(&self) -> Option<&Content> {
-        match &self.body {
-            Body::Regular(content) => Some(content),
-            Body::Directory(_)
-            | Body::Link(_)
-            | Body::CharacterDevice(_)
-            | Body::BlockDevice(_)
-            | Body::Fifo(_)
-            | Body::Socket
-            | Body::Anonymous
-            | Body::Generated(_) => None,
-        }
+        self.body.content()
     }
 
     /// `EACCES` unless the credentials allow `want`.
@@ -741,15 +454,6 @@ impl Inode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn device_numbers_survive_their_encoding() {
-        for device in [(1, 3), (5, 1), (136, 300), (4095, 0xf_ffff)] {
-            let device = DeviceNumber { major: device.0, minor: device.1 };
-            assert_eq!(DeviceNumber::from_encoded(device.encoded()), device);
-        }
-        assert_eq!(DeviceNumber { major: 1, minor: 3 }.encoded(), 0x103);
-    }
 
     #[test]
     fn a_second_access_does_not_change_the_access_time() {

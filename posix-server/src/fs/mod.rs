@@ -2,7 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `inode` | files themselves: attributes, and what kind of file |
+//! | `inode` | files themselves: the attributes that all have |
+//! | `body` | what kind of file: what a directory, a link and a generated file does |
 //! | `content` | the content of regular files: memory objects |
 //! | `paged` | contents whose pages a pager has |
 //! | `dentry` | names |
@@ -20,6 +21,7 @@
 //! | `tmpfs`, `procfs`, `sysfs`, `devpts`, `pagerfs`, `diskfs` | the file systems |
 
 pub mod attributes;
+pub mod body;
 pub mod boot;
 pub mod change;
 pub mod content;
@@ -47,11 +49,12 @@ pub mod sysfs;
 pub mod tmpfs;
 pub mod walk;
 
+pub use body::{Body, DeviceNumber};
 pub use dentry::{Dentry, Name};
 pub use filesystem::{
     DEVTMPFS, FileSystem, FileSystemType, Instances, MAX_INODES, Made, MountRequest, PROC, Storage, TMPFS, TYPES,
 };
-pub use inode::{Body, DeviceNumber, Inode, Times};
+pub use inode::{Inode, Times};
 pub use mount::{Location, Mount, MountFlags, Reach};
 pub use namespace::Namespace;
 

@@ -1,10 +1,11 @@
 //! From a path to an open file (`open(2)`).
 
+use super::body::Target;
 use super::change::{self, New};
 use super::content::Content;
 use super::diskfs::DiskFile;
 use super::generated::GeneratedFile;
-use super::inode::{FirstName, PERMISSION_BITS, Target};
+use super::inode::{FirstName, PERMISSION_BITS};
 use super::walk::{Actor, Ending, Last, LastLink, Parent, Restrictions, Walk};
 use super::{Body, Dentry, Inode, Location, MountFlags, notify, protection};
 use crate::cred::Access;

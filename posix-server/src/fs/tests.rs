@@ -96,9 +96,9 @@ impl World {
             let Ok(directory) = dentry.inode().directory() else { continue };
             let mut names = Vec::new();
             directory
-                .list(inode::FIRST_ENTRY, &mut |entry| {
+                .list(body::FIRST_ENTRY, &mut |entry| {
                     names.push(entry.name.to_vec());
-                    inode::Listing::Continue
+                    body::Listing::Continue
                 })
                 .unwrap();
             for name in names {

@@ -4,7 +4,7 @@
 //! a table of names, and each name also has a position that it keeps as long as it lives, so that a listing that goes on after
 //! others have made or removed names shows every name that stayed exactly once.
 
-use super::inode::{Directory, Entry, FIRST_ENTRY, Link, Listing};
+use super::body::{Directory, Entry, FIRST_ENTRY, Link, Listing};
 use super::mount_options::TmpfsOptions;
 use super::name_table::NameTable;
 use super::{Body, Dentry, FileSystem, FileSystemType, FsContext, Inode, Made, TMPFS};

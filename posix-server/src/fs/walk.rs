@@ -4,7 +4,7 @@
 //! caller (`EACCES`). Symbolic links on the way are replaced by their targets, at most [`MAX_LINKS`] of them (`ELOOP`), by
 //! splicing the target before the rest of the path: no recursion.
 
-use super::inode::Target;
+use super::body::Target;
 use super::{FsContext, Location, MountFlags, protection};
 use crate::cred::{Access, Credentials};
 use crate::errno::{Errno, Result};

@@ -7,7 +7,7 @@ use crate::cred::Credentials;
 use crate::errno::{Errno, Result};
 use crate::file::io::put_text;
 use crate::file::{Destination, FileOps, PollEvents, Positioning, Source};
-use crate::fs::inode::{Directory, Entry, Generator, Listing};
+use crate::fs::body::{Directory, Entry, Generator, Listing};
 use crate::fs::tmpfs::{self, Names};
 use crate::fs::{Body, Dentry, FileSystem, FileSystemType, Inode, Instances, Made, Storage};
 use crate::process::Pid;

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::errno::{Errno, Result};
-use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Generator, Listing};
+use crate::fs::body::{Directory, Entry, FIRST_ENTRY, Generator, Listing};
 use crate::fs::procfs::sysctl::parse_number;
 use crate::fs::{Body, Dentry, FileSystem, Inode};
 use crate::platform::Successor;

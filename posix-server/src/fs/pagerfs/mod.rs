@@ -17,9 +17,9 @@ pub(crate) mod tests;
 
 pub use store::{Enclosed, PageServer, PagedFile, Store};
 
+use super::body::{Directory, Entry, FIRST_ENTRY, Listing};
 use super::content::Content;
 use super::filesystem::{Instances, Made, Storage};
-use super::inode::{Directory, Entry, FIRST_ENTRY, Listing};
 use super::tmpfs::{Names, check_name};
 use super::{Body, Dentry, FileSystem, FileSystemType, Inode};
 use crate::cred::Credentials;

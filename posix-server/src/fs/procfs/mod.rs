@@ -16,8 +16,8 @@ pub mod sysctl;
 mod system;
 mod tables;
 
+use super::body::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing};
 use super::filesystem::Made;
-use super::inode::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing};
 use super::walk::Actor;
 use super::{Body, Dentry, FileSystem, FsContext, Inode, PROC};
 use crate::errno::{Errno, Result};

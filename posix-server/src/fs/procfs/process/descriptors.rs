@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::event::EventFile;
 use crate::event::counter::Taking;
 use crate::file::{OnExec, OpenFile};
-use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing, Target};
+use crate::fs::body::{Directory, Entry, FIRST_ENTRY, Generator, Link, Listing, Target};
 use crate::fs::procfs::{add, check_name};
 use crate::fs::{Body, Dentry, FsContext};
 use alloc::boxed::Box;

@@ -3,7 +3,7 @@
 use super::subject::check_inspection;
 use super::{FIRST_DESCRIPTOR_INODE, Whose};
 use crate::errno::{Errno, Result};
-use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Link, Listing, Target};
+use crate::fs::body::{Directory, Entry, FIRST_ENTRY, Link, Listing, Target};
 use crate::fs::procfs::check_name;
 use crate::fs::{Body, Dentry, FsContext, Location};
 use crate::process::Process;

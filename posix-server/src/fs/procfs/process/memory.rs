@@ -6,7 +6,7 @@ use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
 use crate::file::{Destination, FileOps, Positioning, Source};
 use crate::fs::Location;
-use crate::fs::inode::DeviceNumber;
+use crate::fs::body::DeviceNumber;
 use crate::fs::procfs::add;
 use crate::platform::{PAGE_SIZE, Protection, Sharing, Space};
 use crate::process::Process;

@@ -13,7 +13,7 @@ use super::tables::NET;
 use super::{INODES_PER_PROCESS, Shared, StaticDirectory, StaticEntry, check_name, parse_number};
 use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, FileOps};
-use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Generator, Listing};
+use crate::fs::body::{Directory, Entry, FIRST_ENTRY, Generator, Listing};
 use crate::fs::walk::Actor;
 use crate::fs::{Body, Dentry, Inode, Location};
 use crate::process::{Pid, Process};

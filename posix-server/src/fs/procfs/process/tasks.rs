@@ -4,7 +4,7 @@ use super::subject::Subject;
 use super::{Level, Whose, directory_of, parse_number};
 use crate::errno::{Errno, Result};
 use crate::fs::Dentry;
-use crate::fs::inode::{Directory, Entry, FIRST_ENTRY, Listing};
+use crate::fs::body::{Directory, Entry, FIRST_ENTRY, Listing};
 use crate::fs::procfs::{add, check_name};
 use crate::process::Pid;
 use alloc::format;

@@ -13,27 +13,11 @@
 
 #[cfg(not(target_os = "none"))]
 mod model;
-#[cfg(not(target_os = "none"))]
-mod model_executor;
-#[cfg(not(target_os = "none"))]
-mod model_paging;
-#[cfg(not(target_os = "none"))]
-mod model_reserve;
-#[cfg(not(target_os = "none"))]
-mod model_shared;
 #[cfg(target_os = "none")]
 mod native;
 
 #[cfg(not(target_os = "none"))]
 pub use model::*;
-#[cfg(not(target_os = "none"))]
-pub use model_executor::{Executor, Sleep};
-#[cfg(not(target_os = "none"))]
-pub use model_paging::{Absence, Needs, Pager, Postponed, has_needs, note_ticket, take_needs};
-#[cfg(not(target_os = "none"))]
-pub use model_reserve::{memory_is_used_up, settle_loans, take_has_lent};
-#[cfg(not(target_os = "none"))]
-pub use model_shared::SharedPages;
 #[cfg(target_os = "none")]
 pub use native::*;
 

@@ -1,7 +1,8 @@
 //! The model of pages that the server shares with programs.
 
-use super::{Memory, PAGE_SIZE};
+use super::Memory;
 use crate::errno::Result;
+use crate::platform::PAGE_SIZE;
 use alloc::vec;
 
 /// A memory that the server sees in its own space: here, as everywhere in the model, through the same methods.

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use futures_util::stream::{FuturesUnordered, Stream};
 
-use super::LocalFuture;
+use crate::platform::LocalFuture;
 
 /// Notes that some task can go on.
 #[derive(Default)]

@@ -1,9 +1,8 @@
 //! The model of memories that a pager fills: a test is the pager.
 
-use super::model::{Account, Memory, Space};
-use super::model_executor::Executor;
-use super::{Access, PAGE_SIZE, Successor};
+use super::{Account, Executor, Memory, Space};
 use crate::errno::{Errno, Result};
+use crate::platform::{Access, PAGE_SIZE, Successor};
 use crate::ticket::Ticket;
 use crate::wait::WaitQueue;
 use alloc::boxed::Box;

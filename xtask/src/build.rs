@@ -123,6 +123,17 @@ pub(crate) fn guest_programs(set: ProgramSet) -> Result<Artifacts> {
     artifacts()
 }
 
+/// Compiles one program that runs in guests.
+pub(crate) fn guest_program(package: &str) -> Result<()> {
+    guest_program_with(package, &[])
+}
+
+/// The same, with variables that its sources look at.
+pub(crate) fn guest_program_with(package: &str, variables: &[(&str, &str)]) -> Result<()> {
+    let variables = variables.iter().copied();
+    process::run(build_for(BARE_METAL).args(["--package", package]).envs(variables))
+}
+
 /// Compiles the UEFI loader.
 pub(crate) fn loader() -> Result<()> {
     let step = Step::begin("building the loader");
@@ -141,7 +152,8 @@ fn build_for(target: &str) -> Command {
     command
 }
 
-fn artifacts() -> Result<Artifacts> {
+/// Where what was compiled is.
+pub(crate) fn artifacts() -> Result<Artifacts> {
     let metadata = metadata()?;
     let directory = metadata.get("target_directory").and_then(Value::as_str);
     let target_directory = directory.map(PathBuf::from).context("`cargo metadata` names no target directory")?;

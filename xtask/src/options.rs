@@ -35,6 +35,9 @@ cargo xtask COMMAND
   debug [OPTION..]                   the same boot, stopped for gdb
   native [OPTION..] NAME             boot a native test (object-tests, ipc-bench, disk-check, nvme-check) and show its console; or driver:NAME,
                                      the driver of that name on QEMU's edu device, or driver:NAME:VENDOR:DEVICE, on another
+  replace [--guest PROCESS] [NAME [FILE]]
+                                     build a driver or a server anew (or take FILE) and put it live into the guest that runs, by `run` or
+                                     `exec`; without NAME: which programs that can be done with
   new-driver NAME                    make a driver to go on from, in drivers/NAME (docs/writing-a-driver.md)
   image [OPTION..]                   build everything and make the disk image
   build                              build everything that runs in the guest
@@ -70,6 +73,7 @@ pub(crate) enum Command {
     Exec(ExecOptions),
     Native(NativeOptions),
     NewDriver(String),
+    Replace(ReplaceOptions),
     Debug(GuestOptions),
     Test(TestOptions),
     Bench(BenchOptions),
@@ -116,6 +120,17 @@ pub(crate) struct NativeOptions {
     pub(crate) guest: GuestOptions,
     /// The value of `test=` on the kernel's command line.
     pub(crate) name: String,
+}
+
+/// `xtask replace`.
+#[derive(Debug, Default)]
+pub(crate) struct ReplaceOptions {
+    /// The process of the guest; none if there is only one.
+    pub(crate) guest: Option<u32>,
+    /// The name of the program.
+    pub(crate) name: Option<String>,
+    /// Its new image; it is built if there is none.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// `xtask test`.
@@ -209,6 +224,7 @@ fn parse_from(mut parser: Parser) -> Result<Command> {
         "debug" => guest_options(parser).map(Command::Debug),
         "exec" => exec_options(parser).map(Command::Exec),
         "new-driver" => new_driver_name(parser).map(Command::NewDriver),
+        "replace" => replace_options(parser).map(Command::Replace),
         "native" => native_options(parser).map(Command::Native),
         "test" => test_options(parser).map(Command::Test),
         "bench" => bench_options(parser).map(Command::Bench),
@@ -265,6 +281,19 @@ fn new_driver_name(mut parser: Parser) -> Result<String> {
     let Some(Arg::Value(name)) = parser.next()? else { bail!("new-driver needs a name") };
     no_more(parser)?;
     text(name)
+}
+
+fn replace_options(mut parser: Parser) -> Result<ReplaceOptions> {
+    let mut options = ReplaceOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("guest") => options.guest = Some(parser.value()?.parse()?),
+            Arg::Value(name) if options.name.is_none() => options.name = Some(text(name)?),
+            Arg::Value(file) if options.file.is_none() => options.file = Some(file.into()),
+            Arg::Value(_) | Arg::Long(_) | Arg::Short(_) => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
 }
 
 fn native_options(parser: Parser) -> Result<NativeOptions> {

@@ -9,6 +9,7 @@ pub mod block;
 pub mod console;
 pub mod edu;
 pub mod files;
+pub mod orders;
 pub mod pages;
 pub mod purpose;
 pub mod supervisor;

@@ -5,6 +5,7 @@
 //! | `ShutDown` | how | – | only if that is refused |
 //! | `Disks` | – | receive: [`Disk`]s of [`Disk::BYTES`] each | when all disks have been looked at: bytes, bytes that all take |
 //! | `OpenFiles` | name, 1 if only to be read | – | with handle 0: a channel to a file server ([`files`](crate::files) protocol) |
+//! | `Complain` | name | – | at once: of a file server's client, that the server of this disk answers nonsense; of a file server, that the disk's driver does |
 //! | `Finished` | – | – | at once: whoever asks needs no successor when it ends |
 //!
 //! Disks and their parts have names of up to [`NAME_BYTES`] bytes: `vda`, `vda1`, `nvme0n1`, `nvme0n1p1`. A file server lives until the channel to
@@ -26,6 +27,7 @@ const SHUT_DOWN: u64 = 1;
 const DISKS: u64 = 2;
 const OPEN_FILES: u64 = 3;
 const FINISHED: u64 = 4;
+const COMPLAIN: u64 = 5;
 
 /// The name of a disk, with zeros after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +75,11 @@ pub enum Request {
     },
     /// What the program was started for is done.
     Finished,
+    /// Who serves a disk to the program answers what makes no sense: it is to be ended, and another to take its place.
+    Complain {
+        /// Which disk, or part of one.
+        name: DiskName,
+    },
 }
 
 impl Request {
@@ -86,6 +93,10 @@ impl Request {
                 (OPEN_FILES, [low, high, read_only as u64, 0, 0, 0, 0, 0])
             }
             Self::Finished => (FINISHED, [0; 8]),
+            Self::Complain { name } => {
+                let [low, high] = name.words();
+                (COMPLAIN, [low, high, 0, 0, 0, 0, 0, 0])
+            }
         }
     }
 
@@ -99,6 +110,7 @@ impl Request {
                 Some(Self::OpenFiles { name: DiskName::from_words(first, second), read_only: third == 1 })
             }
             FINISHED => Some(Self::Finished),
+            COMPLAIN => Some(Self::Complain { name: DiskName::from_words(first, second) }),
             _ => None,
         }
     }
@@ -173,7 +185,12 @@ mod tests {
     fn requests_survive_their_words_and_others_are_refused() {
         let name = DiskName::new(b"nvme0n1p1").unwrap();
         let all = [Shutdown::PowerOff, Shutdown::Failure, Shutdown::Reset].map(Request::ShutDown);
-        let others = [Request::Disks, Request::OpenFiles { name, read_only: true }, Request::Finished];
+        let others = [
+            Request::Disks,
+            Request::OpenFiles { name, read_only: true },
+            Request::Finished,
+            Request::Complain { name },
+        ];
         for request in all.into_iter().chain(others) {
             let (label, words) = request.encode();
             assert_eq!(Request::decode(label, &words), Some(request));

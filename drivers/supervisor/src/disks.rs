@@ -3,9 +3,10 @@
 //! A driver has a control channel, and clients' channels that it was told of; the ends that it serves stay here, because its successor has to
 //! be told of them, too ([`Disks::driver_begins`]).
 
+use crate::successors::Kept;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use block::client::BlockError;
 use block::gpt::{self, Partition};
@@ -39,6 +40,7 @@ struct Opened {
 /// A disk that a driver serves.
 struct Driven {
     control: ChannelEndpoint,
+    driver: Weak<Kept>,
     opened: RefCell<Vec<Opened>>,
 }
 
@@ -76,8 +78,9 @@ impl Disks {
     }
 
     /// There is a disk, whose driver serves this control channel. It is looked at from now on.
-    pub(crate) fn add(self: &Rc<Self>, name: DiskName, control: ChannelEndpoint) {
-        let driven = Rc::new(Driven { control, opened: RefCell::default() });
+    pub(crate) fn add(self: &Rc<Self>, name: DiskName, control: ChannelEndpoint, driver: &Rc<Kept>) {
+        let driver = Rc::downgrade(driver);
+        let driven = Rc::new(Driven { control, driver, opened: RefCell::default() });
         self.driven.borrow_mut().insert(name, driven.clone());
         self.pending.set(self.pending.get() + 1);
         let disks = self.clone();
@@ -199,6 +202,23 @@ impl Disks {
                 }
             }
         });
+    }
+
+    /// Somebody says that the driver of a disk, or of the whole that it is a part of, answers nonsense.
+    pub(crate) fn complain(&self, name: DiskName) {
+        let whole = self.known.borrow().iter().find(|known| known.record.name == name).map(|known| known.whole);
+        let driven = whole.and_then(|whole| self.driven.borrow().get(&whole).cloned());
+        if let Some(driver) = driven.and_then(|driven| driven.driver.upgrade()) {
+            driver.complain("has answered what makes no sense");
+        }
+    }
+
+    /// The ends of the channels that a disk's driver serves.
+    pub(crate) fn opened(&self, name: DiskName) -> Vec<ChannelEndpoint> {
+        let driven = self.driven.borrow().get(&name).cloned();
+        let again =
+            |driven: Rc<Driven>| -> Vec<_> { driven.opened.borrow().iter().filter_map(Opened::again).collect() };
+        driven.map(again).unwrap_or_default().into_iter().map(|(_, _, server_end)| server_end).collect()
     }
 
     /// Asks what a disk is and reads its partition table.

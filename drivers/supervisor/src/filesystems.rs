@@ -3,13 +3,14 @@
 use crate::disks::Disks;
 use crate::loader::{Files, Program};
 use crate::machine::{CLIENT_RIGHTS, SERVE_RIGHTS};
-use crate::successors::{self, Legacy};
+use crate::successors::{self, Kept, Legacy};
 use crate::watch::Watcher;
 use alloc::boxed::Box;
-use alloc::rc::Rc;
+use alloc::collections::BTreeMap;
+use alloc::rc::{Rc, Weak};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use driver_protocol::supervisor::{Disk, DiskName, Request as Wish};
 use driver_protocol::{ANSWERED, Refusal, purpose};
 use log::error;
@@ -28,13 +29,15 @@ pub(crate) struct FileSystems {
     files: Files,
     disks: Rc<Disks>,
     arguments: String,
+    /// The servers, by their disks.
+    servers: RefCell<BTreeMap<DiskName, Weak<Kept>>>,
 }
 
 impl FileSystems {
     /// No file servers yet.
     pub(crate) fn new(watcher: &Watcher, files: Files, disks: &Rc<Disks>, arguments: &str) -> Rc<Self> {
         let (watcher, disks, arguments) = (watcher.clone(), disks.clone(), String::from(arguments));
-        Rc::new(Self { watcher, files, disks, arguments })
+        Rc::new(Self { watcher, files, disks, arguments, servers: RefCell::default() })
     }
 
     /// Tells which disks there are, when that is known.
@@ -81,15 +84,26 @@ impl FileSystems {
         let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
         let is_finished: Rc<Cell<bool>> = Rc::default();
         let (filesystems, flag) = (self.clone(), is_finished.clone());
+        let ends = successors::only_end(&server_end).map_err(failed)?;
         let hand_over = Box::new(move |program: &mut Program| {
             program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)?;
             program.give(purpose::BLOCK, &disk, CLIENT_RIGHTS)?;
             let supervisor = filesystems.await_end(name, &flag)?;
             program.give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
         });
-        let legacy = Legacy { path: FILES, limits: LIMITS, hand_over, arguments: self.arguments.clone(), is_finished };
-        successors::keep_alive(&self.watcher, self.files, legacy)?;
+        let arguments = self.arguments.clone();
+        let legacy = Legacy { path: FILES, limits: LIMITS, hand_over, ends, arguments, is_finished };
+        let kept = successors::keep_alive(&self.watcher, self.files, legacy)?;
+        self.servers.borrow_mut().insert(name, Rc::downgrade(&kept));
         Ok(client_end)
+    }
+
+    /// Somebody says that the server of the file system on a disk answers nonsense.
+    pub(crate) fn complain(&self, name: DiskName) {
+        let server = self.servers.borrow().get(&name).and_then(Weak::upgrade);
+        if let Some(server) = server {
+            server.complain("has answered what makes no sense");
+        }
     }
 
     /// Hears from a file server when it has done its work; returns its end of the channel.
@@ -107,6 +121,10 @@ impl FileSystems {
                 Some(Wish::Finished) => {
                     is_finished.set(true);
                     self.disks.close(name);
+                    ANSWERED
+                }
+                Some(Wish::Complain { .. }) => {
+                    self.disks.complain(name);
                     ANSWERED
                 }
                 Some(Wish::ShutDown(_) | Wish::Disks | Wish::OpenFiles { .. }) | None => Refusal::Unknown as u64,

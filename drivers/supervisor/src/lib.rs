@@ -5,5 +5,6 @@
 extern crate alloc;
 
 pub mod image;
+pub mod lives;
 pub mod plan;
 pub mod storm;

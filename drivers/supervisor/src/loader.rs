@@ -1,4 +1,4 @@
-//! Makes a running program of a file in the boot archive.
+//! Makes a running program of an image: a file in the boot archive, or what replaces it.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,6 +17,9 @@ use zerocopy::IntoBytes;
 const STACK_END: u64 = 0x7fff_0000_0000;
 /// The stack's size in bytes.
 const STACK_BYTES: u64 = 1 << 20;
+
+/// The instruction `jmp` with its own address.
+const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 
 /// What a program may do with its own account: use it, but not raise its limits.
 const ACCOUNT_RIGHTS: Rights = Rights::USE.union(Rights::READ).union(Rights::DUPLICATE).union(Rights::TRANSFER);
@@ -52,12 +55,13 @@ impl Program {
             return Err(format!("{path}: damaged: its checksum does not match"));
         }
         let image = Image::parse(bytes).map_err(|error| format!("{path}: {error}"))?;
-        Self::map(files.memory, offset, path, &image, limits)
+        Self::of_image(files.memory, offset, path, &image, limits)
             .map_err(|error| format!("{path}: can't be set up: {}", error.describe()))
     }
 
-    fn map(
-        archive: &Memory,
+    /// Maps the program whose image begins at `file_offset` of a memory, and is called what `path` ends in.
+    pub(crate) fn of_image(
+        memory: &Memory,
         file_offset: u64,
         path: &'static str,
         image: &Image,
@@ -68,7 +72,7 @@ impl Program {
         let table = HandleTable::create(&account)?;
         let mut commit = Commit::new();
         for segment in &image.segments {
-            add_segment(&mut commit, archive, file_offset, segment);
+            add_segment(&mut commit, memory, file_offset, segment);
         }
         let writable = Protection::READ | Protection::WRITE;
         commit.map_zero(STACK_END - STACK_BYTES, STACK_BYTES, writable, MapFlags::empty());
@@ -132,6 +136,19 @@ impl Program {
     /// Its first thread.
     pub(crate) fn thread(&self) -> &Thread {
         &self.thread
+    }
+
+    /// Has the program do nothing but spin from now on, for tests of who notices.
+    pub(crate) fn spin(&self) -> Result<(), Error> {
+        let code = Memory::create(&self.account, PAGE_SIZE)?;
+        code.write_all(0, &JUMP_TO_ITSELF)?;
+        let mut commit = Commit::new();
+        let executable = Protection::READ | Protection::EXECUTE;
+        commit.map(&code, 0, 0, PAGE_SIZE, executable, MapFlags::FIND);
+        let rip = self.space.commit(&commit)?.address;
+        self.thread.suspend()?;
+        self.thread.set_registers(&Registers { rip, ..self.thread.registers()? })?;
+        self.thread.resume()
     }
 
     /// Starts the program with these arguments, cut to what fits.

@@ -4,6 +4,7 @@ use crate::devices;
 use crate::disks::Disks;
 use crate::filesystems::FileSystems;
 use crate::loader::{Files, Program};
+use crate::orders;
 use crate::successors::{self, Legacy};
 use crate::swap;
 use crate::watch::Watcher;
@@ -13,7 +14,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use boot_archive::Archive;
 use driver_protocol::{pages, purpose};
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use quire_api::abi::startup::Purpose;
 use quire_api::abi::system::{AccountLimits, Shutdown};
 use quire_api::account::UNLIMITED;
@@ -41,6 +42,9 @@ const CONSOLE_LINE: SerialLine = SerialLine { first_port: 0x3f8, gsi: 4 };
 /// COM2, the link to the host.
 const HOST_LINE: SerialLine = SerialLine { first_port: 0x2f8, gsi: 3 };
 
+/// The service line, on which the machine's owner has programs replaced: where COM3 is, with an interrupt of its own.
+const SERVICE_LINE: SerialLine = SerialLine { first_port: 0x3e8, gsi: 5 };
+
 /// What a driver may use: 8 MiB.
 pub(crate) const DRIVER_LIMITS: AccountLimits = AccountLimits { frames: 2048, kernel_bytes: 1 << 20 };
 /// Frames that stay with the supervisor and the drivers, whatever the posix-server does: 16 MiB.
@@ -64,8 +68,11 @@ const SERVER_PRIORITY: u8 = 20;
 
 /// Starts everything, then watches it.
 pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
-    let watcher =
-        Watcher { executor: Executor::new(rt::account()?)?, hardware: Rc::new(startup.take(Purpose::HARDWARE)?) };
+    let watcher = Watcher {
+        executor: Executor::new(rt::account()?)?,
+        hardware: Rc::new(startup.take(Purpose::HARDWARE)?),
+        programs: Rc::default(),
+    };
     if let Err(reason) = start(&watcher, startup) {
         error!("{reason}");
         watcher.shut_down(Shutdown::Failure);
@@ -80,6 +87,9 @@ fn start(watcher: &Watcher, startup: &Startup) -> Result<(), String> {
     let files = Files { memory, archive };
     let plan = Plan::from_test(startup.argument("test"))
         .map_err(|UnknownTest(name)| format!("test={name}: there is no such test"))?;
+    if let Some(line) = start_serial(watcher, files, &SERVICE_LINE, startup.arguments())? {
+        orders::begin(watcher, line);
+    }
     match plan {
         Plan::Posix => start_posix(watcher, files, startup.arguments()),
         Plan::Test => start_test(watcher, files, Lines::default(), Subject::None, startup.arguments()),
@@ -162,14 +172,14 @@ fn start_pager(watcher: &Watcher, files: Files, disk_frames: u64, arguments: &st
     let disk_account = account.create_child(&limits).map_err(failed)?;
     let disk = Memory::create(&disk_account, pages::MAX_FILES * pages::MAX_FILE_BYTES).map_err(failed)?;
     let (server_end, client_end) = ChannelEndpoint::pair(account).map_err(failed)?;
+    let ends = successors::only_end(&server_end).map_err(failed)?;
     let hand_over = Box::new(move |program: &mut Program| {
         program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)?;
         program.give(purpose::DISK, &disk, DEVICE_RIGHTS)
     });
     let (arguments, is_finished) = (String::from(arguments), Rc::default());
-    let legacy = Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
-    successors::keep_alive(watcher, files, legacy)?;
-    Ok(client_end)
+    let legacy = Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    successors::keep_alive(watcher, files, legacy).map(|_| client_end)
 }
 
 /// Starts a driver for a serial line and returns the client's end of its channel; `None` if there is no UART.
@@ -183,19 +193,20 @@ fn start_serial(
     let account = rt::account().map_err(failed)?;
     let ports = watcher.hardware.io_ports(account, line.first_port, UART_PORTS).map_err(failed)?;
     if !is_uart(&ports) {
-        info!("no UART at {:#x}", line.first_port);
+        debug!("no UART at {:#x}", line.first_port);
         return Ok(None);
     }
     let interrupt = watcher.hardware.interrupt(account, line.gsi).map_err(failed)?;
     let (server_end, client_end) = ChannelEndpoint::pair(account).map_err(failed)?;
-    let mut driver = Program::load(files, SERIAL, &DRIVER_LIMITS)?;
-    driver
-        .give(purpose::PORTS, &ports, DEVICE_RIGHTS)
-        .and_then(|()| driver.give(purpose::INTERRUPT, &interrupt, DEVICE_RIGHTS))
-        .and_then(|()| driver.give(purpose::SERVE, &server_end, SERVE_RIGHTS))
-        .and_then(|()| launch(watcher, driver, DRIVER_PRIORITY, arguments))
-        .map_err(failed)?;
-    Ok(Some(client_end))
+    let ends = successors::only_end(&server_end).map_err(failed)?;
+    let hand_over = Box::new(move |program: &mut Program| {
+        program.give(purpose::PORTS, &ports, DEVICE_RIGHTS)?;
+        program.give(purpose::INTERRUPT, &interrupt, DEVICE_RIGHTS)?;
+        program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)
+    });
+    let (arguments, is_finished) = (String::from(arguments), Rc::default());
+    let legacy = Legacy { path: SERIAL, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    successors::keep_alive(watcher, files, legacy).map(|_| Some(client_end))
 }
 
 /// Whether a UART answers: where there is none, all reads give the same value.

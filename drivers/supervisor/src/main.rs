@@ -20,6 +20,12 @@ mod loader;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+mod orders;
+#[cfg(target_os = "none")]
+mod programs;
+#[cfg(target_os = "none")]
+mod signal;
+#[cfg(target_os = "none")]
 mod successors;
 #[cfg(target_os = "none")]
 mod swap;

@@ -2,6 +2,7 @@
 
 use crate::filesystems::FileSystems;
 use crate::loader::Program;
+use crate::programs::Programs;
 use alloc::rc::Rc;
 use driver_protocol::supervisor::Request as Wish;
 use driver_protocol::{Refusal, Words};
@@ -19,6 +20,7 @@ use quire_api::{Account, ChannelEndpoint, Error, Executor, Hardware, Message, Ob
 pub(crate) struct Watcher {
     pub(crate) executor: Executor,
     pub(crate) hardware: Rc<Hardware>,
+    pub(crate) programs: Rc<Programs>,
 }
 
 /// The life of a program that was started.
@@ -124,7 +126,13 @@ impl Watcher {
                     filesystems.begin_open(name, read_only, request);
                     continue;
                 }
-                (Some(Wish::Disks | Wish::OpenFiles { .. } | Wish::Finished) | None, _) => Refusal::Unknown,
+                (Some(Wish::Complain { name }), Some(filesystems)) => {
+                    filesystems.complain(name);
+                    Refusal::DeviceFailed
+                }
+                (Some(Wish::Disks | Wish::OpenFiles { .. } | Wish::Complain { .. } | Wish::Finished) | None, _) => {
+                    Refusal::Unknown
+                }
             };
             if let Some(reply) = request.reply {
                 let words: Words = [0; WORDS];

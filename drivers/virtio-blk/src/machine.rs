@@ -20,6 +20,12 @@ const CONFIGURATION_BYTES: usize = 256;
 const IDENTITY_NS: u64 = 2_000_000_000;
 const IDENTITY_LOOK_NS: u64 = 200_000;
 
+/// What the driver says it is; a test builds one with another label.
+const VERSION: &str = match option_env!("QUIRE_LABEL") {
+    Some(label) => label,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 type MachineDisk = VirtioDisk<RegisterWindow, DmaPool<'static>>;
 
 /// Serves the device until the supervisor is gone.
@@ -84,7 +90,7 @@ async fn start(executor: &Executor, mut disk: MachineDisk) -> Result<MachineDisk
     }
     let limits = disk.limits();
     info!(
-        "{} sectors, {} requests of {} segments at once",
+        "{VERSION}: {} sectors, {} requests of {} segments at once",
         disk.description().sectors,
         limits.in_flight,
         limits.segments

@@ -35,6 +35,8 @@ impl Purpose {
     pub const ARCHIVE: Self = Self(7);
     /// A channel to the supervisor.
     pub const SUPERVISOR: Self = Self(8);
+    /// The end of a channel on which the supervisor asks whether the program still runs. The run-time answers.
+    pub const PULSE: Self = Self(9);
 }
 
 /// One handle given at the start.

@@ -2,7 +2,7 @@
 
 use super::TIMED_OUT;
 use super::run::build_for;
-use crate::guest::{Ending, Guest, Input, Program, Stream};
+use crate::guest::{Ending, Guest, Input, Program, Service, Stream};
 use crate::options::ExecOptions;
 use crate::{FAILURE, libraries, progress, setup};
 use anyhow::{Context as _, Result, ensure};
@@ -18,7 +18,7 @@ pub(crate) fn run(options: ExecOptions) -> Result<u8> {
     // Our standard error is the program's.
     progress::only_to_terminals();
     setup::for_guests()?;
-    let mut guest = Guest::default().with(options.guest);
+    let mut guest = Guest { service: Service::Line, ..Guest::default() }.with(options.guest);
     let mut program = program(&options.program, &options.arguments)?;
     program.trace = options.trace;
     if let Some(file) = &program.host_file {

@@ -7,6 +7,7 @@ mod exec;
 mod image;
 mod native;
 mod new_driver;
+mod replace;
 mod run;
 mod test;
 
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command) -> Result<u8> {
         Command::Run(options) => run::run(options),
         Command::Exec(options) => exec::run(options),
         Command::NewDriver(name) => new_driver::run(&name),
+        Command::Replace(options) => replace::run(&options),
         Command::Native(options) => native::run(&options.name, options.guest),
         Command::Debug(options) => debug::run(options),
         Command::Test(options) => test::run(&options),

@@ -2,7 +2,7 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, Guest, MachineEnd, Root};
+use crate::guest::{BootPath, Guest, MachineEnd, Root, Service};
 use crate::image::{Reuse, Sizes};
 use crate::options::GuestOptions;
 use crate::payload::Init;
@@ -14,7 +14,8 @@ use anyhow::Result;
 pub(crate) fn run(options: GuestOptions) -> Result<u8> {
     setup::for_guests()?;
     let root = Root::LastingImage(Sizes::default(), Reuse::default());
-    let guest = Guest { timeout: None, boot: BootPath::Firmware, root, ..Guest::default() }.with(options);
+    let guest = Guest { timeout: None, boot: BootPath::Firmware, root, service: Service::Line, ..Guest::default() };
+    let guest = guest.with(options);
     let artifacts = build_for(&guest)?;
     note(&format!("starting {guest}; `exit` or Ctrl-A X ends it"));
     match guest.run(&artifacts, &Init::shell())? {

@@ -1,12 +1,14 @@
 //! A guest whose console we type at and read from.
 
+use super::orders::{Announced, Orders};
 use super::running::{Machine, MachineEnd, POLL_INTERVAL, Ports};
-use super::{Guest, Media, qemu};
+use super::{Guest, Media, Service, orders, qemu};
 use crate::build::Artifacts;
 use crate::payload::Init;
 use crate::process;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +34,7 @@ impl Guest {
     pub(crate) fn run(&self, artifacts: &Artifacts, init: &Init) -> Result<Option<MachineEnd>> {
         let media = self.media(artifacts, init)?;
         let mut command = qemu::command(self, &media)?;
+        let _announced = self.announce(artifacts, &media)?;
         // The multiplexer gives Ctrl-A X, which ends QEMU; everything else, also ^C, goes to the guest.
         command.args(["-serial", "mon:stdio"]);
         let child = command.spawn().with_context(|| format!("can't start `{}`", process::describe(&command)))?;
@@ -40,6 +43,16 @@ impl Guest {
             media.check()?;
         }
         Ok(end)
+    }
+}
+
+impl Guest {
+    /// Lets others find it, if it takes orders.
+    pub(super) fn announce(&self, artifacts: &Artifacts, media: &Media) -> Result<Option<Announced>> {
+        match self.service {
+            Service::None => Ok(None),
+            Service::Line => Announced::new(artifacts, media.directory()).map(Some),
+        }
     }
 }
 
@@ -91,6 +104,11 @@ impl Console {
         }
     }
 
+    /// Takes everything that was shown so far as looked at.
+    pub(crate) fn skip(&mut self) {
+        self.position = self.machine.log().len_bytes();
+    }
+
     /// Waits until the machine has ended; its file systems must be in order if it was shut down.
     pub(crate) fn wait(&mut self) -> Result<MachineEnd> {
         let end = self.machine.wait()?;
@@ -99,6 +117,12 @@ impl Console {
         }
         let tail = || self.machine.log().tail(Self::TAIL_LINES);
         end.with_context(|| format!("the guest ran into its time limit; the last lines of its console:\n{}", tail()))
+    }
+
+    /// The service line, of a guest that has one.
+    pub(crate) fn orders(&self) -> Result<Orders> {
+        let socket = orders::socket(self.media.directory());
+        UnixStream::connect(&socket).map(Orders::new).with_context(|| format!("{}", socket.display()))
     }
 
     /// Everything that the console has shown.

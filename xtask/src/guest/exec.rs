@@ -156,6 +156,7 @@ impl Guest {
     ) -> Result<Finished> {
         let guest = program.provide(self);
         let media = guest.media(artifacts, &program.init_on(&self.root))?;
+        let _announced = guest.announce(artifacts, &media)?;
         let mut machine = Machine::start(&guest, &media, Ports::ConsoleAndLink)?;
         let ending = converse(&mut machine, input, guest.silence, sink)?;
         if matches!(ending, Ending::Program(_)) && machine.ended()? == Some(MachineEnd::Clean) {

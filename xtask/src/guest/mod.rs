@@ -12,9 +12,11 @@
 mod console;
 mod disk;
 mod exec;
+pub(crate) mod orders;
 mod qemu;
 mod running;
 
+pub(crate) use console::Console;
 pub(crate) use disk::{Changes, Disk, Failure, Interface, Layer, Root};
 pub(crate) use exec::{Ending, Input, Program, Stream};
 pub(crate) use qemu::{CpuClock, IOMMU, MachineStart, Media};
@@ -45,6 +47,13 @@ pub(crate) enum BootPath {
     Direct,
     /// UEFI firmware starts our loader from the disk image.
     Firmware,
+}
+
+/// Whether a guest takes orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    None,
+    Line,
 }
 
 /// What the kernel writes to its log.
@@ -79,6 +88,8 @@ pub(crate) struct Guest {
     pub(crate) root: Root,
     /// More disks.
     pub(crate) disks: Vec<Disk>,
+    /// Whether it has a service line, by which programs are replaced.
+    pub(crate) service: Service,
     /// More devices, as QEMU's `-device` names them.
     pub(crate) devices: Vec<String>,
 }
@@ -99,6 +110,7 @@ impl Default for Guest {
             additions: Vec::new(),
             root: Root::Archive,
             disks: Vec::new(),
+            service: Service::None,
             devices: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! QEMU's command line.
 
 use super::disk::{Attached, Disk};
-use super::{BootPath, Guest};
+use super::{BootPath, Guest, Service, orders};
 use crate::build::Artifacts;
 use crate::process;
 use crate::setup;
@@ -138,6 +138,12 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
         qemu.args(["-device", device]);
     }
     qemu.args(["-device", EXIT_PORT]);
+    match guest.service {
+        Service::None => {}
+        Service::Line => {
+            qemu.args(orders::arguments(media.directory()));
+        }
+    }
     match guest.clock {
         CpuClock::Host | CpuClock::Measured => {}
         CpuClock::Instructions => {

@@ -268,6 +268,11 @@ impl Log {
         self.changed.notify_all();
     }
 
+    /// How many bytes there are so far.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.lock().bytes.len()
+    }
+
     /// Everything so far, without carriage returns.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.lock().bytes).replace('\r', "")

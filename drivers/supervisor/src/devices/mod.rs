@@ -89,13 +89,14 @@ pub(crate) fn begin_test(
         .find(is_device)
         .ok_or_else(|| format!("there is no device {:04x}:{:04x}", driver.vendor, driver.device))?;
     let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
+    let ends = successors::only_end(&server_end).map_err(failed)?;
     let device = Device::new(watcher, &spaces, (function, header.class), server_end).map_err(failed)?;
     let hand_over = Box::new(move |program: &mut Program| device.hand_over(program));
     // One program, as long as the machine runs.
     let path = String::leak(format!("boot/{}", driver.name));
     let (arguments, is_finished) = (String::from(arguments), Rc::default());
-    let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
-    successors::keep_alive(watcher, files, legacy).map(|()| client_end)
+    let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    successors::keep_alive(watcher, files, legacy).map(|_| client_end)
 }
 
 /// Says what a driver could do that is not as it should be.
@@ -120,7 +121,10 @@ impl Manager<'_> {
     fn start(&self, function: (Function, u32), path: &'static str, name: DiskName) -> Result<(), String> {
         let failed = |error: Error| error.describe().to_string();
         let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
+        let control = successors::only_end(&server_end).map_err(failed)?;
         let device = Device::new(self.watcher, &self.spaces, function, server_end).map_err(failed)?;
+        let disks = self.disks.clone();
+        let ends = Box::new(move || control().into_iter().chain(disks.opened(name)).collect());
         let disks = self.disks.clone();
         let hand_over = Box::new(move |program: &mut Program| {
             device.hand_over(program)?;
@@ -128,9 +132,9 @@ impl Manager<'_> {
             Ok(())
         });
         let (arguments, is_finished) = (String::from(self.arguments), Rc::default());
-        let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, arguments, is_finished };
-        successors::keep_alive(self.watcher, self.files, legacy)?;
-        self.disks.add(name, client_end);
+        let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+        let kept = successors::keep_alive(self.watcher, self.files, legacy)?;
+        self.disks.add(name, client_end, &kept);
         Ok(())
     }
 }

@@ -36,6 +36,7 @@ use crate::hardware::Interrupt;
 use crate::memory::{CopySide, Memory};
 use crate::pager::Pager;
 use crate::queue::{MappedQueue, Queue};
+use crate::rt;
 use crate::thread::Thread;
 use crate::time::{Clock, Event};
 use alloc::boxed::Box;
@@ -49,6 +50,7 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use quire_abi::queue::{COMPLETION_HANDLES, Completion, SUBMISSIONS_PER_WAIT, Submission, SubmissionKind};
+use quire_abi::startup::Purpose;
 use quire_abi::{Error, Handle, Rights};
 use slots::{Delivery, Key, Slots};
 use sources::{Handler, Source, hand_over};
@@ -209,6 +211,7 @@ impl Executor {
     /// Fails if the queue can't be waited for; that is a mistake in the program (its queue was closed or is waited for
     /// elsewhere).
     pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        let _pulse = self.pulse()?;
         let mut future = pin!(future);
         let inner = &*self.0;
         let flag = WakeFlag::new(MAIN, &inner.ready);
@@ -232,6 +235,20 @@ impl Executor {
             inner.dispatch_batch();
             inner.expire_timers();
         }
+    }
+
+    /// Answers a supervisor that asks whether the program runs: an executor whose tasks spin, or wait in a call, does not.
+    fn pulse(&self) -> Result<Option<Serving>, Error> {
+        let Ok(endpoint) = rt::startup().and_then(|startup| startup.take(Purpose::PULSE)) else { return Ok(None) };
+        let inner = Rc::downgrade(&self.0);
+        let answer = move |request: Option<Request>| {
+            let (Some(inner), Some(reply)) = (inner.upgrade(), request.and_then(|request| request.reply)) else {
+                return;
+            };
+            // A supervisor that is not answered draws its conclusions.
+            let _ = Self(inner).answer(reply, Message::default());
+        };
+        self.serve(endpoint, answer).map(Some)
     }
 
     /// Hands submissions (answers, acknowledgements) to the kernel now, instead of at the next wait.

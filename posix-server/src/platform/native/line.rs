@@ -9,8 +9,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use driver_protocol::{Refusal, console, supervisor};
 use quire_api::abi::system::Shutdown;
-use quire_api::executor::Buffers;
-use quire_api::{ChannelEndpoint, Message};
+use quire_api::executor::{Answer, Buffers};
+use quire_api::{ChannelEndpoint, Error, Message};
+
+/// How long it takes until a line's driver that ended is asked again, in ns.
+const PAUSE_NS: u64 = 1_000_000;
 
 /// A serial line, by its driver.
 pub struct Line {
@@ -26,9 +29,8 @@ impl Line {
 
     /// Waits until everything written is sent.
     pub async fn drain(&self) {
-        let request = Message::new(console::Request::Drain.label(), [0; 8]);
-        // If the driver is gone, nothing is left to wait for.
-        let _ = self.executor.call(&self.channel, request, Buffers::default()).await;
+        // If the line fails, nothing is left to wait for.
+        while let Ok(None) = call(&self.executor, &self.channel, drain(), Buffers::default()).await {}
     }
 }
 
@@ -39,8 +41,8 @@ impl ByteStream for Line {
             loop {
                 let receive = vec![0; console::MAX_READ_BYTES];
                 let request = Message::new(console::Request::Read.label(), [0; 8]);
-                let answer = executor.call(&channel, request, Buffers { send: Vec::new(), receive }).await;
-                let answer = answer.map_err(|_| Errno::EIO)?;
+                let buffers = Buffers { send: Vec::new(), receive };
+                let Some(answer) = call(&executor, &channel, request, buffers).await? else { continue };
                 Refusal::check(answer.message.label).map_err(|_| Errno::EIO)?;
                 let read = console::ReadAnswer::decode(&answer.message.words);
                 if read.lost_bytes > 0 {
@@ -61,8 +63,8 @@ impl ByteStream for Line {
             let mut rest = bytes;
             while !rest.is_empty() {
                 let request = Message::new(console::Request::Write.label(), [0; 8]);
-                let answer = executor.call(&channel, request, Buffers { send: rest, receive: Vec::new() }).await;
-                let answer = answer.map_err(|_| Errno::EIO)?;
+                let buffers = Buffers { send: rest.clone(), receive: Vec::new() };
+                let Some(answer) = call(&executor, &channel, request, buffers).await? else { continue };
                 Refusal::check(answer.message.label).map_err(|_| Errno::EIO)?;
                 let [taken, ..] = answer.message.words;
                 let mut sent = answer.buffers.send;
@@ -74,6 +76,27 @@ impl ByteStream for Line {
             }
             Ok(())
         })
+    }
+}
+
+fn drain() -> Message {
+    Message::new(console::Request::Drain.label(), [0; 8])
+}
+
+/// Calls a line's driver. `None` if it did not live to answer: then its successor is to be asked.
+async fn call(
+    executor: &quire_api::Executor,
+    channel: &ChannelEndpoint,
+    request: Message,
+    buffers: Buffers,
+) -> Result<Option<Answer>> {
+    match executor.call(channel, request, buffers).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::PeerClosed) => {
+            executor.sleep_ns(PAUSE_NS).await;
+            Ok(None)
+        }
+        Err(_) => Err(Errno::EIO),
     }
 }
 

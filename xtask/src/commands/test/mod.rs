@@ -3,6 +3,7 @@
 mod architecture;
 mod guest;
 mod host;
+mod live;
 mod power_cuts;
 mod sources;
 mod working_set;
@@ -80,6 +81,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
     Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Usual, run: power_cuts::run },
+    Stage { name: "live", place: Place::Guest, length: TestLength::Usual, run: live::replacement },
     Stage { name: "swap", place: Place::Guest, length: TestLength::Usual, run: working_set::swap },
     Stage { name: "working-set", place: Place::Guest, length: TestLength::Long, run: working_set::working_set },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },

@@ -1,0 +1,133 @@
+//! Programs that are replaced in a guest that runs, while files on its disk are open.
+
+use super::{Context, Counts};
+use crate::build::{self, Artifacts, workspace};
+use crate::guest::orders::Orders;
+use crate::guest::{Console, Guest, MachineEnd, Root, Service};
+use crate::image::{MEBIBYTE, Sizes};
+use crate::options::Addition;
+use crate::payload::Init;
+use crate::process;
+use crate::strip::without_sections;
+use anyhow::{Context as _, Result, bail, ensure};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a guest may take from its start to a prompt, and to anything else.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const PROMPT: &str = "# ";
+/// How long a new image may be on its way at most. On a host that has nothing else to do, a driver's takes about a second.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The program that holds files open, and where it does.
+const PROGRAM: &str = "held_files";
+const GUEST_PROGRAM: &str = "/held_files";
+const WORKERS: u32 = 3;
+/// What has the driver that is built for this test say what it is, and what it says.
+const LABEL: (&str, &str) = ("QUIRE_LABEL", "rebuilt");
+
+/// The load, compiled for both systems.
+pub(super) fn load(artifacts: &Artifacts) -> Result<PathBuf> {
+    let program = artifacts.work_directory()?.join(PROGRAM);
+    let source = workspace().join("posix-server/tests/disk").join(PROGRAM).with_extension("c");
+    process::run(Command::new("musl-gcc").args(["-static", "-O2", "-o"]).arg(&program).arg(source))?;
+    Ok(program)
+}
+
+/// A rebuilt driver of the disk, the file server, the swap server and the console's driver are put live into a guest whose programs write and
+/// read files all the time; so is what is no program, or none of the kind: the former goes on.
+pub(super) fn replacement(context: &Context) -> Result<Counts> {
+    let artifacts = context.posix()?;
+    let rebuilt = rebuild(artifacts)?;
+    let sizes = Sizes { root_bytes: 128 * MEBIBYTE, swap_bytes: 64 * MEBIBYTE };
+    let additions = vec![Addition { host: load(artifacts)?, guest: GUEST_PROGRAM.to_owned() }];
+    let guest = Guest { root: Root::Image(sizes), additions, service: Service::Line, ..context.guest() };
+    let mut console = guest.console(artifacts, &Init::shell())?;
+    console.expect(PROMPT, BOOT_TIMEOUT)?;
+    let mut orders = console.orders()?;
+    console.send_line(&format!("{GUEST_PROGRAM} /root {WORKERS} 600 &"))?;
+    console.expect("held: ", ANSWER_TIMEOUT)?;
+    let mut counts = Counts::default();
+    counts.try_one("a rebuilt driver of the disk is put live", || {
+        replace(&mut console, &mut orders, "virtio-blk", &rebuilt)?;
+        let list = orders.list()?;
+        let is_replaced = |line: &str| line.starts_with("virtio-blk") && line.contains("replaced");
+        ensure!(list.lines().any(is_replaced), "the guest tells of\n{list}");
+        ensure!(console.text().contains(LABEL.1), "the new driver does not say that it is");
+        Ok(())
+    });
+    for name in ["files", "swap", "serial", "virtio-blk"] {
+        counts.try_one(&format!("{name} is put live again"), || {
+            replace(&mut console, &mut orders, name, &image(artifacts, name)?)
+        });
+    }
+    for (what, bad) in
+        [("what is no program", b"#!/bin/sh".to_vec()), ("another's program", image(artifacts, "serial")?)]
+    {
+        counts.try_one(&format!("{what} is refused, and the driver before goes on"), || {
+            ensure!(orders.replace("virtio-blk", &bad).is_err(), "it was taken");
+            wait_for_progress(&mut console)
+        });
+    }
+    counts.try_one("files held open all the time are what they should be", || end(&mut console));
+    Ok(counts)
+}
+
+/// The disk's driver, built so that it says so. What others use is built as before.
+fn rebuild(artifacts: &Artifacts) -> Result<Vec<u8>> {
+    let began = Instant::now();
+    build::guest_program_with("virtio-blk", &[LABEL])?;
+    let took = began.elapsed();
+    let rebuilt = image(artifacts, "virtio-blk");
+    build::guest_program("virtio-blk")?;
+    println!("the driver was built in {:.1} s", took.as_secs_f64());
+    rebuilt
+}
+
+fn image(artifacts: &Artifacts, name: &str) -> Result<Vec<u8>> {
+    let path = artifacts.bare_metal(name);
+    Ok(without_sections(fs::read(&path).with_context(|| format!("can't read {}", path.display()))?))
+}
+
+fn replace(console: &mut Console, orders: &mut Orders, name: &str, image: &[u8]) -> Result<()> {
+    let began = Instant::now();
+    let text = orders.replace(name, image)?;
+    let took = began.elapsed();
+    println!("{text}; {} KiB, handed over and live in {:.2} s", image.len() >> 10, took.as_secs_f64());
+    ensure!(took < LIVE_TIMEOUT, "that took too long");
+    wait_for_progress(console)
+}
+
+/// The programs go on: they have done more than before.
+fn wait_for_progress(console: &mut Console) -> Result<()> {
+    console.skip();
+    let first = rounds(console)?;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    while rounds(console)? <= first {
+        ensure!(Instant::now() < deadline, "nothing is written or read any more; the console:\n{}", console.text());
+    }
+    Ok(())
+}
+
+fn rounds(console: &mut Console) -> Result<u64> {
+    console.expect("held: ", ANSWER_TIMEOUT)?;
+    let rounds = console.expect(" rounds", ANSWER_TIMEOUT)?;
+    rounds.parse().with_context(|| format!("{rounds:?} is no number of rounds"))
+}
+
+fn end(console: &mut Console) -> Result<()> {
+    console.send_line("touch /root/stop; wait")?;
+    let text = console.expect("held: over, ", ANSWER_TIMEOUT)?;
+    let errors = console.expect(" errors", ANSWER_TIMEOUT)?;
+    ensure!(errors == "0", "{errors} errors; the console:\n{text}");
+    console.send_line("exit")?;
+    match console.wait()? {
+        MachineEnd::Clean => Ok(()),
+        end @ (MachineEnd::Failure | MachineEnd::Reset | MachineEnd::Other(_)) => {
+            bail!("{end}; the console:\n{}", console.text())
+        }
+    }
+}

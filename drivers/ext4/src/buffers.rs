@@ -17,7 +17,6 @@
 mod block;
 mod cache;
 mod commit;
-mod freed;
 mod home;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ pub use transaction::Transaction;
 use crate::device::{Device, SECTOR_BYTES};
 use crate::error::{Error, Place, Result};
 use crate::journal::Journal;
+use crate::ranges::Ranges;
 use crate::sync::{Lock, Signal};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
@@ -36,7 +36,6 @@ use cache::{Cache, Slot};
 pub(crate) use commit::Closed;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
-use freed::Freed;
 pub(crate) use home::{Copies, write_home};
 
 /// Bytes of blocks kept in memory although nobody needs them.
@@ -138,12 +137,12 @@ struct Running {
     blocks: BTreeMap<u64, Block>,
     /// Blocks that were metadata and have been freed: older copies in the log must not come back.
     revoked: BTreeSet<u64>,
-    freed: Freed,
+    freed: Ranges,
 }
 
 impl Running {
     fn new(id: TransactionId) -> Self {
-        Self { id, blocks: BTreeMap::new(), revoked: BTreeSet::new(), freed: Freed::default() }
+        Self { id, blocks: BTreeMap::new(), revoked: BTreeSet::new(), freed: Ranges::default() }
     }
 
     fn is_empty(&self) -> bool {

@@ -35,15 +35,6 @@ pub trait Device {
     /// The device failed; what was written before may be lost.
     fn flush(&self) -> impl Future<Output = Result<(), DeviceFailed>>;
 
-    /// Waits until all file data that a transaction's metadata point to have been written (not flushed). Called once for every
-    /// transaction, when no operation can join it any more and before anything of it is made durable.
-    ///
-    /// # Errors
-    /// Data could not be written: the transaction is not committed, and the file system becomes read-only.
-    fn settle(&self, _transaction: TransactionId) -> impl Future<Output = Result<(), DeviceFailed>> {
-        core::future::ready(Ok(()))
-    }
-
     /// A transaction closes: all operations that were finished before are in it or in earlier ones, those that finish later are
     /// not. It is made durable after this call, and after everything before it.
     fn closing(&self, _transaction: TransactionId) {}

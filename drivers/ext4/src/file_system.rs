@@ -11,6 +11,7 @@ use crate::journal;
 use crate::lock::Lock;
 use crate::map::Target;
 use crate::orphans::Orphans;
+use crate::ranges::Ranges;
 use crate::seal::Sealer;
 use crate::superblock::{
     self, STATE_ERROR, STATE_VALID, SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock, field, incompatible,
@@ -60,6 +61,8 @@ pub struct Ext4<D: Device> {
     pub(crate) turn: sync::Lock,
     pub(crate) zones: Zones,
     pub(crate) orphans: RefCell<Orphans>,
+    /// Blocks that were promised to files for data that are being written: on the disk they are free.
+    pub(crate) promised: RefCell<Ranges>,
     /// Inodes that were promised to the client and are not made yet.
     pub(crate) reserved: RefCell<BTreeSet<u32>>,
     /// The group where blocks were found last.
@@ -133,6 +136,7 @@ impl<D: Device> Ext4<D> {
             turn: sync::Lock::new(),
             zones: Zones::default(),
             orphans: RefCell::default(),
+            promised: RefCell::default(),
             reserved: RefCell::default(),
             last_group: Cell::new(0),
             overhead: 0,

@@ -1,7 +1,7 @@
 //! The ext2, ext3 and ext4 file systems: what is on the disk, how it is read, and how it changes, one atomic step at a time.
 //!
 //! Nothing here knows a machine: sectors come from a [`Device`], time and identities are arguments, and no file's data passes
-//! through. A server asks where data are ([`Ext4::map`]), has blocks allotted ([`Ext4::allocate`]), and moves the data itself.
+//! through. A server asks where data are ([`Ext4::map`]), has free blocks promised and, once written, attached ([`Ext4::promise`]), and moves the data itself.
 //!
 //! - [`device`], [`error`]: what a file system stands on, and how it fails.
 //! - [`bytes`], [`checksum`]: fields and sums of the records on the disk.
@@ -42,6 +42,7 @@ mod lock;
 mod map;
 mod operations;
 mod orphans;
+mod ranges;
 mod seal;
 #[cfg(test)]
 mod simulated;
@@ -56,7 +57,7 @@ pub use error::{Corruption, Error, Place, Result};
 pub use file_system::{Ext4, Options, Statistics};
 pub use inode::{FileKind, Inode, Time};
 pub use map::{Run, State, Target};
-pub use operations::{Allotted, Attributes, New, Rename, Unlinked};
+pub use operations::{Allotted, Attributes, New, Placed, Rename, Room, Unlinked};
 
 /// The inode of the root directory.
 pub const ROOT: u32 = 2;

@@ -96,8 +96,6 @@ pub(crate) struct Disk {
     /// Requests until each one fails.
     patience: Cell<Option<u64>>,
     note: Cell<u64>,
-    /// File data on their way, which a transaction has to wait for.
-    unsettled: Cell<u32>,
     /// The first sectors of all requests.
     touched: RefCell<BTreeSet<u64>>,
     /// Requests for what the disk does not have.
@@ -127,7 +125,6 @@ impl Disk {
             fuse: Cell::new(None),
             patience: Cell::new(None),
             note: Cell::new(0),
-            unsettled: Cell::new(0),
             touched: RefCell::default(),
             wild: Cell::new(0),
             closing: RefCell::default(),
@@ -190,12 +187,6 @@ impl Disk {
     /// Sets what is noted of each transaction that closes from now on.
     pub(crate) fn set_note(&self, note: u64) {
         self.note.set(note);
-    }
-
-    /// Keeps transactions from being committed.
-    pub(crate) fn hold(&self) -> Unsettled<'_> {
-        self.unsettled.set(self.unsettled.get() + 1);
-        Unsettled(self)
     }
 
     /// The transactions that closed, in their order, with the note of that moment.
@@ -298,15 +289,6 @@ impl Disk {
     }
 }
 
-/// File data on their way.
-pub(crate) struct Unsettled<'a>(&'a Disk);
-
-impl Drop for Unsettled<'_> {
-    fn drop(&mut self) {
-        self.0.unsettled.set(self.0.unsettled.get() - 1);
-    }
-}
-
 fn put_sector(bytes: &mut [u8], sector: u64, contents: &[u8]) {
     let at = sector as usize * SECTOR_BYTES;
     bytes[at..at + SECTOR_BYTES].copy_from_slice(contents);
@@ -357,13 +339,6 @@ impl Device for Disk {
             }
             !versions.is_empty()
         });
-        Ok(())
-    }
-
-    async fn settle(&self, _transaction: TransactionId) -> Result<(), DeviceFailed> {
-        while self.unsettled.get() > 0 {
-            pause(1).await;
-        }
         Ok(())
     }
 

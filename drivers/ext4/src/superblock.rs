@@ -108,6 +108,8 @@ pub mod read_only_compatible {
     pub const MANY_LINKS: u32 = 0x20;
     /// Inodes have more than 128 bytes.
     pub const EXTRA_INODE_SIZE: u32 = 0x40;
+    /// Bitmaps count clusters of several blocks.
+    pub const CLUSTERS: u32 = 0x200;
     /// All metadata has checksums (CRC-32C).
     pub const METADATA_CHECKSUMS: u32 = 0x400;
     /// The file of orphans is not empty.
@@ -478,8 +480,23 @@ fn features_of(bytes: &[u8]) -> Features {
 }
 
 fn check_features(features: &Features) -> Result<()> {
-    if features.incompatible & !incompatible::UNDERSTOOD != 0 {
-        return Err(Error::Unsupported("an incompatible feature"));
+    /// What is not understood and known by name.
+    const NAMES: [(u32, &str); 7] = [
+        (0x1, "compression"),
+        (0x8, "a journal for other file systems"),
+        (0x400, "attributes in inodes of their own (ea_inode)"),
+        (0x1000, "data in directory entries (dirdata)"),
+        (0x8000, "data in inodes (inline_data)"),
+        (0x1_0000, "encryption"),
+        (0x2_0000, "names without regard to case (casefold)"),
+    ];
+    let unknown = features.incompatible & !incompatible::UNDERSTOOD;
+    if unknown != 0 {
+        let named = NAMES.iter().find(|(feature, _)| unknown & feature != 0);
+        return Err(Error::Unsupported(named.map_or("an incompatible feature", |(_, name)| name)));
+    }
+    if features.writes(read_only_compatible::CLUSTERS) {
+        return Err(Error::Unsupported("clusters of several blocks (bigalloc)"));
     }
     Ok(())
 }
@@ -532,6 +549,16 @@ pub(crate) mod tests {
         let mut bytes = bytes(1024);
         put_u32(&mut bytes, field::INCOMPATIBLE, 0x8000_0000);
         assert_eq!(Superblock::parse(&bytes), Err(Error::Unsupported("an incompatible feature")));
+    }
+
+    #[test]
+    fn what_hinders_is_named() {
+        let mut bytes = bytes(1024);
+        put_u32(&mut bytes, field::READ_ONLY_COMPATIBLE, read_only_compatible::CLUSTERS);
+        let clusters = Error::Unsupported("clusters of several blocks (bigalloc)");
+        assert_eq!(Superblock::parse(&bytes), Err(clusters));
+        put_u32(&mut bytes, field::INCOMPATIBLE, 0x8040);
+        assert_eq!(Superblock::parse(&bytes), Err(Error::Unsupported("data in inodes (inline_data)")));
     }
 
     #[test]

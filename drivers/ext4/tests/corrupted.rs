@@ -8,7 +8,7 @@ mod common;
 
 use common::random::Random;
 use common::{Disk, FORMATS, Format, Place, START, make, run};
-use ext4::{Attributes, Device, Ext4, FileKind, New, Options, ROOT, Rename, State};
+use ext4::{Attributes, Device, Ext4, FileKind, New, Options, ROOT, Rename};
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
@@ -55,7 +55,7 @@ fn prepare(format: &Format) -> Vec<u8> {
         run(fs.create(new(parent, b"in pieces", inode, FileKind::Regular))).unwrap();
         run(fs.set_attributes(inode, Attributes { size: Some(2_000_000), ..Attributes::default() })).unwrap();
         for place in 0..100 {
-            run(fs.allocate(inode, place * 3, 1, State::Written)).unwrap();
+            common::add_blocks(&fs, inode, place * 3, 1).unwrap();
         }
         for (name, size) in [(&b"user.short"[..], 5), (b"user.long", 500), (b"trusted.longer", 200)] {
             run(fs.set_xattr(inode, name, &vec![b'v'; size], START)).unwrap();
@@ -146,7 +146,7 @@ fn change(fs: &Ext4<Disk>, inodes: &[u32], random: &mut Random) {
             5 => run(fs.rename((ROOT, name), (parent, other), Rename::Replace, START)).map(drop),
             6 => run(fs.rename((parent, name), (ROOT, other), Rename::Exchange, START)).map(drop),
             7 => run(fs.truncate(number, first * 1000, START)),
-            8 => run(fs.allocate(number, first, count, State::Written)).map(drop),
+            8 => common::add_blocks(fs, number, first, count),
             9 => run(fs.fallocate(number, first, count)),
             10 => run(fs.punch(number, first, count)),
             11 => run(fs.convert(number, first, count)).map(drop),

@@ -10,7 +10,7 @@ mod simulated;
 mod workload;
 
 use common::{Format, Place, START, make};
-use ext4::{Attributes, Ext4, FileKind, New, Options, ROOT, Rename, Result, State, Time};
+use ext4::{Attributes, Ext4, FileKind, New, Options, ROOT, Rename, Result, Time};
 use simulated::{Disk, Random, run, run_while};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -184,11 +184,14 @@ async fn use_at_random(fs: &Ext4<Disk>, names: &[(u32, Vec<u8>)], inodes: &[u32]
             6 => fs.rename((*parent, name), (*to, over), Rename::Replace, now).await.map(drop),
             7 => fs.rename((*parent, name), (*to, over), Rename::Exchange, now).await.map(drop),
             8 => fs.truncate(inode, random.below(90_000), now).await,
-            9 => fs.allocate(inode, block, 1 + random.below(30), State::Unwritten).await.map(drop),
+            9 => fs.allocate(inode, block, 1 + random.below(30)).await.map(drop),
             10 => {
                 let attributes = Attributes { size: Some(block * 1024 + 5000), ..Attributes::default() };
                 let _ = fs.set_attributes(inode, attributes).await;
-                fs.allocate(inode, block, 1, State::Written).await.map(drop)
+                match fs.promise(inode, block, 1).await {
+                    Ok(placed) => fs.attach(inode, &placed, 0).await.map(drop).inspect_err(|_| fs.give_back(&placed)),
+                    Err(error) => Err(error),
+                }
             }
             11 => fs.punch(inode, block, 20).await,
             12 => fs.set_xattr(inode, b"user.some", &vec![1; random.below(300) as usize], now).await,

@@ -272,17 +272,22 @@ impl<P: Platform> Mounted<P> {
         operation: &driver_protocol::files::operation::Operation<'_>,
     ) -> Result<(), Refused> {
         let file = self.files.borrow().get(&operation.inode()).cloned();
-        let (Some(file), cut @ (Cut::Size(_) | Cut::Some)) = (file, Cut::of(operation)) else {
+        let (Some(file), cut) = (file, Cut::of(operation)) else {
             return self.volume.apply(sequence, operation).await;
         };
-        if let Cut::Size(size) = cut
-            && size >= file.size()
-        {
-            let result = self.volume.apply(sequence, operation).await;
-            if result.is_ok() {
-                file.set_size(size);
+        match cut {
+            Cut::Nothing => return self.volume.apply(sequence, operation).await,
+            Cut::Grown(size) => {
+                self.volume.apply(sequence, operation).await?;
+                file.grow(size);
+                return Ok(());
             }
-            return result;
+            Cut::Size(size) if size > file.size() => {
+                self.volume.apply(sequence, operation).await?;
+                file.set_size(size);
+                return Ok(());
+            }
+            Cut::Size(_) | Cut::Some => {}
         }
         // Nothing may be on its way to blocks that are freed.
         let turn = file.cut().await;
@@ -300,12 +305,12 @@ impl<P: Platform> Mounted<P> {
         if bytes_for(slot + 1) > self.notes.len_bytes() {
             return Err(Refused::BadBuffer);
         }
-        let size = self.volume.size(inode).await?;
+        let sizes = self.volume.sizes(inode).await?;
         if self.files.borrow().contains_key(&inode) {
             return Err(Refused::Exists);
         }
         let slot = Slot { notes: self.notes.clone(), number: slot };
-        let file = File::new(&self.shared, inode, size, pages, slot);
+        let file = File::new(&self.shared, inode, sizes, pages, slot);
         file.listen().map_err(|_| Refused::BadBuffer)?;
         self.files.borrow_mut().insert(inode, file);
         Ok(Good([0; 8]))
@@ -316,6 +321,7 @@ impl<P: Platform> Mounted<P> {
         if let Some(file) = file {
             file.release().await;
         }
+        self.volume.settle(inode).await;
         Ok(Good([0; 8]))
     }
 }

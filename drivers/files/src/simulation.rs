@@ -36,6 +36,8 @@ pub(crate) struct Simulated {
     chance: Cell<u64>,
     /// Of a thousand requests, so many fail.
     pub(crate) failures: Cell<u64>,
+    /// Writes that begin with this number fail; 0: none.
+    pub(crate) fails_to_write: Cell<u64>,
     pub(crate) flushes: Cell<u64>,
 }
 
@@ -49,6 +51,7 @@ impl Simulated {
             staging: Rc::new(RefCell::new(vec![0xee; (staging_pages * PAGE_BYTES) as usize])),
             chance: Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             failures: Cell::new(0),
+            fails_to_write: Cell::new(0),
             flushes: Cell::new(0),
         })
     }
@@ -198,6 +201,10 @@ impl Platform for Simulated {
     async fn write(&self, transfer: Transfer) -> Result<(), Failed> {
         self.request().await?;
         let to = range(transfer.sector * SECTOR_BYTES, transfer.len_bytes);
+        let bad = self.fails_to_write.get();
+        if bad != 0 && self.staging.borrow()[range(transfer.staging, 8)] == bad.to_le_bytes() {
+            return Err(Failed);
+        }
         self.disk.borrow_mut()[to].copy_from_slice(&self.staging.borrow()[range(transfer.staging, transfer.len_bytes)]);
         Ok(())
     }

@@ -31,7 +31,8 @@
 //! request but `Mount` is [`Refused::NotMounted`]. The client then
 //! 1. sends `Mount` with the same notes; [`Volume::durable`] says which operations came through;
 //! 2. sends the operations after that one again, in order;
-//! 3. forgets the inode numbers that it had reserved and not used, and says `Serve` again for all files that are in use.
+//! 3. says again of each file in use that has [grown](operation::Set::GROWN) how long it is;
+//! 4. forgets the inode numbers that it had reserved and not used, and says `Serve` again for all files that are in use.
 //!
 //! A successor takes a file system as it was left: inodes without names stay until [`Operation::Forget`](operation::Operation::Forget). On a fresh mount, where the
 //! notes are all zeros, they are freed.

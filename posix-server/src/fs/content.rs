@@ -343,11 +343,11 @@ impl Content {
             }
             memory.resize(whole)?;
         }
-        if size < self.size.get() {
-            self.size.set(size);
-        } else {
-            self.set_grown(size);
+        let before = self.size.get();
+        if let Some(paged) = self.paged.as_ref().filter(|_| size > before) {
+            paged.extended(before, size);
         }
+        self.size.set(size);
         Ok(())
     }
 

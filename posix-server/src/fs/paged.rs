@@ -28,8 +28,13 @@ pub trait PageSource {
         Ok(())
     }
 
-    /// The size has changed from one to the other, but by a cut.
+    /// Something was stored behind the end: the size has changed from one to the other.
     fn grown(&self, _from: u64, _to: u64) {}
+
+    /// The size has changed from one to the other, and nothing was stored between.
+    fn extended(&self, from: u64, to: u64) {
+        self.grown(from, to);
+    }
 
     /// Somebody may store to it without a call from now on.
     fn mapped_to_store(&self) {}

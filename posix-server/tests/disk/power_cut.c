@@ -2,15 +2,15 @@
  * A load on a file system that says what must survive a power cut, and the check of what did.
  *
  *     power_cut load DIRECTORY WORKERS SECONDS    prints `done WORKER STEP` when all of a step has been synced
- *     power_cut verify DIRECTORY < LINES          takes those lines; says what is missing or torn
+ *     power_cut verify DIRECTORY [zeros] < LINES  takes those lines; says what is missing or torn
  *
  * A step of a worker, all in a directory of its own: a new file is written and synced; `current` is replaced by rename; a record is
  * appended to `log`; an old file is removed; then the directory is synced. So when step N has been printed:
  * - the files of the last steps are there and whole, those of earlier ones are gone;
  * - `current` is that of step N or of a later one, and whole;
  * - `log` has N + 1 records or more, all of them whole.
- * What was not yet synced may be missing, and a file's length may be there before its bytes, which are zeros then; but nothing else may
- * be in their place.
+ * What was not yet synced may be missing, but a file has no length without its bytes. Linux does not promise that much: with `zeros`, zeros
+ * may be in their place; nothing else ever.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -154,6 +154,8 @@ static ssize_t read_file(const char *name) {
 }
 
 static int complaints;
+/* Whether there may be zeros where nothing was synced. */
+static int allows_zeros;
 
 static void complain(unsigned worker, const char *what, long number) {
     printf("worker %u: %s %ld\n", worker, what, number);
@@ -170,7 +172,7 @@ static void check_content(unsigned worker, unsigned step, size_t length, int is_
     size_t end = at;
     while (end < length && found[end] == 0)
         end++;
-    if (!is_synced && end == length)
+    if (allows_zeros && !is_synced && end == length)
         return;
     printf("worker %u: torn, %s: the file of step %u, %lu of %lu bytes: from %lu on, %lu zeros\n", worker,
            is_synced ? "though synced" : "not synced", step, length, make_content(worker, step), at, end - at);
@@ -220,7 +222,7 @@ static void check_log(unsigned worker, long last) {
     while (log && (bytes = fread(&record, 1, sizeof record, log)) == sizeof record) {
         struct record right = make_record(worker, (unsigned)count);
         struct record none = {0};
-        if (count > last && !memcmp(&record, &none, sizeof record))
+        if (allows_zeros && count > last && !memcmp(&record, &none, sizeof record))
             break;
         if (memcmp(&record, &right, sizeof record)) {
             complain(worker, "torn: record", count);
@@ -274,8 +276,9 @@ static int verify(const char *directory) {
 int main(int argc, char **argv) {
     if (argc == 5 && !strcmp(argv[1], "load"))
         return load(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
-    if (argc == 3 && !strcmp(argv[1], "verify"))
+    allows_zeros = argc == 4 && !strcmp(argv[3], "zeros");
+    if ((argc == 3 || allows_zeros) && !strcmp(argv[1], "verify"))
         return verify(argv[2]);
-    fprintf(stderr, "power_cut load DIRECTORY WORKERS SECONDS | verify DIRECTORY\n");
+    fprintf(stderr, "power_cut load DIRECTORY WORKERS SECONDS | verify DIRECTORY [zeros]\n");
     return 2;
 }

@@ -3,6 +3,7 @@
 use super::bitmap;
 use crate::Ext4;
 use crate::buffers::Block;
+use crate::bytes::zeroes;
 use crate::change::Change;
 use crate::device::Device;
 use crate::error::{Error, Place, Result};
@@ -30,6 +31,13 @@ enum Taste {
 impl<D: Device> Ext4<D> {
     /// Takes a run of up to `want` free blocks, at `goal` or near it; gives the first and their count.
     pub(crate) async fn take_blocks(&self, change: &Change<'_, D>, goal: u64, want: u32) -> Result<(u64, u32)> {
+        let (first, count) = self.find_blocks(goal, want).await?;
+        self.take_run(change, first, count).await?;
+        Ok((first, count))
+    }
+
+    /// Finds a run of up to `want` free blocks of one group, at `goal` or near it; gives the first and their count.
+    pub(crate) async fn find_blocks(&self, goal: u64, want: u32) -> Result<(u64, u32)> {
         let (goal_group, goal_at) = self.superblock.group_of(goal).unwrap_or((0, 0));
         let want = want.clamp(1, self.superblock.blocks_per_group);
         let first_pass = self.first_group_with_room(goal_group, want).await?;
@@ -37,7 +45,7 @@ impl<D: Device> Ext4<D> {
             for step in 0..self.superblock.groups {
                 let number = (first_pass + step) % self.superblock.groups;
                 let from = if number == goal_group { goal_at } else { 0 };
-                if let Some(run) = self.take_in_group(change, number, from, want, taste).await? {
+                if let Some(run) = self.find_in_group(number, from, want, taste).await? {
                     self.last_group.set(number);
                     return Ok(run);
                 }
@@ -58,33 +66,47 @@ impl<D: Device> Ext4<D> {
         Ok(if group.free_blocks < want.min(8) && last < self.superblock.groups { last } else { goal_group })
     }
 
-    async fn take_in_group(
-        &self,
-        change: &Change<'_, D>,
-        number: u32,
-        from: u32,
-        want: u32,
-        taste: Taste,
-    ) -> Result<Option<(u64, u32)>> {
-        let mut group = self.group(number).await?;
+    async fn find_in_group(&self, number: u32, from: u32, want: u32, taste: Taste) -> Result<Option<(u64, u32)>> {
+        let group = self.group(number).await?;
         if group.free_blocks == 0 || taste == Taste::Whole && group.free_blocks < want && from == 0 {
             return Ok(None);
         }
         if group.flags & BLOCKS_UNINITIALISED != 0 && taste == Taste::Whole && group.free_blocks < want {
             return Ok(None);
         }
-        let block = self.block_bitmap_to_change(change, number, &mut group).await?;
-        let Some(run) = self.find_run(number, &block, from, want, taste) else { return Ok(None) };
+        let found = if group.flags & BLOCKS_UNINITIALISED != 0 {
+            let mut bytes = zeroes(self.superblock.block_bytes as usize);
+            self.initial_block_bitmap(number, &group, &mut bytes);
+            self.find_run(number, &bytes, from, want, taste)
+        } else {
+            let block = self.block_bitmap(number, &group).await?;
+            block.read(|bytes| self.find_run(number, bytes, from, want, taste))
+        };
+        let Some(run) = found else { return Ok(None) };
         let count = run.end - run.start;
         let first = self.superblock.group_start(number) + u64::from(run.start);
         if self.zones.overlap(first, u64::from(count)) || count > group.free_blocks {
+            return Err(Error::corrupt("bitmap of blocks", Place::Group(number)));
+        }
+        Ok(Some((first, count)))
+    }
+
+    /// Takes blocks of one group that are free.
+    pub(crate) async fn take_run(&self, change: &Change<'_, D>, first: u64, count: u32) -> Result<()> {
+        let Some((number, start)) = self.superblock.group_of(first) else {
+            return Err(Error::corrupt("number of a block", Place::Block(first)));
+        };
+        let mut group = self.group(number).await?;
+        let block = self.block_bitmap_to_change(change, number, &mut group).await?;
+        let run = start..start + count;
+        if count > group.free_blocks || block.read(|bytes| bitmap::first_set(bytes, run.start, run.end)).is_some() {
             return Err(Error::corrupt("bitmap of blocks", Place::Group(number)));
         }
         self.mark_blocks(change, &block, run, true);
         group.free_blocks -= count;
         self.store_group(change, number, &group).await?;
         change.count_blocks(-i64::from(count));
-        Ok(Some((first, count)))
+        Ok(())
     }
 
     fn mark_blocks(&self, change: &Change<'_, D>, block: &Block, run: Range<u32>, taken: bool) {
@@ -94,42 +116,50 @@ impl<D: Device> Ext4<D> {
     }
 
     /// A run of free blocks in a bitmap: at `from`, else the first that is long enough, else (by taste) the longest.
-    fn find_run(&self, number: u32, block: &Block, from: u32, want: u32, taste: Taste) -> Option<Range<u32>> {
+    fn find_run(&self, number: u32, bytes: &[u8], from: u32, want: u32, taste: Taste) -> Option<Range<u32>> {
         let limit = self.superblock.group_blocks(number);
-        block.read(|bytes| {
-            let mut longest: Option<Range<u32>> = None;
-            for (start, end) in [(from, limit), (0, from.min(limit))] {
-                let mut at = start;
-                while let Some(run) = self.usable_run(number, bytes, at, end) {
-                    let run = run.start..run.end.min(run.start + want);
-                    let length = run.end - run.start;
-                    if length == want || from != 0 && run.start == from {
-                        return Some(run);
-                    }
-                    at = run.end;
-                    if longest.as_ref().is_none_or(|best| best.end - best.start < length) {
-                        longest = Some(run);
-                    }
+        let mut longest: Option<Range<u32>> = None;
+        for (start, end) in [(from, limit), (0, from.min(limit))] {
+            let mut at = start;
+            while let Some(run) = self.usable_run(number, bytes, at, end) {
+                let run = run.start..run.end.min(run.start + want);
+                let length = run.end - run.start;
+                if length == want || from != 0 && run.start == from {
+                    return Some(run);
+                }
+                at = run.end;
+                if longest.as_ref().is_none_or(|best| best.end - best.start < length) {
+                    longest = Some(run);
                 }
             }
-            longest.filter(|_| taste == Taste::Any)
-        })
+        }
+        longest.filter(|_| taste == Taste::Any)
     }
 
-    /// The first run from `from` whose blocks are free, and were so in what is durable.
+    /// The first block range within this one that may not be taken: freed but not yet for the disk, or promised.
+    fn kept_from_all(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let freed = self.buffers.pending_in(range.start, range.end - range.start);
+        let promised = self.promised.borrow().first_overlap(&range);
+        match (freed, promised) {
+            (Some(freed), Some(promised)) => Some(if freed.start <= promised.start { freed } else { promised }),
+            (freed, promised) => freed.or(promised),
+        }
+    }
+
+    /// The first run from `from` whose blocks are free, were so in what is durable, and are promised to nobody.
     fn usable_run(&self, number: u32, bytes: &[u8], from: u32, limit: u32) -> Option<Range<u32>> {
         let base = self.superblock.group_start(number);
         let mut at = from;
         loop {
             let run = bitmap::clear_run(bytes, at, limit)?;
             let first = base + u64::from(run.start);
-            let Some(pending) = self.buffers.pending_in(first, u64::from(run.end - run.start)) else {
+            let Some(kept) = self.kept_from_all(first..first + u64::from(run.end - run.start)) else {
                 return Some(run);
             };
-            if pending.start > first {
-                return Some(run.start..(pending.start - base) as u32);
+            if kept.start > first {
+                return Some(run.start..(kept.start - base) as u32);
             }
-            at = u32::try_from(pending.end.saturating_sub(base)).unwrap_or(limit).max(run.start + 1);
+            at = u32::try_from(kept.end.saturating_sub(base)).unwrap_or(limit).max(run.start + 1);
         }
     }
 

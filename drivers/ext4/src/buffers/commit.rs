@@ -1,10 +1,10 @@
 //! From finished operations to what is durable.
 
-use super::freed::Freed;
 use super::{Block, Buffers, Copies, Health, Running, Transaction, TransactionId, write_home};
 use crate::device::{Device, DeviceFailed};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::ranges::Ranges;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
@@ -19,7 +19,7 @@ pub(crate) struct Closed {
     /// By their numbers.
     pub(crate) blocks: Copies,
     pub(crate) revoked: Vec<u64>,
-    pub(super) freed: Freed,
+    pub(super) freed: Ranges,
 }
 
 impl Closed {
@@ -168,7 +168,6 @@ impl<D: Device> Buffers<D> {
     }
 
     async fn write_in_place(&self, closed: &Closed) -> Result<(), DeviceFailed> {
-        self.device.settle(closed.id).await?;
         write_home(&*self.device, &closed.blocks).await?;
         self.device.flush().await
     }

@@ -276,8 +276,7 @@ impl<D: Device> Ext4<D> {
     /// Adds an empty block to a directory; gives its number within it.
     async fn append_block(&self, change: &Change<'_, D>, directory: &mut Inode) -> Result<(u32, Block)> {
         let number = self.directory_blocks(directory)?;
-        let run = self.fill_hole(change, directory, number, 1, State::Written).await?;
-        let crate::map::Target::Written(start) = run.target else { return Err(Error::Invalid) };
+        let start = self.add_block(change, directory, number).await?;
         directory.size += u64::from(self.superblock.block_bytes);
         let block = change.fresh(start, Kind::Directory { seed: directory.seed(&self.superblock) })?;
         let format = self.format();

@@ -123,7 +123,7 @@ impl Journal {
             .map(|batch| async move { self.area.write(device, batch.position, &batch.bytes).await })
             .buffer_unordered(WRITES)
             .try_for_each(|()| future::ready(Ok(())));
-        future::try_join(device.settle(closed.id), writing).await?;
+        writing.await?;
         device.flush().await?;
         let length = self.cost(closed.blocks.len(), closed.revoked.len()) as u32;
         let commit = self.format.commit(closed.id.sequence(), device.now());

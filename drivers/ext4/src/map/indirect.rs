@@ -138,23 +138,31 @@ impl<D: Device> Ext4<D> {
         })
     }
 
-    /// See [`fill_hole`](Ext4::fill_hole): as many blocks as lie in one table.
-    pub(super) async fn fill_mapped(
+    /// Finds blocks for a hole, as many as lie in one table.
+    pub(super) async fn find_for_mapped(&self, goal: u64, first: u32, count: u32) -> Result<(u64, u32)> {
+        let way = Way::to(&self.superblock, first).ok_or(crate::Error::FileTooBig)?;
+        let left = match way.pointers.last() {
+            Some(index) => width(&self.superblock) as u32 - index,
+            None => DIRECT - first,
+        };
+        self.find_narrow(goal, count.min(left)).await
+    }
+
+    /// Gives a file blocks, which are free, at a hole: not more than were [found](Ext4::find_for_mapped).
+    pub(super) async fn attach_mapped(
         &self,
         change: &Change<'_, D>,
         inode: &mut Inode,
-        goal: u64,
         first: u32,
+        start: u64,
         count: u32,
-    ) -> Result<Extent> {
+    ) -> Result<()> {
         let way = Way::to(&self.superblock, first).ok_or(crate::Error::FileTooBig)?;
-        let mut goal = goal;
+        let mut goal = start;
         let table = self.make_tables(change, inode, &way, &mut goal).await?;
-        let (index, width) = match way.pointers.last() {
-            Some(index) => (*index, width(&self.superblock) as u32),
-            None => (first, DIRECT),
-        };
-        let (start, count) = self.take_narrow(change, goal, count.min(width - index)).await?;
+        let index = way.pointers.last().copied().unwrap_or(first);
+        self.take_run(change, start, count).await?;
+        let start = u32::try_from(start).map_err(|_| crate::Error::FileTooBig)?;
         inode.add_blocks(&self.superblock, u64::from(count));
         let store = |bytes: &mut [u8]| {
             for step in 0..count {
@@ -166,16 +174,13 @@ impl<D: Device> Ext4<D> {
             Some(table) => change.edit(&table, bytes, store),
             None => store(crate::bytes::slice_mut(&mut inode.map, bytes.start, bytes.len())),
         }
-        Ok(Extent { first, count, start: u64::from(start), state: State::Written })
+        Ok(())
     }
 
     /// Blocks whose numbers fit into a map.
-    async fn take_narrow(&self, change: &Change<'_, D>, goal: u64, count: u32) -> Result<(u32, u32)> {
-        let (start, count) = self.take_blocks(change, goal, count).await?;
-        match u32::try_from(start + u64::from(count)) {
-            Ok(end) => Ok((end - count, count)),
-            Err(_) => Err(self.full()),
-        }
+    async fn find_narrow(&self, goal: u64, count: u32) -> Result<(u64, u32)> {
+        let (start, count) = self.find_blocks(goal, count).await?;
+        if u32::try_from(start + u64::from(count)).is_ok() { Ok((start, count)) } else { Err(self.full()) }
     }
 
     /// The last table on a way, with all before it; none for a block that the inode names.
@@ -191,8 +196,10 @@ impl<D: Device> Ext4<D> {
         for index in &way.pointers {
             let pointer = last.as_ref().map_or_else(|| slot(inode, at), |table| pointer_in(table, at));
             let table = if pointer == 0 {
-                let (number, _) = self.take_narrow(change, *goal, 1).await?;
-                *goal = u64::from(number) + 1;
+                let (number, count) = self.find_narrow(*goal, 1).await?;
+                self.take_run(change, number, count).await?;
+                *goal = number + 1;
+                let number = number as u32;
                 inode.add_blocks(&self.superblock, 1);
                 set_pointer(change, inode, last.as_ref(), at, number);
                 change.fresh(u64::from(number), Kind::Plain)?

@@ -129,27 +129,64 @@ impl<D: Device> Ext4<D> {
         Ok(self.superblock.group_start(group))
     }
 
-    /// Gives a file blocks at a hole: as many of `count` from `first` as are free in one run. The inode is to be stored.
+    /// Finds free blocks for a hole of a file: as many of `count` from `first` as there are in one run.
+    pub(crate) async fn find_for_hole(&self, inode: &Inode, first: u32, count: u32) -> Result<(u64, u32)> {
+        let goal = self.goal(inode, first).await?;
+        if inode.has_extents() {
+            self.find_blocks(goal, count.min(node::MOST_IN_ONE)).await
+        } else {
+            self.find_for_mapped(goal, first, count).await
+        }
+    }
+
+    /// Sets blocks aside for a hole of a file, as [`find_for_hole`](Ext4::find_for_hole) finds them. The inode is to be stored.
     pub(crate) async fn fill_hole(
         &self,
         change: &Change<'_, D>,
         inode: &mut Inode,
         first: u32,
         count: u32,
-        state: State,
     ) -> Result<Run> {
-        let goal = self.goal(inode, first).await?;
-        if inode.has_extents() {
-            let (start, count) = self.take_blocks(change, goal, count.min(node::MOST_IN_ONE)).await?;
-            let extent = Extent { first, count, start, state };
-            inode.add_blocks(&self.superblock, u64::from(count));
-            self.insert_extent(change, inode, extent).await?;
-            return Ok(extent.run());
-        }
-        if state == State::Unwritten {
+        if !inode.has_extents() {
             return Err(Error::Unsupported("blocks set aside in a file without extents"));
         }
-        Ok(self.fill_mapped(change, inode, goal, first, count).await?.run())
+        let (start, count) = self.find_for_hole(inode, first, count).await?;
+        let extent = Extent { first, count, start, state: State::Unwritten };
+        self.attach_extent(change, inode, extent).await?;
+        Ok(extent.run())
+    }
+
+    /// Gives a file blocks with data, which are free, at a hole. The inode is to be stored.
+    pub(crate) async fn attach_run(
+        &self,
+        change: &Change<'_, D>,
+        inode: &mut Inode,
+        first: u32,
+        start: u64,
+        count: u32,
+    ) -> Result<()> {
+        if inode.has_extents() {
+            self.attach_extent(change, inode, Extent { first, count, start, state: State::Written }).await
+        } else {
+            self.attach_mapped(change, inode, first, start, count).await
+        }
+    }
+
+    /// Gives a file that is metadata a block at a hole. The inode is to be stored.
+    pub(crate) async fn add_block(&self, change: &Change<'_, D>, inode: &mut Inode, block: u32) -> Result<u64> {
+        let (start, count) = self.find_for_hole(inode, block, 1).await?;
+        let found = start..start + u64::from(count);
+        // Nor may the tables that are made on the way take it.
+        self.promised.borrow_mut().insert(found.clone());
+        let attached = self.attach_run(change, inode, block, start, count).await;
+        self.promised.borrow_mut().remove(&found);
+        attached.map(|()| start)
+    }
+
+    async fn attach_extent(&self, change: &Change<'_, D>, inode: &mut Inode, extent: Extent) -> Result<()> {
+        self.take_run(change, extent.start, extent.count).await?;
+        inode.add_blocks(&self.superblock, u64::from(extent.count));
+        self.insert_extent(change, inode, extent).await
     }
 
     /// Takes blocks from `first` to `last` of the file away, the last ones first, as far as one transaction allows. The inode

@@ -6,7 +6,7 @@ use crate::change::Change;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::inode::{FileKind, Inode, Time};
-use crate::map::{Lie, Progress, Run, State};
+use crate::map::{Lie, Progress, Run};
 use crate::orphans::ORPHAN_CREDITS;
 use alloc::vec::Vec;
 
@@ -37,15 +37,13 @@ impl<D: Device> Ext4<D> {
         self.runs(&inode, first, count).await
     }
 
-    /// Sees to it that `count` blocks of a file from `first` have a place; those that have one keep it. New ones are `state`:
-    /// [`Written`](State::Written) ones must have their data on the device before the transaction is committed, and lie within
-    /// the file's size, which is to be set first.
+    /// Sees to it that `count` blocks of a file from `first` have a place; those that have one keep it, and others are set aside: they
+    /// read as zeroes.
     ///
     /// # Errors
-    /// [`Error::Full`]; [`Error::Invalid`]: beyond the size, or not a regular file. [`Error::Unsupported`]: unwritten blocks in
-    /// a file without extents. [`Error::FileTooBig`], [`Error::NotFound`], [`Error::Corrupt`], [`Error::Device`],
-    /// [`Error::ReadOnly`].
-    pub async fn allocate(&self, number: u32, first: u64, count: u64, state: State) -> Result<Allotted> {
+    /// [`Error::Full`]; [`Error::Invalid`]: not a regular file. [`Error::Unsupported`]: a file without extents.
+    /// [`Error::FileTooBig`], [`Error::NotFound`], [`Error::Corrupt`], [`Error::Device`], [`Error::ReadOnly`].
+    pub async fn allocate(&self, number: u32, first: u64, count: u64) -> Result<Allotted> {
         let turn = self.changes().await;
         let mut most = MOST_FILLS;
         loop {
@@ -53,11 +51,8 @@ impl<D: Device> Ext4<D> {
             let change = self.next_change(&turn, 1 + most * self.fill_credits(&inode)).await?;
             let mut inode = inode;
             let range = self.check_range(&inode, first, count)?;
-            if state == State::Written && first + count > inode.size_blocks(&self.superblock) {
-                return Err(Error::Invalid);
-            }
             let mut fills = 0;
-            match self.fill(&change, &mut inode, range, state, most, &mut fills).await {
+            match self.fill(&change, &mut inode, range, most, &mut fills).await {
                 // The last one failed half-way: undone, those before it are tried again without it.
                 Err(Error::Full { .. }) if fills > 1 => most = fills - 1,
                 Err(error) => return Err(error),
@@ -75,7 +70,6 @@ impl<D: Device> Ext4<D> {
         change: &Change<'_, D>,
         inode: &mut Inode,
         range: core::ops::Range<u32>,
-        state: State,
         most: u32,
         fills: &mut u32,
     ) -> Result<Vec<Run>> {
@@ -89,7 +83,7 @@ impl<D: Device> Ext4<D> {
                 Lie::Until(next) => {
                     *fills += 1;
                     let hole = u32::try_from(next).unwrap_or(u32::MAX) - at;
-                    self.fill_hole(change, inode, at, hole.min(left), state).await?
+                    self.fill_hole(change, inode, at, hole.min(left)).await?
                 }
             };
             at += run.count as u32;
@@ -133,7 +127,7 @@ impl<D: Device> Ext4<D> {
     pub async fn fallocate(&self, number: u32, first: u64, count: u64) -> Result<()> {
         let (mut at, end) = (first, first.saturating_add(count));
         while at < end {
-            let allotted = self.allocate(number, at, end - at, State::Unwritten).await?;
+            let allotted = self.allocate(number, at, end - at).await?;
             at = allotted.runs.last().map_or(end, |run| run.first + run.count);
         }
         Ok(())
@@ -164,7 +158,8 @@ impl<D: Device> Ext4<D> {
         }
     }
 
-    /// Sets the size of a regular file; blocks beyond a size that does not grow are freed. The bytes of the last block behind
+    /// Sets the size of a regular file, and frees the blocks beyond, also such as were set aside there. (To make a file longer without that:
+    /// [`set_attributes`](Ext4::set_attributes).) The bytes of the last block behind
     /// the size are the caller's to clear. A huge file is cut in several transactions; the next mount finishes what was begun.
     ///
     /// # Errors
@@ -173,13 +168,12 @@ impl<D: Device> Ext4<D> {
     pub async fn truncate(&self, number: u32, size: u64, now: Time) -> Result<()> {
         let turn = self.changes().await;
         let inode = self.load_regular(number).await?;
-        let shrinks = size <= inode.size;
-        let credits = 1 + ORPHAN_CREDITS + if shrinks { self.cut_credits(&inode) } else { 0 };
+        let credits = 1 + ORPHAN_CREDITS + self.cut_credits(&inode);
         let change = self.next_change(&turn, credits).await?;
         let mut inode = inode;
         self.set_size(&change, &mut inode, size).await?;
         (inode.modified, inode.changed) = (now, now);
-        let progress = if shrinks { self.cut_tail(&change, &mut inode).await? } else { Progress::Done };
+        let progress = self.cut_tail(&change, &mut inode).await?;
         let unfinished = progress == Progress::More && !self.orphans.borrow().contains(number);
         if unfinished {
             self.add_orphan(&change, &mut inode).await?;
@@ -228,12 +222,12 @@ impl<D: Device> Ext4<D> {
         self.cut_rest(&turn, inode.number).await
     }
 
-    async fn load_regular(&self, number: u32) -> Result<Inode> {
+    pub(super) async fn load_regular(&self, number: u32) -> Result<Inode> {
         let inode = self.load(number).await?;
         if inode.kind() == Some(FileKind::Regular) { Ok(inode) } else { Err(Error::Invalid) }
     }
 
-    fn check_range(&self, inode: &Inode, first: u64, count: u64) -> Result<core::ops::Range<u32>> {
+    pub(super) fn check_range(&self, inode: &Inode, first: u64, count: u64) -> Result<core::ops::Range<u32>> {
         let end = first.checked_add(count).filter(|end| *end <= self.most_blocks(inode)).ok_or(Error::FileTooBig)?;
         Ok(first as u32..end as u32)
     }

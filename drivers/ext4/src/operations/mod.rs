@@ -5,9 +5,11 @@ mod data;
 mod forget;
 mod inodes;
 mod names;
+mod promise;
 mod rename;
 
 pub use data::Allotted;
 pub use inodes::Attributes;
 pub use names::{New, Unlinked};
+pub use promise::{Placed, Room};
 pub use rename::Rename;

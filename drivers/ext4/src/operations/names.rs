@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::directory::check_name;
 use crate::error::{Error, Place, Result};
 use crate::inode::{FileKind, Inode, MAP_BYTES, Time, flag};
-use crate::map::{State, Target, empty_tree};
+use crate::map::empty_tree;
 use crate::orphans::ORPHAN_CREDITS;
 use crate::superblock::{incompatible, read_only_compatible};
 
@@ -159,8 +159,7 @@ impl<D: Device> Ext4<D> {
             put(&mut inode.map, 0, target);
             return Ok(());
         }
-        let run = self.fill_hole(change, inode, 0, 1, State::Written).await?;
-        let Target::Written(start) = run.target else { return Err(Error::Invalid) };
+        let start = self.add_block(change, inode, 0).await?;
         let block = change.fresh(start, Kind::Plain)?;
         change.edit(&block, 0..target.len(), |bytes| put(bytes, 0, target));
         Ok(())

@@ -206,3 +206,9 @@ pub(crate) fn debugfs_script(image: &Path, requests: &[&str]) {
 pub(crate) fn mount(disk: &Rc<Disk>) -> Ext4<Disk> {
     run(Ext4::mount(disk.clone(), Options { now: START, ..Options::default() })).unwrap()
 }
+
+/// Gives a file blocks with whatever is there.
+pub(crate) fn add_blocks(fs: &Ext4<Disk>, inode: u32, first: u64, count: u64) -> ext4::Result<()> {
+    let placed = run(fs.promise(inode, first, count))?;
+    run(fs.attach(inode, &placed, 0)).map(drop).inspect_err(|_| fs.give_back(&placed))
+}

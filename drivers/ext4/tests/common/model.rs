@@ -2,7 +2,7 @@
 
 use super::random::Random;
 use super::{Disk, START, run};
-use ext4::{Attributes, Device, Error, Ext4, FileKind, New, ROOT, Rename, State, Target, Time};
+use ext4::{Attributes, Device, Error, Ext4, FileKind, New, ROOT, Rename, Room, Time};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -436,26 +436,24 @@ impl Model {
         let mut at = first;
         while at < first + count {
             let left = first + count - at;
-            let allotted = match self.attempt(|fs| run(fs.allocate(file, at, left, State::Written))) {
+            let placed = match self.attempt(|fs| run(fs.promise(file, at, left))) {
                 Err(Error::Full { .. }) => return,
                 other => other.unwrap(),
             };
-            for run_ in allotted.runs {
+            let begin = at;
+            for run_ in &placed {
                 assert_eq!(run_.first, at);
-                let (start, convert) = match run_.target {
-                    Target::Written(start) => (start, false),
-                    Target::Unwritten(start) => (start, true),
-                    Target::Hole => panic!("a hole was allotted"),
-                };
+                let (Room::Written(start) | Room::Unwritten(start) | Room::Promised(start)) = run_.room;
                 self.fill(file, run_.first, run_.count, start);
-                if convert {
-                    match self.attempt(|fs| run(fs.convert(file, run_.first, run_.count))) {
-                        Err(Error::Full { .. }) => return self.forget_fill(file, run_.first, run_.count),
-                        other => other.unwrap(),
-                    };
-                }
                 at += run_.count;
             }
+            match self.attempt(|fs| run(fs.attach(file, &placed, 0))) {
+                Err(Error::Full { .. }) => {
+                    self.fs.give_back(&placed);
+                    return self.forget_fill(file, begin, at - begin);
+                }
+                other => other.unwrap(),
+            };
         }
     }
 

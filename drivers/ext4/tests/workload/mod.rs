@@ -5,7 +5,7 @@ pub(crate) mod model;
 
 use crate::simulated::{Disk, Random};
 use ext4::device::SECTOR_BYTES;
-use ext4::{Attributes, Device as _, Error, Ext4, FileKind, New, ROOT, Rename, Result, State, Target, Time};
+use ext4::{Attributes, Device as _, Error, Ext4, FileKind, New, ROOT, Rename, Result, Room, Target, Time};
 use model::{Content, Model, Node};
 
 /// Names in use at most.
@@ -255,7 +255,7 @@ impl Workload {
         let Some(file) = self.file() else { return Ok(()) };
         let (first, count) = self.range();
         let block = u64::from(fs.facts().block_bytes);
-        if self.model().nodes[&file].size < (first + count) * block {
+        if self.random.one_in(3) && self.model().nodes[&file].size < (first + count) * block {
             let size = Some((first + count) * block);
             fs.set_attributes(file, Attributes { size, ..Attributes::default() }).await?;
             self.did(disk, Steps::One, |model| model.node(file).size = (first + count) * block);
@@ -266,18 +266,25 @@ impl Workload {
             return Ok(());
         }
         let value = self.value;
-        let allotted = fs.allocate(file, first, count, State::Written).await?;
-        let _unsettled = disk.hold();
-        self.did(disk, Steps::One, |model| {
-            for run in &allotted.runs {
-                let written = (run.first..run.first + run.count).map(|at| (at, Content::Data(value + at)));
-                model.node(file).blocks.extend(written);
-            }
-        });
-        for run in &allotted.runs {
-            let Target::Written(start) = run.target else { panic!("allotted as {:?}", run.target) };
+        let placed = fs.promise(file, first, count).await?;
+        for run in &placed {
+            let Room::Promised(start) = run.room else { panic!("promised as {:?}", run.room) };
             write_blocks(disk, block, start, (run.first..run.first + run.count).map(|at| value + at)).await?;
         }
+        if self.random.one_in(10) {
+            fs.give_back(&placed);
+            return Ok(());
+        }
+        let size = placed.last().map_or(0, |run| run.first + run.count) * block;
+        fs.attach(file, &placed, size).await?;
+        self.did(disk, Steps::One, |model| {
+            let node = model.node(file);
+            node.size = node.size.max(size);
+            for run in &placed {
+                let written = (run.first..run.first + run.count).map(|at| (at, Content::Data(value + at)));
+                node.blocks.extend(written);
+            }
+        });
         Ok(())
     }
 
@@ -297,7 +304,7 @@ impl Workload {
     async fn preallocate(&mut self, fs: &Ext4<Disk>, disk: &Disk) -> Result<()> {
         let Some(file) = self.file() else { return Ok(()) };
         let (first, count) = self.range();
-        let allotted = match fs.allocate(file, first, count, State::Unwritten).await {
+        let allotted = match fs.allocate(file, first, count).await {
             Err(Error::Unsupported(_)) => return Ok(()),
             done => done?,
         };

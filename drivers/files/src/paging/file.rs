@@ -3,6 +3,7 @@
 use super::ahead::Ahead;
 use super::known::{Known, WINDOW_BLOCKS, clip};
 use super::lines::{Kind, Lines};
+use super::order::Order;
 use super::{Blocks, Run, Shared, Slot, fill, writeback};
 use crate::platform::{Failed, Listener, PAGE_BYTES, Pages, Platform};
 use crate::turns::{Turn, Turns, Use};
@@ -25,6 +26,9 @@ pub struct File<P: Platform, B> {
     pub(super) slot: Slot<P::Notes>,
     /// The size in bytes, by the operations that were applied.
     size: Cell<u64>,
+    /// As much of it as the disk has.
+    pub(super) stored: Cell<u64>,
+    pub(super) order: Order,
     /// Writebacks share it; who cuts the file off has it alone.
     pub(super) writes: Rc<Turns>,
     lines: Lines,
@@ -34,14 +38,22 @@ pub struct File<P: Platform, B> {
 }
 
 impl<P: Platform, B: Blocks> File<P, B> {
-    /// The file of an inode, which has this size.
-    pub fn new(shared: &Rc<Shared<P, B>>, inode: u64, size: u64, pages: P::Pages, slot: Slot<P::Notes>) -> Rc<Self> {
+    /// The file of an inode, which has this size, and on the disk that one.
+    pub fn new(
+        shared: &Rc<Shared<P, B>>,
+        inode: u64,
+        (size, stored): (u64, u64),
+        pages: P::Pages,
+        slot: Slot<P::Notes>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             shared: shared.clone(),
             inode,
             pages,
             slot,
             size: Cell::new(size),
+            stored: Cell::new(stored),
+            order: Order::default(),
             writes: Rc::default(),
             lines: Lines::default(),
             ahead: RefCell::default(),
@@ -55,9 +67,15 @@ impl<P: Platform, B: Blocks> File<P, B> {
         self.size.get()
     }
 
-    /// An operation has set the size.
+    /// An operation has set the size, also on the disk.
     pub fn set_size(&self, size: u64) {
         self.size.set(size);
+        self.stored.set(size);
+    }
+
+    /// The file is at least so long; the disk hears of it with the bytes.
+    pub fn grow(&self, size: u64) {
+        self.size.set(self.size.get().max(size));
     }
 
     /// Begins to take what the kernel asks for.
@@ -116,7 +134,7 @@ impl<P: Platform, B: Blocks> File<P, B> {
         self.writes.take(Use::Exclusive).await
     }
 
-    /// Blocks have been freed, or allotted by an operation.
+    /// Blocks have been freed, or have become the file's.
     pub fn has_been_cut(&self) {
         self.known.borrow_mut().forget();
     }

@@ -79,7 +79,7 @@ async fn stage<P: Platform, B: Blocks>(
                 count(&shared.counts.read_bytes, transfer.len_bytes);
                 reads.push(shared.platform.read(transfer));
             }
-            Place::Hole | Place::Unwritten(_) => zero_parts(file, run, place_of(run.first))?,
+            Place::Hole | Place::Unwritten(_) | Place::Promised(_) => zero_parts(file, run, place_of(run.first))?,
         }
     }
     // One after the other only where there is but one.

@@ -59,6 +59,7 @@ fn part(run: &Run, first: u64, end: u64) -> Run {
         Place::Hole => Place::Hole,
         Place::Unwritten(block) => Place::Unwritten(block + skipped),
         Place::Written(block) => Place::Written(block + skipped),
+        Place::Promised(block) => Place::Promised(block + skipped),
     };
     Run { first, count: end - first, place }
 }

@@ -8,16 +8,18 @@
 //! 3. A job begins when all operations have been applied that the file's slot asks for. A fill counts only if nothing was cut off meanwhile;
 //!    otherwise it is done anew. A writeback counts for those pages that no later writeback is about: others have been cut off and are
 //!    new. So nothing that was cut off comes back, and nothing that was stored after the cut is lost with it.
-//! 4. A transaction that allots blocks for data is not made durable before the data are on the disk ([`Blocks::begin_data`]), and a writeback
-//!    that needed it is not over before it is durable.
-//! 5. Whoever has a piece of the staging memory waits for the file system only where that waits for nobody's piece: an allotment
-//!    is asked for with the piece in hand, and its data go to the disk before the next is asked for.
+//! 4. Blocks become a file's when the data are on the disk, and the file longer with them ([`Blocks::attach`]): nobody ever reads what they
+//!    held before, and no length is there without its bytes. Writes that make a file longer end in the order of their places ([`order`]). A
+//!    writeback that needed a transaction is not over before that is durable.
+//! 5. Whoever has a piece of the staging memory waits for the file system only where that waits for nobody's piece: blocks are asked for
+//!    with the piece in hand; it is given back before a write waits for another's end.
 
 mod ahead;
 mod file;
 mod fill;
 mod known;
 pub mod lines;
+mod order;
 mod writeback;
 
 #[cfg(test)]
@@ -26,7 +28,6 @@ mod tests;
 pub use file::File;
 
 use crate::platform::{Notes, Platform};
-use crate::signal::Signal;
 use crate::staging::Region;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -44,6 +45,8 @@ pub enum Place {
     Unwritten(u64),
     /// There, from this block of the disk on.
     Written(u64),
+    /// Nowhere yet: they can be from this block of the disk on.
+    Promised(u64),
 }
 
 /// Blocks of a file that are in the same place, one after the other.
@@ -57,15 +60,6 @@ pub struct Run {
     pub place: Place,
 }
 
-/// What was allotted, and by which transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allotted {
-    /// Where the blocks are now.
-    pub runs: Vec<Run>,
-    /// When this is durable, they are.
-    pub transaction: u64,
-}
-
 /// Where the blocks of files are: a file system, as far as contents go.
 pub trait Blocks: 'static {
     /// The size of a block in bytes: a power of two, at most a page.
@@ -74,14 +68,15 @@ pub trait Blocks: 'static {
     /// Where blocks are; the runs cover the range without gaps.
     fn map(&self, inode: u64, first: u64, count: u64) -> impl Future<Output = Result<Vec<Run>, Refused>>;
 
-    /// Allots blocks where there are holes, for data that will be written now. May stop early.
-    fn allot(&self, inode: u64, first: u64, count: u64) -> impl Future<Output = Result<Allotted, Refused>>;
+    /// Promises blocks where there are holes, for data that will be written now. May stop early. They are to be attached or given back.
+    fn promise(&self, inode: u64, first: u64, count: u64) -> impl Future<Output = Result<Vec<Run>, Refused>>;
 
-    /// Notes that data were written to blocks that were unwritten; tells in which transaction.
-    fn convert(&self, inode: u64, first: u64, count: u64) -> impl Future<Output = Result<u64, Refused>>;
+    /// Gives blocks back that were promised and not attached.
+    fn give_back(&self, runs: &[Run]);
 
-    /// Data that belong to a transaction go to the disk until what is returned is dropped.
-    fn begin_data(&self, transaction: u64) -> DataGuard;
+    /// Notes that data were written to blocks that were promised, or unwritten: they are the file's now. It has `size` bytes if it had
+    /// fewer. Tells in which transaction.
+    fn attach(&self, inode: u64, runs: &[Run], size: u64) -> impl Future<Output = Result<u64, Refused>>;
 
     /// Waits until a transaction is durable, which is seen to.
     fn durable(&self, transaction: u64) -> impl Future<Output = Result<(), Refused>>;
@@ -91,48 +86,6 @@ pub trait Blocks: 'static {
 
     /// Something was written that is durable only after a flush.
     fn note_write(&self);
-}
-
-/// Data of how many transactions are on their way.
-#[derive(Debug, Default)]
-pub struct DataInFlight {
-    transactions: core::cell::RefCell<alloc::collections::BTreeMap<u64, u64>>,
-    changed: Signal,
-}
-
-impl DataInFlight {
-    /// Counts data of a transaction until what is returned is dropped.
-    pub fn begin(self: &Rc<Self>, transaction: u64) -> DataGuard {
-        *self.transactions.borrow_mut().entry(transaction).or_default() += 1;
-        DataGuard { counts: self.clone(), transaction }
-    }
-
-    /// Waits until no data of this transaction or an earlier one are on their way.
-    pub async fn settled(&self, transaction: u64) {
-        let is_settled = || self.transactions.borrow().first_key_value().is_none_or(|(first, _)| *first > transaction);
-        self.changed.until(|| is_settled().then_some(())).await;
-    }
-}
-
-/// Data that are on their way to the disk.
-#[derive(Debug)]
-pub struct DataGuard {
-    counts: Rc<DataInFlight>,
-    transaction: u64,
-}
-
-impl Drop for DataGuard {
-    fn drop(&mut self) {
-        let mut transactions = self.counts.transactions.borrow_mut();
-        if let Some(count) = transactions.get_mut(&self.transaction) {
-            *count -= 1;
-            if *count == 0 {
-                transactions.remove(&self.transaction);
-            }
-        }
-        drop(transactions);
-        self.counts.changed.raise();
-    }
 }
 
 /// How many pages the regions for reading and for writing have.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::platform::PAGE_BYTES;
+use crate::signal::Signal;
 use crate::simulation::{Simulated, SimulatedNotes, SimulatedPages, State};
 use core::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ struct SimpleBlocks {
     places: RefCell<BTreeMap<(u64, u64), u64>>,
     free: RefCell<Vec<u64>>,
     transaction: Cell<u64>,
-    in_flight: Rc<DataInFlight>,
+    /// How much of each file the disk has, in bytes.
+    sizes: RefCell<BTreeMap<u64, u64>>,
     applied: Cell<u64>,
     changed: Signal,
 }
@@ -31,7 +33,7 @@ impl SimpleBlocks {
             places: RefCell::default(),
             free: RefCell::new((0..DISK_BLOCKS).rev().collect()),
             transaction: Cell::new(1),
-            in_flight: Rc::default(),
+            sizes: RefCell::default(),
             applied: Cell::new(0),
             changed: Signal::default(),
         })
@@ -61,30 +63,44 @@ impl Blocks for SimpleBlocks {
         Ok((first..first + count).map(|block| Run { first: block, count: 1, place: place(block) }).collect())
     }
 
-    async fn allot(&self, inode: u64, first: u64, count: u64) -> Result<Allotted, Refused> {
+    async fn promise(&self, inode: u64, first: u64, count: u64) -> Result<Vec<Run>, Refused> {
         self.pause().await;
         let count = count.min(1 + self.machine.random(4));
         let mut runs = Vec::new();
         for block in first..first + count {
-            let at = self.free.borrow_mut().pop().ok_or(Refused::NoSpace)?;
-            let before = self.places.borrow_mut().insert((inode, block), at);
-            assert_eq!(before, None, "allotted twice");
-            runs.push(Run { first: block, count: 1, place: Place::Written(at) });
+            assert!(!self.places.borrow().contains_key(&(inode, block)), "there is a block already");
+            let Some(at) = self.free.borrow_mut().pop() else {
+                self.give_back(&runs);
+                return Err(Refused::NoSpace);
+            };
+            runs.push(Run { first: block, count: 1, place: Place::Promised(at) });
         }
-        Ok(Allotted { runs, transaction: self.transaction.get() })
+        Ok(runs)
     }
 
-    async fn convert(&self, _inode: u64, _first: u64, _count: u64) -> Result<u64, Refused> {
+    fn give_back(&self, runs: &[Run]) {
+        for run in runs {
+            if let Place::Promised(at) = run.place {
+                self.free.borrow_mut().push(at);
+            }
+        }
+    }
+
+    async fn attach(&self, inode: u64, runs: &[Run], size: u64) -> Result<u64, Refused> {
+        self.pause().await;
+        for run in runs {
+            if let Place::Promised(at) = run.place {
+                assert_eq!(self.places.borrow_mut().insert((inode, run.first), at), None, "attached twice");
+            }
+        }
+        let mut sizes = self.sizes.borrow_mut();
+        let stored = sizes.entry(inode).or_default();
+        *stored = size.max(*stored);
         Ok(self.transaction.get())
-    }
-
-    fn begin_data(&self, transaction: u64) -> DataGuard {
-        self.in_flight.begin(transaction)
     }
 
     async fn durable(&self, transaction: u64) -> Result<(), Refused> {
         self.transaction.set(self.transaction.get().max(transaction + 1));
-        self.in_flight.settled(transaction).await;
         self.pause().await;
         Ok(())
     }
@@ -118,7 +134,7 @@ impl World {
         let shared = Shared::new(machine.clone(), blocks.clone(), 0, sizes);
         let files = (0..2).map(|number| {
             let pages = SimulatedPages::new(machine.staging(), 0);
-            File::new(&shared, number + 1, 0, pages, Slot { notes: notes.clone(), number })
+            File::new(&shared, number + 1, (0, 0), pages, Slot { notes: notes.clone(), number })
         });
         let files = files.collect();
         Self { machine, blocks, notes, files, model: vec![Vec::new(); 2], sequence: 0, next_value: 0 }
@@ -309,7 +325,7 @@ impl World {
         for (number, file) in self.files.iter_mut().enumerate() {
             file.pages.restart();
             let slot = Slot { notes: self.notes.clone(), number: number as u64 };
-            *file = File::new(&shared, file.inode, file.size(), file.pages.clone(), slot);
+            *file = File::new(&shared, file.inode, (file.size(), file.stored.get()), file.pages.clone(), slot);
         }
     }
 }

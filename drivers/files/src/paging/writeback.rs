@@ -38,19 +38,47 @@ async fn write<P: Platform, B: Blocks>(file: &File<P, B>, pages: Range<u64>) -> 
     let shared = &file.shared;
     let staged = shared.writes.take(pages.end - pages.start).await;
     let _turn = file.writes.take(Use::Shared).await;
+    let place = file.order.enter(pages.start);
     let last = file.size().div_ceil(PAGE_BYTES);
     let end = pages.end.min(last);
     if pages.start >= end {
         return Ok(None);
     }
-    let len_bytes = (end - pages.start) * PAGE_BYTES;
-    let copied =
-        file.pages.copy(pages.start * PAGE_BYTES, len_bytes, staged.offset()).map_err(|_| Refused::DeviceFailed)?;
+    let (offset, len_bytes) = (pages.start * PAGE_BYTES, (end - pages.start) * PAGE_BYTES);
+    let copied = file.pages.copy(offset, len_bytes, staged.offset()).map_err(|_| Refused::DeviceFailed)?;
+    let copied = copied.min(file.size() - offset);
     let block_bytes = shared.blocks.block_bytes();
     let first = pages.start * (PAGE_BYTES / block_bytes);
-    let blocks = copied.min(file.size() - pages.start * PAGE_BYTES).div_ceil(block_bytes);
     let work = Work { file, staging: staged.offset(), first, block_bytes };
-    work.all(first..first + blocks).await
+    let mut promises = Promises { blocks: &*shared.blocks, runs: Vec::new() };
+    work.all(first..first + copied.div_ceil(block_bytes), &mut promises).await?;
+    drop(staged);
+    let size = offset + copied;
+    let is_longer = size > file.stored.get();
+    if promises.runs.is_empty() && !is_longer {
+        return Ok(None);
+    }
+    if is_longer {
+        place.first().await;
+    }
+    let attached = shared.blocks.attach(file.inode, &promises.runs, size).await;
+    file.has_been_cut();
+    let transaction = attached?;
+    promises.runs.clear();
+    file.stored.set(file.stored.get().max(size));
+    Ok(Some(transaction))
+}
+
+/// Blocks that data go to and that are not the file's yet, or not written. What was promised is given back unless it was attached.
+struct Promises<'a, B: Blocks> {
+    blocks: &'a B,
+    runs: Vec<Run>,
+}
+
+impl<B: Blocks> Drop for Promises<'_, B> {
+    fn drop(&mut self) {
+        self.blocks.give_back(&self.runs);
+    }
 }
 
 /// Blocks that are in the staging memory, and on their way to the disk.
@@ -62,53 +90,40 @@ struct Work<'a, P: Platform, B> {
 }
 
 impl<P: Platform, B: Blocks> Work<'_, P, B> {
-    /// Writes blocks; tells the last transaction that they need.
-    async fn all(&self, blocks: Range<u64>) -> Result<Option<u64>, Refused> {
-        let system = &self.file.shared.blocks;
+    /// Writes blocks; what is to be attached then is added to the promises.
+    async fn all(&self, blocks: Range<u64>, promises: &mut Promises<'_, B>) -> Result<(), Refused> {
         let runs = self.file.map(blocks.start, blocks.end - blocks.start).await?;
-        let mut needed = None;
         let mut there = Vec::new();
-        let mut at = blocks.start;
         for run in &runs {
             match run.place {
                 Place::Written(block) => there.push(self.one(run.first, run.count, block)),
-                Place::Unwritten(block) => {
-                    self.one(run.first, run.count, block).await?;
-                    let converted = system.convert(self.file.inode, run.first, run.count).await;
-                    self.file.has_been_cut();
-                    needed = Some(converted?);
-                }
-                Place::Hole => needed = self.allot(run).await?.or(needed),
+                Place::Unwritten(_) | Place::Promised(_) => promises.runs.push(*run),
+                Place::Hole => self.promise(run, promises).await?,
             }
-            at = run.first + run.count;
         }
-        debug_assert_eq!(at, blocks.end, "the runs have a gap");
-        join_all(there).await.into_iter().collect::<Result<(), Refused>>()?;
-        Ok(needed)
+        for run in &promises.runs {
+            if let Place::Unwritten(block) | Place::Promised(block) = run.place {
+                there.push(self.one(run.first, run.count, block));
+            }
+        }
+        join_all(there).await.into_iter().collect()
     }
 
-    /// Allots blocks for a hole and writes them: what was allotted together goes to the disk before more is asked for.
-    async fn allot(&self, hole: &Run) -> Result<Option<u64>, Refused> {
+    /// Finds blocks for a hole.
+    async fn promise(&self, hole: &Run, promises: &mut Promises<'_, B>) -> Result<(), Refused> {
         let (mut at, end) = (hole.first, hole.first + hole.count);
-        let mut needed = None;
         while at < end {
-            let allotted = self.file.shared.blocks.allot(self.file.inode, at, end - at).await;
-            self.file.has_been_cut();
-            let allotted = allotted?;
-            let guard = self.file.shared.blocks.begin_data(allotted.transaction);
-            needed = Some(allotted.transaction);
+            let found = self.file.shared.blocks.promise(self.file.inode, at, end - at).await?;
             let before = at;
-            for run in &allotted.runs {
-                let (Place::Written(block) | Place::Unwritten(block)) = run.place else { continue };
-                self.one(run.first, run.count, block).await?;
+            for run in found {
                 at = run.first + run.count;
+                promises.runs.push(run);
             }
-            drop(guard);
-            if at == before {
+            if at <= before {
                 return Err(Refused::Corrupt);
             }
         }
-        Ok(needed)
+        Ok(())
     }
 
     /// Writes blocks of the file to blocks of the disk.

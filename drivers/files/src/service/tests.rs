@@ -185,10 +185,14 @@ impl World {
     }
 
     fn set_size(&mut self, which: usize, pages: u64) {
+        self.resize(which, pages, Set::SIZE);
+    }
+
+    fn resize(&mut self, which: usize, pages: u64, how: Set) {
         let inode = self.files[which].inode;
         let values = Values { size: pages * PAGE_BYTES, modified: 5, ..Values::default() };
         let is_cut = pages < self.files[which].model.len() as u64;
-        let sequence = self.note(&Operation::SetAttributes { inode, set: Set::SIZE | Set::MODIFIED, values });
+        let sequence = self.note(&Operation::SetAttributes { inode, set: how | Set::MODIFIED, values });
         let file = &mut self.files[which];
         self.notes.set(notes::slot_offset(file.slot) + if is_cut { notes::CUT } else { notes::SIZE }, sequence);
         file.pages.resize(pages);
@@ -197,7 +201,7 @@ impl World {
 
     fn store(&mut self, which: usize, page: u64, value: u64) {
         if page >= self.files[which].model.len() as u64 {
-            self.set_size(which, page + 1);
+            self.resize(which, page + 1, Set::GROWN);
         }
         let file = &mut self.files[which];
         let write = |bytes: &mut [u8]| bytes.chunks_mut(8).for_each(|part| part.copy_from_slice(&value.to_le_bytes()));
@@ -253,6 +257,10 @@ impl World {
         let first = self.log.first().map_or(self.sequence + 1, |(first, _)| *first);
         assert_eq!(first, durable + 1, "operations are neither durable nor known");
         self.files.iter().for_each(|file| file.pages.restart());
+        for which in 0..self.files.len() {
+            let pages = self.files[which].model.len() as u64;
+            self.resize(which, pages, Set::GROWN);
+        }
         self.send();
         (0..self.files.len()).for_each(|which| self.serve(which));
     }
@@ -357,6 +365,81 @@ fn a_server_that_dies_at_any_moment_loses_nothing() {
     }
 }
 
+/// What a file has on a disk that nobody puts out of use first: its size in pages, and the first number of each.
+fn left_on(image: Vec<u8>, inode: u64) -> Vec<u64> {
+    let mut world = World::new(image, 7);
+    let (_, bytes) = world.call(Request::Load { inode }).unwrap();
+    let pages = entries(&bytes).next().unwrap().attributes.size.div_ceil(PAGE_BYTES);
+    let cache = SimulatedPages::new(world.machine.staging(), pages);
+    let (name, model) = (String::new(), vec![0; pages as usize]);
+    world.files.push(ClientFile { inode, name, slot: 0, pages: cache, model });
+    world.serve(0);
+    let first = |page: u64| {
+        let file = &world.files[0];
+        while file.pages.read_page(page).is_none() {
+            file.pages.ask(false);
+            world.machine.pass(1_000_000);
+        }
+        u64::from_le_bytes(*file.pages.read_page(page).unwrap().first_chunk().unwrap())
+    };
+    (0..pages).map(first).collect()
+}
+
+#[test]
+fn a_file_is_never_longer_than_what_was_written_of_it() {
+    for (seed, arguments) in (1..30).zip([["-t", "ext4"], ["-t", "ext3"]].iter().cycle()) {
+        let mut world = World::new(image(&[&arguments[..], &["-b", "4096"]].concat()), seed);
+        let file = world.create("grows");
+        world.commit();
+        for value in 1..40 {
+            world.store(file, value - 1, value);
+            if world.machine.random(3) == 0 {
+                world.send();
+            }
+            if world.machine.random(6) == 0 {
+                world.files[file].pages.ask(true);
+            }
+            world.machine.pass(world.machine.random(400_000_000));
+        }
+        let inode = world.files[file].inode;
+        world.machine.kill();
+        for (page, value) in left_on(world.machine.disk.take(), inode).into_iter().enumerate() {
+            assert_eq!(value, page as u64 + 1, "seed {seed}, page {page}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_fails_shows_nobody_what_was_there_before() {
+    const SECRET: u64 = 0x5ec2e7;
+    for arguments in [["-t", "ext4", "-b", "4096"], ["-t", "ext2", "-b", "4096"]] {
+        let mut world = World::new(image(&arguments), 6);
+        let secret = world.create("secret");
+        (0..500).for_each(|page| world.store(secret, page, SECRET));
+        world.flush();
+        let (inode, parent) = (world.files[secret].inode, world.volume.root);
+        world.note(&Operation::Unlink { parent, inode, name: b"secret", time: 1 });
+        world.send();
+        world.call(Request::Release { inode }).unwrap();
+        world.note(&Operation::Forget { inode });
+        world.commit();
+        let file = world.create("new");
+        world.commit();
+        world.set_size(file, 20);
+        (0..20).for_each(|page| world.store(file, page, 1));
+        world.send();
+        world.machine.fails_to_write.set(1);
+        world.files[file].pages.ask(true);
+        world.machine.pass(2_000_000_000);
+        world.machine.fails_to_write.set(0);
+        world.commit();
+        let inode = world.files[file].inode;
+        world.machine.kill();
+        let left = left_on(world.machine.disk.take(), inode);
+        assert!(!left.contains(&SECRET), "{arguments:?}: {left:?}");
+    }
+}
+
 #[test]
 fn files_without_names_outlive_the_server_until_they_are_forgotten() {
     let mut world = World::new(image(&["-t", "ext4", "-b", "4096"]), 3);
@@ -376,6 +459,22 @@ fn files_without_names_outlive_the_server_until_they_are_forgotten() {
     let (words, _) = world.call(Request::Status).unwrap();
     assert_eq!(driver_protocol::files::Status::decode(&words).free_blocks, free);
     assert_eq!(complaints(&world.unmount()), None);
+}
+
+#[test]
+fn what_can_t_be_read_hides_nothing_else_in_its_directory() {
+    let mut world = World::new(image(&["-t", "ext4", "-b", "4096"]), 4);
+    let files = ["a", "bad", "c"].map(|name| world.create(name));
+    let inode = world.files[files[1]].inode;
+    world.flush();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), world.unmount()).unwrap();
+    let request = format!("set_inode_field <{inode}> checksum 5");
+    let output = Command::new("debugfs").args(["-w", "-R", &request]).arg(file.path()).output().unwrap();
+    assert!(output.status.success());
+    let world = World::new(fs::read(file.path()).unwrap(), 5);
+    assert_eq!(world.names(), ["a", "bad", "c", "lost+found"]);
+    assert_eq!(world.call(Request::Load { inode }).unwrap_err(), Refused::Corrupt);
 }
 
 #[test]

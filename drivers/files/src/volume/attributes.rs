@@ -1,7 +1,7 @@
 //! Attributes of inodes, as the library and as the protocol have them.
 
 use driver_protocol::files::entry::{Attributes, InodeFlags};
-use ext4::{Inode, Time};
+use ext4::{FileKind, Inode, Time};
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -35,6 +35,12 @@ pub(super) fn of(inode: &Inode) -> Attributes {
         device: inode.device().map_or(0, |(major, minor)| u64::from(major) << 32 | u64::from(minor)),
         has_xattrs: inode.has_attributes,
     }
+}
+
+/// What the protocol says of an inode that can't be read, by what its name says of it.
+pub(super) fn unreadable(inode: u32, kind: Option<FileKind>) -> Attributes {
+    let mode = u32::from(kind.map_or(0, FileKind::mode));
+    Attributes { inode: u64::from(inode), mode, links: 0, ..Attributes::default() }
 }
 
 #[cfg(test)]

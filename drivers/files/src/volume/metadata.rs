@@ -1,7 +1,6 @@
 //! The disk as the file system sees it: its metadata go by way of a region of the staging memory.
 
 use crate::ledger::Ledger;
-use crate::paging::DataInFlight;
 use crate::platform::{PAGE_BYTES, Platform, SECTOR_BYTES, Transfer};
 use crate::signal::Signal;
 use crate::staging::Region;
@@ -15,7 +14,6 @@ pub(crate) struct Metadata<P: Platform> {
     platform: Rc<P>,
     region: Rc<Region>,
     ledger: Rc<Ledger<P::Notes>>,
-    in_flight: Rc<DataInFlight>,
     /// Writes that have been done, of data and metadata.
     writes: Cell<u64>,
     /// So many of them are durable.
@@ -24,14 +22,9 @@ pub(crate) struct Metadata<P: Platform> {
 }
 
 impl<P: Platform> Metadata<P> {
-    pub(crate) fn new(
-        platform: Rc<P>,
-        region: Rc<Region>,
-        ledger: Rc<Ledger<P::Notes>>,
-        in_flight: Rc<DataInFlight>,
-    ) -> Self {
+    pub(crate) fn new(platform: Rc<P>, region: Rc<Region>, ledger: Rc<Ledger<P::Notes>>) -> Self {
         let (writes, flushed, flushes) = (Cell::new(0), Cell::new(0), Signal::default());
-        Self { platform, region, ledger, in_flight, writes, flushed, flushes }
+        Self { platform, region, ledger, writes, flushed, flushes }
     }
 
     /// A write has been done.
@@ -91,12 +84,6 @@ impl<P: Platform> Device for Metadata<P> {
         self.platform.flush().await.map_err(|_| DeviceFailed)?;
         self.flushed.set(self.flushed.get().max(writes));
         self.flushes.raise();
-        Ok(())
-    }
-
-    async fn settle(&self, transaction: TransactionId) -> Result<(), DeviceFailed> {
-        // A write of data that fails keeps its pages dirty; the file system does not suffer for it.
-        self.in_flight.settled(number_of(transaction)).await;
         Ok(())
     }
 

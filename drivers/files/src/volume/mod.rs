@@ -1,11 +1,12 @@
 //! A mounted file system: the library, what keeps its operations in order and makes them durable, and where the blocks of files are.
 
 mod attributes;
+mod growth;
 mod metadata;
 mod operations;
 
 use crate::ledger::{Before, Ledger};
-use crate::paging::{Allotted, Blocks, DataGuard, DataInFlight, Place, Run};
+use crate::paging::{Blocks, Place, Run};
 use crate::platform::{PAGE_BYTES, Platform};
 use crate::signal::Signal;
 use crate::staging::Region;
@@ -16,7 +17,8 @@ use driver_protocol::files::entry::xattr::Xattr;
 use driver_protocol::files::{LAST_COOKIE, MountFlags, NewKind, News, Refused, Status, VolumeFlags};
 use driver_protocol::files::{Volume as Description, entry, operation};
 use ext4::superblock::{Superblock, incompatible};
-use ext4::{Corruption, Error, Ext4, FileKind, Options};
+use ext4::{Corruption, Error, Ext4, FileKind, Options, Placed, Room};
+use growth::Growth;
 use log::{error, warn};
 use metadata::{Metadata, number_of};
 
@@ -31,7 +33,7 @@ pub struct Volume<P: Platform> {
     system: Ext4<Metadata<P>>,
     device: Rc<Metadata<P>>,
     ledger: Rc<Ledger<P::Notes>>,
-    in_flight: Rc<DataInFlight>,
+    growth: Growth,
     block_bytes: u64,
     is_ended: Cell<bool>,
     /// How often something was committed.
@@ -79,8 +81,7 @@ impl<P: Platform> Volume<P> {
         flags: MountFlags,
     ) -> Result<Rc<Self>, Refused> {
         let ledger = Rc::new(Ledger::new(notes));
-        let in_flight = Rc::new(DataInFlight::default());
-        let device = Rc::new(Metadata::new(platform.clone(), region, ledger.clone(), in_flight.clone()));
+        let device = Rc::new(Metadata::new(platform.clone(), region, ledger.clone()));
         let options = Options {
             read_only: flags.contains(MountFlags::READ_ONLY),
             keep_orphans: ledger.before() == Before::Left,
@@ -101,7 +102,7 @@ impl<P: Platform> Volume<P> {
             system,
             device,
             ledger,
-            in_flight,
+            growth: Growth::default(),
             block_bytes,
             is_ended: Cell::new(false),
             commits: Cell::new(0),
@@ -159,13 +160,13 @@ impl<P: Platform> Volume<P> {
     /// Does an operation, which has this sequence number.
     pub async fn apply(&self, sequence: u64, operation: &operation::Operation<'_>) -> Result<(), Refused> {
         let now = attributes::time(self.platform.unix_ns());
-        let mut result = operations::apply(&self.system, operation, now).await;
+        let mut result = operations::apply(&self.system, &self.growth, operation, now).await;
         for _ in 0..ROOM_ATTEMPTS {
             if !matches!(result, Err(Error::Full { pending: true })) {
                 break;
             }
             self.commit().await?;
-            result = operations::apply(&self.system, operation, now).await;
+            result = operations::apply(&self.system, &self.growth, operation, now).await;
         }
         let result = result.map_err(|error| self.noted(error));
         self.ledger.apply(sequence);
@@ -226,6 +227,10 @@ impl<P: Platform> Volume<P> {
         self.has_news.raise();
         self.ledger.changed.raise();
         if !self.system.is_read_only() {
+            for (inode, length) in self.growth.take() {
+                // What was stored there is lost, but not that it was.
+                let _ = self.store_length(inode, length).await;
+            }
             self.commit().await?;
         }
         self.system.unmount(attributes::time(self.platform.unix_ns())).await.map_err(refused)?;
@@ -258,7 +263,8 @@ impl<P: Platform> Volume<P> {
             Some(FileKind::Symlink) => self.system.read_link(inode).await.map_err(refused)?,
             Some(_) | None => Vec::new(),
         };
-        let attributes = attributes::of(&found);
+        let mut attributes = attributes::of(&found);
+        attributes.size = self.growth.length(attributes.inode, attributes.size);
         entry::Entry { attributes, name, target: &target }.encode(bytes);
         Ok(())
     }
@@ -267,9 +273,14 @@ impl<P: Platform> Volume<P> {
     pub async fn list(&self, inode: u64, cookie: u64, room: usize) -> Result<(Vec<u8>, u64), Refused> {
         let names = self.names(number(inode)?, cookie, room / entry::HEAD_BYTES).await?;
         let (mut bytes, mut next) = (Vec::new(), cookie);
-        for (inode, name, after) in &names.found {
+        for Name { inode, name, kind, next: after } in &names.found {
             let before = bytes.len();
-            self.encode_entry(*inode, name, &mut bytes).await?;
+            if let Err(refused) = self.encode_entry(*inode, name, &mut bytes).await {
+                // The others are shown all the same. Who asks for this one alone hears what is wrong with it.
+                warn!("inode {inode} can't be read: {refused:?}");
+                let attributes = attributes::unreadable(*inode, *kind);
+                entry::Entry { attributes, name, target: b"" }.encode(&mut bytes);
+            }
             if bytes.len() > room {
                 bytes.truncate(before);
                 return Ok((bytes, next));
@@ -287,7 +298,8 @@ impl<P: Platform> Volume<P> {
                 return core::ops::ControlFlow::Break(());
             }
             if entry.name != b"." && entry.name != b".." {
-                names.found.push((entry.inode, entry.name.to_vec(), entry.next));
+                let ext4::Entry { inode, kind, name, next } = entry;
+                names.found.push(Name { inode, name: name.to_vec(), kind, next });
             }
             core::ops::ControlFlow::Continue(())
         };
@@ -311,7 +323,7 @@ impl<P: Platform> Volume<P> {
         let mut bytes = Vec::new();
         for run in self.map(inode, first, end.saturating_sub(first)).await?.into_iter().take(most) {
             let (physical, kind) = match run.place {
-                Place::Hole => (0, entry::run::Kind::Hole),
+                Place::Hole | Place::Promised(_) => (0, entry::run::Kind::Hole),
                 Place::Unwritten(block) => (block, entry::run::Kind::Unwritten),
                 Place::Written(block) => (block, entry::run::Kind::Data),
             };
@@ -333,17 +345,45 @@ impl<P: Platform> Volume<P> {
         Ok(numbers.into_iter().flat_map(|number| u64::from(number).to_le_bytes()).collect())
     }
 
-    /// The size of a file.
-    pub async fn size(&self, inode: u64) -> Result<u64, Refused> {
+    /// The size of a file, and as much of it as the disk has.
+    pub async fn sizes(&self, inode: u64) -> Result<(u64, u64), Refused> {
         let found = self.system.inode(number(inode)?).await.map_err(refused)?;
-        if found.kind() == Some(FileKind::Regular) { Ok(found.size) } else { Err(Refused::WrongKind) }
+        let size = self.growth.length(inode, found.size);
+        if found.kind() == Some(FileKind::Regular) { Ok((size, found.size)) } else { Err(Refused::WrongKind) }
+    }
+
+    /// Nobody has a file's pages any more: if not all was written that it grew by, its length is stored all the same.
+    pub async fn settle(&self, inode: u64) {
+        if let Some(length) = self.growth.forget(inode)
+            && let Err(refused) = self.store_length(inode, length).await
+        {
+            warn!("inode {inode} should have {length} bytes: {refused:?}");
+        }
+    }
+
+    async fn store_length(&self, inode: u64, length: u64) -> Result<(), Refused> {
+        let inode = number(inode)?;
+        let found = self.system.inode(inode).await.map_err(refused)?;
+        if found.links == 0 || found.size >= length {
+            return Ok(());
+        }
+        let longer = ext4::Attributes { size: Some(length), ..ext4::Attributes::default() };
+        self.system.set_attributes(inode, longer).await.map_err(|error| self.noted(error))
     }
 }
 
-/// Names in a directory: inode, name, and the cookie after it.
+/// Names in a directory.
 struct Names {
-    found: Vec<(u32, Vec<u8>, u64)>,
+    found: Vec<Name>,
     is_all: bool,
+}
+
+/// A name in a directory, and the cookie after it.
+struct Name {
+    inode: u32,
+    name: Vec<u8>,
+    kind: Option<FileKind>,
+    next: u64,
 }
 
 /// Why a file system can't be mounted.
@@ -373,6 +413,29 @@ fn run_of(run: &ext4::Run) -> Run {
     Run { first: run.first, count: run.count, place }
 }
 
+fn promised_run(placed: &Placed) -> Run {
+    let place = match placed.room {
+        Room::Written(block) => Place::Written(block),
+        Room::Unwritten(block) => Place::Unwritten(block),
+        Room::Promised(block) => Place::Promised(block),
+    };
+    Run { first: placed.first, count: placed.count, place }
+}
+
+/// Runs as the library has them, without holes.
+fn placed(runs: &[Run]) -> Vec<Placed> {
+    let placed = |run: &Run| {
+        let room = match run.place {
+            Place::Hole => return None,
+            Place::Written(block) => Room::Written(block),
+            Place::Unwritten(block) => Room::Unwritten(block),
+            Place::Promised(block) => Room::Promised(block),
+        };
+        Some(Placed { first: run.first, count: run.count, room })
+    };
+    runs.iter().filter_map(placed).collect()
+}
+
 impl<P: Platform> Blocks for Volume<P> {
     fn block_bytes(&self) -> u64 {
         self.block_bytes
@@ -393,16 +456,11 @@ impl<P: Platform> Blocks for Volume<P> {
         Ok(all)
     }
 
-    async fn allot(&self, inode: u64, first: u64, count: u64) -> Result<Allotted, Refused> {
+    async fn promise(&self, inode: u64, first: u64, count: u64) -> Result<Vec<Run>, Refused> {
         let inode = number(inode)?;
         for _ in 0..ROOM_ATTEMPTS {
-            match self.system.allocate(inode, first, count, ext4::State::Written).await {
-                Ok(allotted) => {
-                    return Ok(Allotted {
-                        runs: allotted.runs.iter().map(run_of).collect(),
-                        transaction: number_of(allotted.transaction),
-                    });
-                }
+            match self.system.promise(inode, first, count).await {
+                Ok(placed) => return Ok(placed.iter().map(promised_run).collect()),
                 Err(Error::Full { pending: true }) => self.commit().await?,
                 Err(error) => return Err(self.noted(error)),
             }
@@ -410,13 +468,24 @@ impl<P: Platform> Blocks for Volume<P> {
         Err(Refused::NoSpace)
     }
 
-    async fn convert(&self, inode: u64, first: u64, count: u64) -> Result<u64, Refused> {
-        let converted = self.system.convert(number(inode)?, first, count).await;
-        converted.map(number_of).map_err(|error| self.noted(error))
+    fn give_back(&self, runs: &[Run]) {
+        self.system.give_back(&placed(runs));
     }
 
-    fn begin_data(&self, transaction: u64) -> DataGuard {
-        self.in_flight.begin(transaction)
+    async fn attach(&self, inode: u64, runs: &[Run], size: u64) -> Result<u64, Refused> {
+        let placed = placed(runs);
+        let short = number(inode)?;
+        for _ in 0..ROOM_ATTEMPTS {
+            match self.system.attach(short, &placed, size).await {
+                Ok(transaction) => {
+                    self.growth.stored(inode, size);
+                    return Ok(number_of(transaction));
+                }
+                Err(Error::Full { pending: true }) => self.commit().await?,
+                Err(error) => return Err(self.noted(error)),
+            }
+        }
+        Err(Refused::NoSpace)
     }
 
     async fn durable(&self, transaction: u64) -> Result<(), Refused> {

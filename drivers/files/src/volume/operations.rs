@@ -1,6 +1,7 @@
 //! The client's operations, as the library does them.
 
 use super::attributes::time;
+use super::growth::Growth;
 use super::metadata::Metadata;
 use crate::platform::Platform;
 use driver_protocol::files::operation::{Operation, Rename, Set, Values};
@@ -13,6 +14,8 @@ pub enum Cut {
     Nothing,
     /// It sets the size: all beyond goes.
     Size(u64),
+    /// It makes the file at least so long.
+    Grown(u64),
     /// Something else.
     Some,
 }
@@ -22,6 +25,7 @@ impl Cut {
     pub fn of(operation: &Operation<'_>) -> Self {
         match operation {
             Operation::SetAttributes { set, values, .. } if set.contains(Set::SIZE) => Self::Size(values.size),
+            Operation::SetAttributes { set, values, .. } if set.contains(Set::GROWN) => Self::Grown(values.size),
             Operation::Punch { .. } | Operation::Allocate { .. } | Operation::Forget { .. } => Self::Some,
             Operation::Create { .. }
             | Operation::Link { .. }
@@ -40,7 +44,12 @@ fn number(inode: u64) -> Result<u32> {
 }
 
 /// Does an operation.
-pub(super) async fn apply<P: Platform>(system: &Ext4<Metadata<P>>, operation: &Operation<'_>, now: Time) -> Result<()> {
+pub(super) async fn apply<P: Platform>(
+    system: &Ext4<Metadata<P>>,
+    growth: &Growth,
+    operation: &Operation<'_>,
+    now: Time,
+) -> Result<()> {
     match *operation {
         Operation::Create { parent, inode, name, mode, uid, gid, time: when, device, target } => {
             let new = New {
@@ -74,7 +83,7 @@ pub(super) async fn apply<P: Platform>(system: &Ext4<Metadata<P>>, operation: &O
             system.rename((from, old_name), (to, new_name), kind, time(when)).await.map(|_| ())
         }
         Operation::SetAttributes { inode, set, values } => {
-            set_attributes(system, number(inode)?, set, &values, now).await
+            set_attributes(system, growth, number(inode)?, set, &values, now).await
         }
         Operation::SetXattr { inode, name, value, time: when } => {
             system.set_xattr(number(inode)?, name, value, time(when)).await
@@ -84,13 +93,18 @@ pub(super) async fn apply<P: Platform>(system: &Ext4<Metadata<P>>, operation: &O
         }
         Operation::Allocate { inode, offset, len_bytes } => allocate(system, number(inode)?, offset, len_bytes).await,
         Operation::Punch { inode, offset, len_bytes } => punch(system, number(inode)?, offset, len_bytes).await,
-        Operation::Forget { inode } => system.forget(number(inode)?, now).await,
+        Operation::Forget { inode } => {
+            system.forget(number(inode)?, now).await?;
+            growth.forget(inode);
+            Ok(())
+        }
     }
 }
 
 /// Sets the size first, as that sets times, too.
 async fn set_attributes<P: Platform>(
     system: &Ext4<Metadata<P>>,
+    growth: &Growth,
     inode: u32,
     set: Set,
     values: &Values,
@@ -98,7 +112,20 @@ async fn set_attributes<P: Platform>(
 ) -> Result<()> {
     if set.contains(Set::SIZE) {
         let when = if set.contains(Set::CHANGED) { time(values.changed) } else { now };
-        system.truncate(inode, values.size, when).await?;
+        let length = growth.length(u64::from(inode), system.inode(inode).await?.size);
+        if values.size > length {
+            let (size, now) = (Some(values.size), Some(when));
+            let longer = Attributes { size, modified: now, changed: now, ..Attributes::default() };
+            system.set_attributes(inode, longer).await?;
+        } else {
+            system.truncate(inode, values.size, when).await?;
+        }
+        growth.forget(u64::from(inode));
+    } else if set.contains(Set::GROWN) {
+        growth.grown(u64::from(inode), values.size, system.inode(inode).await?.size);
+    }
+    if (set - Set::SIZE - Set::GROWN).is_empty() {
+        return Ok(());
     }
     let chosen = |bit: Set, value: u32| set.contains(bit).then_some(value);
     let moment = |bit: Set, value: i64| set.contains(bit).then(|| time(value));

@@ -44,7 +44,8 @@ pub struct Attributes {
     pub uid: u32,
     /// The group.
     pub gid: u32,
-    /// How many names it has; 0: it is kept until it is forgotten.
+    /// How many names it has; 0: it is kept until it is forgotten. In a listing: it can't be read, and nothing but the number and the type
+    /// is known.
     pub links: u32,
     /// Its marks.
     pub flags: InodeFlags,

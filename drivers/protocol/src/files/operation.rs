@@ -28,7 +28,7 @@ bitflags! {
         const UID = 1 << 1;
         /// The group.
         const GID = 1 << 2;
-        /// The size: what lies beyond is cut off, what is added is a hole.
+        /// The size: what lies beyond is cut off, blocks set aside there too; what is added is a hole.
         const SIZE = 1 << 3;
         /// When it was last read.
         const ACCESSED = 1 << 4;
@@ -38,6 +38,9 @@ bitflags! {
         const CHANGED = 1 << 6;
         /// The marks.
         const FLAGS = 1 << 7;
+        /// The size, of a file that is not shorter than before and to which was stored what is added. A power cut may leave it as long
+        /// as what was written back of it: who succeeds a server that has died has to be told again.
+        const GROWN = 1 << 8;
     }
 }
 

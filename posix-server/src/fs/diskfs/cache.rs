@@ -24,13 +24,14 @@ impl Cache {
         self.directories.borrow_mut().push_back(Rc::downgrade(directory));
         let limit = budget::limit_bytes(Budget::Cached);
         if budget::used_bytes(Budget::Cached) > limit - limit / 4 {
-            self.shrink();
+            self.shrink(0);
         }
     }
 
-    /// Forgets directories that nobody uses until a part of the room is free. Those that were loaded first go first.
-    pub(super) fn shrink(&self) {
-        let enough = budget::limit_bytes(Budget::Cached) / 2;
+    /// Forgets directories that nobody uses until a part of the room is free, and what is needed. Those that were loaded first go first.
+    pub(super) fn shrink(&self, needed_bytes: u64) {
+        let limit = budget::limit_bytes(Budget::Cached);
+        let enough = (limit / 2).min(limit.saturating_sub(needed_bytes));
         let mut kept = VecDeque::new();
         loop {
             let next = self.directories.borrow_mut().pop_front();

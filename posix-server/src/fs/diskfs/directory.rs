@@ -124,7 +124,9 @@ impl DiskDirectory {
         let sleeping = asleep.by_position.get(&position).ok_or(Errno::ENOENT)?;
         let attributes = sleeping.attributes;
         let is_directory = attributes.mode & linux::S_IFMT == linux::S_IFDIR;
-        if attributes.links > 1 && !is_directory && self.volume.known(attributes.inode).is_none() {
+        // One that could not be read with the others says itself why.
+        let is_unsure = attributes.links == 0 || attributes.links > 1 && !is_directory;
+        if is_unsure && self.volume.known(attributes.inode).is_none() {
             return Err(self.volume.want_inode(attributes.inode));
         }
         let inode = self.volume.inode(&attributes, &sleeping.target)?;
@@ -273,7 +275,7 @@ impl Volume {
 
     fn resize_charge(&self, charge: &mut Charge, bytes: u64) -> Result<()> {
         charge.resize(bytes).or_else(|_| {
-            self.cache.shrink();
+            self.cache.shrink(bytes);
             charge.resize(bytes)
         })
     }

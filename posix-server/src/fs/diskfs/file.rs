@@ -146,11 +146,32 @@ impl DiskFile {
         if size <= self.size.get() {
             return;
         }
-        let sequence = self.volume.attributes_changed(self.number(), Set::SIZE);
+        self.tell_grown();
+    }
+
+    /// Tells the server how long it is, and that it was stored to.
+    pub(super) fn tell_grown(&self) {
+        self.grown_by(self.volume.attributes_changed(self.number(), Set::GROWN));
+    }
+
+    /// This operation makes it longer.
+    fn grown_by(&self, sequence: u64) {
         if sequence > self.grown.get() {
             self.grown.set(sequence);
             self.write_slot(notes::SIZE, sequence);
         }
+    }
+
+    /// Whether a successor of its server has to be told how long it is.
+    pub(super) fn has_grown(&self) -> bool {
+        self.grown.get() != 0
+    }
+
+    /// Records that it has this size, whatever was stored.
+    fn record_size(&self, size: u64) -> u64 {
+        let values = Values { flags: InodeFlags::empty(), size, ..Values::default() };
+        let number = self.number();
+        self.volume.record(&Operation::SetAttributes { inode: number, set: Set::SIZE, values }, &[number])
     }
 
     /// Promises blocks for pages that may have none.
@@ -231,10 +252,7 @@ impl PageSource for DiskFile {
     }
 
     fn cut(&self, size: u64) {
-        let set = Set::SIZE;
-        let values = Values { flags: InodeFlags::empty(), size, ..Values::default() };
-        let number = self.number();
-        let sequence = self.volume.record(&Operation::SetAttributes { inode: number, set, values }, &[number]);
+        let sequence = self.record_size(size);
         self.cut.set(sequence);
         self.write_slot(notes::CUT, sequence);
         self.size.set(size);
@@ -254,6 +272,11 @@ impl PageSource for DiskFile {
 
     fn grown(&self, _from: u64, to: u64) {
         self.cover(to);
+        self.size.set(to);
+    }
+
+    fn extended(&self, _from: u64, to: u64) {
+        self.grown_by(self.record_size(to));
         self.size.set(to);
     }
 

@@ -2,6 +2,7 @@
 
 use super::directory::DiskDirectory;
 use super::file::DiskFile;
+use super::server::errno_of;
 use super::volume::{Volume, Want};
 use crate::budget::{Charge, Kind as Budget};
 use crate::cred::ROOT;
@@ -14,7 +15,7 @@ use alloc::rc::Rc;
 use core::cell::OnceCell;
 use driver_protocol::files::entry::Attributes;
 use driver_protocol::files::operation::Operation;
-use driver_protocol::files::{self, NewKind, Request, VolumeFlags};
+use driver_protocol::files::{self, NewKind, Refused, Request, VolumeFlags};
 use linux_raw_sys::general as linux;
 
 /// How many numbers are reserved at once.
@@ -51,7 +52,7 @@ impl Volume {
     /// A charge for what can be loaded again: if there is no room, something else is forgotten. `ENOMEM`.
     pub(crate) fn charge(&self, bytes: u64) -> Result<Charge> {
         Charge::new_for(ROOT, Budget::Cached, bytes).or_else(|_| {
-            self.cache.shrink();
+            self.cache.shrink(bytes);
             Charge::new_for(ROOT, Budget::Cached, bytes)
         })
     }
@@ -93,7 +94,12 @@ impl Volume {
     }
 
     pub(super) async fn load_inode(self: &Rc<Self>, number: u64) -> Result<()> {
-        let answer = self.demand(Request::Load { inode: number }, files::MIN_LIST_BYTES).await?;
+        let answer = self.ask(Request::Load { inode: number }, files::MIN_LIST_BYTES).await?;
+        let answer = answer.map_err(|refused| match refused {
+            // There is a name for it.
+            Refused::NotFound => Errno::EUCLEAN,
+            other => errno_of(other),
+        })?;
         let filled = files::Filled::decode(&answer.words);
         let bytes = if filled.len_bytes == 0 { answer.bytes.as_slice() } else { answer.filled(filled.len_bytes) };
         let (entry, _) =
@@ -148,6 +154,7 @@ impl Volume {
             return;
         }
         drop(numbers);
+        self.log.borrow_mut().freeze(inode);
         if inode.links() > 0 {
             return;
         }

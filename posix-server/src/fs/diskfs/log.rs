@@ -8,7 +8,7 @@
 use crate::fs::Inode;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use driver_protocol::files::entry::InodeFlags;
 use driver_protocol::files::operation::{Operation, Set, Values};
@@ -21,9 +21,32 @@ const ENTRY_BYTES: usize = 64;
 
 enum Entry {
     /// Attributes, whose values are taken when they are sent.
-    Attributes(Rc<Inode>, Set),
+    Attributes(Holder, Set),
     /// As it was or will be sent.
     Encoded(Box<[u8]>),
+}
+
+/// An inode whose values an entry will take. One without names lives no longer for that: it gives them when it goes.
+enum Holder {
+    Named(Rc<Inode>),
+    Nameless(Weak<Inode>, u64),
+}
+
+impl Holder {
+    fn new(inode: &Rc<Inode>) -> Self {
+        if inode.links() > 0 {
+            Self::Named(inode.clone())
+        } else {
+            Self::Nameless(Rc::downgrade(inode), inode.number())
+        }
+    }
+
+    fn number(&self) -> u64 {
+        match self {
+            Self::Named(inode) => inode.number(),
+            Self::Nameless(_, number) => *number,
+        }
+    }
 }
 
 impl Entry {
@@ -72,8 +95,8 @@ pub(super) struct Log {
     sent: usize,
     /// Attributes that can still be merged: inode, number.
     open: BTreeMap<u64, u64>,
-    /// Files whose content must be on the disk before the operation of a number is sent.
-    barriers: VecDeque<(u64, Rc<Inode>)>,
+    /// Files whose content must be on the disk before the operation of a number is sent; not of one that has gone.
+    barriers: VecDeque<(u64, Weak<Inode>)>,
     len_bytes: usize,
 }
 
@@ -138,32 +161,61 @@ impl Log {
             *before |= set;
             return sequence;
         }
-        let sequence = self.add(Entry::Attributes(inode.clone(), set));
+        let sequence = self.add(Entry::Attributes(Holder::new(inode), set));
         self.open.insert(number, sequence);
         sequence
     }
 
-    /// What changes of an inode from now on is an operation of its own.
-    pub(super) fn close(&mut self, inode: u64) {
-        self.open.remove(&inode);
-    }
-
-    /// Takes the values now that an operation about an inode would take when it is sent; gives the inode, which the log needs no more.
-    pub(super) fn freeze(&mut self, inode: u64) -> Option<Rc<Inode>> {
-        let sequence = *self.open.get(&inode)?;
+    /// What changes of an inode from now on is an operation of its own, and what has changed takes its values. What held it is returned, to
+    /// be dropped where the log is not borrowed.
+    pub(super) fn close(&mut self, inode: u64) -> Option<Rc<Inode>> {
+        let sequence = self.open.remove(&inode)?;
         let entry = self.entries.get_mut(usize::try_from(sequence.checked_sub(self.first)?).ok()?)?;
         encode(entry, sequence, &mut self.open)
     }
 
+    /// An inode has lost its last name: the log does not keep it alive any more. What held it is returned, to be dropped where the log is
+    /// not borrowed.
+    pub(super) fn let_go(&mut self, inode: u64) -> Option<Rc<Inode>> {
+        let Entry::Attributes(holder, _) = self.open_entry(inode)? else { return None };
+        let Holder::Named(file) = holder else { return None };
+        let nameless = Holder::Nameless(Rc::downgrade(file), inode);
+        match core::mem::replace(holder, nameless) {
+            Holder::Named(file) => Some(file),
+            Holder::Nameless(..) => None,
+        }
+    }
+
+    /// An inode without names goes: what was to take its values later takes them now.
+    pub(super) fn freeze(&mut self, inode: &Inode) {
+        if let Some(entry) = self.open_entry(inode.number())
+            && let Entry::Attributes(_, set) = entry
+        {
+            *entry = Entry::Encoded(encoded(inode, *set));
+        }
+        self.open.remove(&inode.number());
+    }
+
+    /// The entry about an inode that will still take its values.
+    fn open_entry(&mut self, inode: u64) -> Option<&mut Entry> {
+        let index = self.open.get(&inode)?.checked_sub(self.first)?;
+        self.entries.get_mut(usize::try_from(index).ok()?)
+    }
+
     /// The content of a file is to be on the disk before the next operation that will be added.
     pub(super) fn add_barrier(&mut self, inode: &Rc<Inode>) {
-        self.barriers.push_back((self.last() + 1, inode.clone()));
+        self.barriers.push_back((self.last() + 1, Rc::downgrade(inode)));
     }
 
     /// The file whose content must be on the disk before the next operation is sent, if there is one.
     pub(super) fn take_barrier(&mut self) -> Option<Rc<Inode>> {
-        let (at, _) = self.barriers.front()?;
-        if *at > self.last_sent() + 1 { None } else { self.barriers.pop_front().map(|(_, inode)| inode) }
+        let last = self.last_sent() + 1;
+        while let Some((_, inode)) = self.barriers.pop_front_if(|(at, _)| *at <= last) {
+            if let Some(inode) = inode.upgrade() {
+                return Some(inode);
+            }
+        }
+        None
     }
 
     /// Takes what is to be sent next; it stays in the log.
@@ -220,18 +272,27 @@ impl Log {
 
 /// Makes the entry with this number what is sent; gives the inode whose values it took.
 fn encode(entry: &mut Entry, sequence: u64, open: &mut BTreeMap<u64, u64>) -> Option<Rc<Inode>> {
-    let Entry::Attributes(inode, set) = entry else { return None };
-    let number = inode.number();
+    let Entry::Attributes(holder, set) = entry else { return None };
+    let number = holder.number();
     if open.get(&number) == Some(&sequence) {
         open.remove(&number);
     }
-    let operation = Operation::SetAttributes { inode: number, set: *set, values: values_of(inode) };
+    let inode = match holder {
+        Holder::Named(inode) => Some(inode.clone()),
+        // One that has gone has given its values.
+        Holder::Nameless(inode, _) => inode.upgrade(),
+    };
+    let bytes = inode.as_ref().map_or_else(Box::default, |inode| encoded(inode, *set));
+    *entry = Entry::Encoded(bytes);
+    inode
+}
+
+/// The operation that gives an inode the attributes that it has now.
+fn encoded(inode: &Inode, set: Set) -> Box<[u8]> {
+    let operation = Operation::SetAttributes { inode: inode.number(), set, values: values_of(inode) };
     let mut bytes = Vec::with_capacity(operation.encoded_bytes());
     operation.encode(&mut bytes);
-    match core::mem::replace(entry, Entry::Encoded(bytes.into_boxed_slice())) {
-        Entry::Attributes(inode, _) => Some(inode),
-        Entry::Encoded(_) => None,
-    }
+    bytes.into_boxed_slice()
 }
 
 fn values_of(inode: &Inode) -> Values {

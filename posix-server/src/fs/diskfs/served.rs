@@ -5,6 +5,7 @@
 
 use super::file::DiskFile;
 use super::server::Enclosed;
+use super::session::disk_file;
 use super::volume::{State, Volume};
 use crate::errno::{Errno, Result};
 use crate::fs::paged::PagedMemory;
@@ -89,6 +90,16 @@ impl Volume {
     /// Writes a number to a file's slot.
     pub(super) fn write_slot(&self, slot: u64, field: u64, sequence: u64) {
         self.notes.write(notes::slot_offset(slot) + field, &sequence.to_le_bytes());
+    }
+
+    /// A new server has to hear how long files are that were appended to: what it has of them may be less.
+    pub(super) fn tell_growth(&self) {
+        let numbers: Vec<u64> = self.served.files.borrow().values().map(|file| file.inode).collect();
+        for inode in numbers.into_iter().filter_map(|number| self.known(number)) {
+            if let Some(file) = disk_file(&inode).filter(|file| file.has_grown()) {
+                file.tell_grown();
+            }
+        }
     }
 
     /// Tells the server of one file, or waits until there is something to tell.

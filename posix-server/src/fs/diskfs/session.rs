@@ -104,6 +104,7 @@ impl Volume {
         numbers.others.clear();
         drop(numbers);
         self.served.begin();
+        self.tell_growth();
         Ok(())
     }
 

@@ -338,10 +338,11 @@ impl Volume {
         }
         touched.iter().for_each(|inode| self.let_go_nameless(*inode));
         let mut log = self.log.borrow_mut();
-        touched.iter().for_each(|inode| log.close(*inode));
         let had_unsent = log.has_unsent();
+        let released: Vec<Rc<Inode>> = touched.iter().filter_map(|inode| log.close(*inode)).collect();
         let sequence = log.push(operation);
         drop(log);
+        drop(released);
         self.note_unsent(had_unsent);
         sequence
     }
@@ -351,9 +352,14 @@ impl Volume {
         if self.known(number).is_none_or(|inode| inode.links() > 0) {
             return;
         }
-        let frozen = self.log.borrow_mut().freeze(number);
+        let logged = self.log.borrow_mut().let_go(number);
         let dirty = self.dirty.borrow_mut().remove(&number);
-        drop((frozen, dirty));
+        let held = {
+            let mut held = self.held.borrow_mut();
+            let index = held.iter().position(|inode| inode.number() == number);
+            index.and_then(|index| held.remove(index))
+        };
+        drop((logged, dirty, held));
     }
 
     /// Notes that attributes of an inode have changed; gives the number of the operation that will say so.

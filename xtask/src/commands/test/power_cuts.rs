@@ -194,7 +194,7 @@ fn cut(system: System, files: &Files, reports: &[Report], cuts: usize) -> Result
         let log_bytes = log.length_after(point - 1);
         let lines = reports.iter().filter(|report| report.log_bytes <= log_bytes).map(|report| report.line.as_str());
         let lines = lines.collect::<Vec<_>>().join("\n");
-        counts.try_one(&format!("a power cut after request {point} of {system}"), || check(files, &lines));
+        counts.try_one(&format!("a power cut after request {point} of {system}"), || check(system, files, &lines));
     }
     step.done();
     Ok(counts)
@@ -205,7 +205,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The disk recovers by its journal alone, and has what was reported.
-fn check(files: &Files, reports: &str) -> Result<()> {
+fn check(system: System, files: &Files, reports: &str) -> Result<()> {
     let volume = files.volume("copy");
     volume.recover()?;
     volume.check()?;
@@ -214,7 +214,13 @@ fn check(files: &Files, reports: &str) -> Result<()> {
     let input = files.path("reports");
     fs::write(&input, reports)?;
     let mut verify = Command::new(&files.program);
-    verify.arg("verify").arg(content.path()).stdin(fs::File::open(&input)?).stderr(Stdio::inherit());
+    verify.arg("verify").arg(content.path());
+    match system {
+        // It does not keep a file's length back until its bytes are there.
+        System::Linux => verify.arg("zeros"),
+        System::Quire => &mut verify,
+    };
+    verify.stdin(fs::File::open(&input)?).stderr(Stdio::inherit());
     let output = verify.output().context("can't start the check")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     Ok(())

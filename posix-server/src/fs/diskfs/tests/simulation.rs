@@ -148,7 +148,7 @@ impl Model {
         if set.contains(Set::GID) {
             a.gid = values.gid;
         }
-        if set.contains(Set::SIZE) {
+        if set.intersects(Set::SIZE | Set::GROWN) {
             a.size = values.size;
             a.blocks = values.size.div_ceil(PAGE_SIZE) * 8;
         }
@@ -214,6 +214,10 @@ pub(crate) struct SimulatedServer {
     /// On the how-manieth `Apply` or `Commit` from now on what goes wrong.
     pub(crate) mishap: Cell<Option<(u32, Mishap)>>,
     pub(crate) fails_writebacks: Cell<bool>,
+    /// An inode that makes no sense.
+    pub(crate) unreadable: Cell<u64>,
+    /// How files were told to be longer or shorter.
+    pub(crate) sizes: RefCell<Vec<(Set, u64)>>,
     pub(crate) free_blocks: Cell<u64>,
     pub(crate) free_inodes: Cell<u64>,
 }
@@ -320,6 +324,7 @@ impl SimulatedServer {
                 Answer { bytes: volume.encode().to_vec(), ..Answer::default() }
             }
             (Request::Status, _) => Answer { words: self.status().encode(), ..Answer::default() },
+            (Request::Load { inode }, _) if inode == self.unreadable.get() => refusal(Refused::Corrupt),
             (Request::Load { inode }, _) => {
                 let model = self.model.borrow();
                 let node = model.node(inode);
@@ -392,7 +397,12 @@ impl SimulatedServer {
         let mut bytes = Vec::new();
         for (name, number) in names.iter().skip(cookie as usize).take(ENTRIES) {
             let node = model.node(*number);
-            Entry { attributes: node.attributes, name, target: &node.target }.encode(&mut bytes);
+            let mut attributes = node.attributes;
+            if attributes.inode == self.unreadable.get() {
+                let (inode, mode) = (attributes.inode, attributes.mode & linux::S_IFMT);
+                attributes = Attributes { inode, mode, ..Attributes::default() };
+            }
+            Entry { attributes, name, target: &node.target }.encode(&mut bytes);
         }
         let next = cookie + ENTRIES as u64;
         filled(bytes, if next as usize >= names.len() { LAST_COOKIE } else { next })
@@ -401,6 +411,9 @@ impl SimulatedServer {
     /// Forgets the pages that an operation cuts off.
     fn cut(&self, operation: &Operation<'_>) {
         let Operation::SetAttributes { inode, set, values } = *operation else { return };
+        if set.intersects(Set::SIZE | Set::GROWN) {
+            self.sizes.borrow_mut().push((set & (Set::SIZE | Set::GROWN), values.size));
+        }
         if set.contains(Set::SIZE) {
             let pages = values.size.div_ceil(PAGE_SIZE);
             self.data.borrow_mut().retain(|(owner, page), _| *owner != inode || *page < pages);

@@ -11,6 +11,7 @@ use driver_protocol::purpose;
 use log::{error, info};
 use posix_protocol::host_link::ExitStatus as LinkStatus;
 use posix_server::cred::Credentials;
+use posix_server::dev::HardwareRandom;
 use posix_server::errno::Errno;
 use posix_server::exec::shim_image::ShimImage;
 use posix_server::exec::stack::Strings;
@@ -19,11 +20,14 @@ use posix_server::fs::diskfs::Disks;
 use posix_server::fs::pagerfs::Store;
 use posix_server::fs::{Namespace, boot};
 use posix_server::host_link::HostLink;
-use posix_server::platform::{self, Account, Ending, Executor, Line, Memory, PageChannel, SupervisorDisks};
+use posix_server::platform::{
+    self, Account, Ending, EntropyChannel, Executor, Line, Memory, PageChannel, SupervisorDisks,
+};
 use posix_server::process::limits::DEFAULT_STACK_BYTES;
 use posix_server::process::server::{Parts, Server};
 use posix_server::process::tree::ExitStatus;
 use posix_server::process::{FirstProcess, start_first};
+use posix_server::random;
 use posix_server::trace::Trace;
 use posix_server::tty::Terminal;
 use posix_server::tty::serial::{self, ByteStream};
@@ -53,17 +57,34 @@ struct End {
     link: Option<Rc<HostLink>>,
 }
 
+/// The channels that the server was given besides those that it needs to the end.
+struct Channels {
+    host: Option<Line>,
+    pages: Option<PageChannel>,
+    entropy: Option<EntropyChannel>,
+}
+
+impl Channels {
+    fn take(executor: &quire_api::Executor, startup: &Startup) -> Self {
+        let channel = |purpose| startup.take::<ChannelEndpoint>(purpose).ok();
+        Self {
+            host: channel(purpose::HOST_LINK).map(|channel| Line::new(executor, channel)),
+            pages: channel(purpose::PAGES).map(|channel| PageChannel::new(executor, channel)),
+            entropy: channel(purpose::ENTROPY).map(|channel| EntropyChannel::new(executor, channel)),
+        }
+    }
+}
+
 /// Starts the first process and serves for ever.
 pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let executor = quire_api::Executor::new(rt::account()?)?;
     platform::initialize(rt::account()?)?;
     let console = Rc::new(Line::new(&executor, startup.take(purpose::CONSOLE)?));
     let supervisor = Rc::new(startup.take(Purpose::SUPERVISOR)?);
-    let host = startup.take(purpose::HOST_LINK).ok().map(|channel| Line::new(&executor, channel));
+    let channels = Channels::take(&executor, startup);
     let end = End { executor: executor.clone(), supervisor, disks: None, console, terminal: None, link: None };
-    let pages = startup.take(purpose::PAGES).ok().map(|channel| PageChannel::new(&executor, channel));
     executor.spawn(async move {
-        if let Err((reason, end)) = start(end, host, pages, startup.arguments()).await {
+        if let Err((reason, end)) = start(end, channels, startup.arguments()).await {
             error!("{reason}");
             if let Some(disks) = &end.disks {
                 // The machine ends with a failure anyway.
@@ -76,8 +97,8 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
 }
 
 /// Starts the first process; what can't be done is said, and the machine ends.
-async fn start(mut end: End, host: Option<Line>, pages: Option<PageChannel>, words: &str) -> Result<(), (String, End)> {
-    match boot_up(&mut end, host, pages, words).await {
+async fn start(mut end: End, channels: Channels, words: &str) -> Result<(), (String, End)> {
+    match boot_up(&mut end, channels, words).await {
         Ok(server) => {
             let callback = alloc::boxed::Box::new(move |status| finish(end, status));
             server.on_end.replace(Some(callback));
@@ -88,12 +109,7 @@ async fn start(mut end: End, host: Option<Line>, pages: Option<PageChannel>, wor
     }
 }
 
-async fn boot_up(
-    end: &mut End,
-    host: Option<Line>,
-    pages: Option<PageChannel>,
-    words: &str,
-) -> Result<Rc<Server>, String> {
+async fn boot_up(end: &mut End, channels: Channels, words: &str) -> Result<Rc<Server>, String> {
     let (archive_memory, bytes) = rt::archive().map_err(|error| format!("the boot archive: {}", error.describe()))?;
     let archive = Archive::parse(bytes).map_err(|error| format!("the boot archive: {error}"))?;
     let view = Rc::new(move |offset, length| Memory::view(archive_memory, offset, length));
@@ -119,8 +135,13 @@ async fn boot_up(
     });
     // It is set once.
     let _ = server.disks.set(disks);
-    start_store(&server, pages, frames).map_err(|error| format!("the store of pages: {error}"))?;
-    start_init(end, host, &server, &init, words).await?;
+    if let Some(source) = channels.entropy {
+        let source: Rc<dyn random::Source> = Rc::new(source);
+        random::attach(&server.executor, source.clone());
+        server.namespace.devices().set_hardware_random(HardwareRandom::new(&server.executor, source));
+    }
+    start_store(&server, channels.pages, frames).map_err(|error| format!("the store of pages: {error}"))?;
+    start_init(end, channels.host, &server, &init, words).await?;
     Ok(server)
 }
 

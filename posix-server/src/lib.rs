@@ -29,6 +29,7 @@ pub mod pipe;
 pub mod platform;
 pub mod process;
 pub mod ptrace;
+pub mod random;
 pub mod shared;
 pub mod signal;
 pub mod sysv;

@@ -24,6 +24,24 @@ pub(crate) enum ProgramSet {
     NativeTests,
 }
 
+/// The packages of [`ProgramSet::Posix`].
+const POSIX: &[&str] =
+    &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "virtio-rng", "nvme", "mlibc-shim"];
+
+/// The programs that they are; one package has two.
+const POSIX_NAMES: &[&str] = &[
+    "posix-server",
+    "serial",
+    "pager",
+    "swap",
+    "files",
+    "virtio-blk",
+    "virtio-rng",
+    "nvme",
+    "mlibc-shim",
+    "mlibc-vdso",
+];
+
 /// Those of [`ProgramSet::NativeTests`]. Drivers that nothing else needs yet are here, to be tested.
 const NATIVE_TESTS: &[&str] = &[
     "object-tests",
@@ -39,7 +57,7 @@ impl ProgramSet {
     /// The packages that they come from.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "nvme", "mlibc-shim"],
+            Self::Posix => POSIX,
             Self::NativeTests => NATIVE_TESTS,
         }
     }
@@ -47,9 +65,7 @@ impl ProgramSet {
     /// Their names.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Posix => {
-                &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "nvme", "mlibc-shim", "mlibc-vdso"]
-            }
+            Self::Posix => POSIX_NAMES,
             Self::NativeTests => NATIVE_TESTS,
         }
     }

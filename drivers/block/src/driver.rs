@@ -3,7 +3,7 @@
 //! One task serves everything. Requests are taken in as they come, in the executor's own loop, and only noted; when all that came
 //! together have been, the task runs once: it has the service work, which tells the disk of them all. An interrupt has it run, too.
 
-use crate::service::{ChannelId, Client, Direction, Disk, Frames, Next, Service};
+use crate::service::{ChannelId, Client, Direction, Disk, DiskFailed, Frames, Next, Restart, Service};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 use driver_protocol::block::{Control, SectorRange};
 use driver_protocol::{ANSWERED, Refusal, Words};
-use log::{error, warn};
+use log::{error, info, warn};
 use quire_api::abi::dma::DmaFlags;
 use quire_api::abi::space::PAGE_SIZE;
 use quire_api::dma::DmaMapping;
@@ -174,6 +174,22 @@ impl<D: Disk + 'static> Driver<D> {
         self.waker.set(Some(context.waker().clone()));
         false
     }
+}
+
+/// Brings a disk up, or up again.
+pub async fn bring_up(executor: &Executor, disk: &mut impl Disk) -> Result<(), DiskFailed> {
+    let mut progress = disk.restart()?;
+    while let Restart::AgainIn(ns) = progress {
+        executor.sleep_ns(ns).await;
+        progress = disk.restart_step()?;
+    }
+    Ok(())
+}
+
+/// Notes in the log what a disk is that was started, and of what version its driver is.
+pub fn say(version: &str, disk: &impl Disk) {
+    let (sectors, limits) = (disk.description().sectors, disk.limits());
+    info!("{version}: {sectors} sectors, {} requests of {} segments at once", limits.in_flight, limits.segments);
 }
 
 /// Serves a disk that was started, until the other end of the control channel is closed.

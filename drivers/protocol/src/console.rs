@@ -1,14 +1,18 @@
 //! A stream of bytes both ways: a serial line, a console.
 //!
-//! | request | buffers | answered | answer |
-//! |---|---|---|---|
-//! | `Write` | send: up to [`MAX_WRITE_BYTES`] | when all bytes are on their way to the device | word 0: bytes taken |
-//! | `Read` | receive: up to [`MAX_READ_BYTES`] count | when there is at least one byte | see [`ReadAnswer`] |
-//! | `Drain` | none | when the device has sent all that was written before | – |
+//! | request | words | buffers | answered | answer |
+//! |---|---|---|---|---|
+//! | `Write` | position | send: up to [`MAX_WRITE_BYTES`] | when all bytes are on their way to the device | word 0: bytes taken |
+//! | `Read` | position, window | receive: up to [`MAX_READ_BYTES`] count | when there is at least one byte, or the window is another | see [`ReadAnswer`] |
+//! | `Drain` | – | none | when the device has sent all that was written before | – |
 //!
 //! Writes are served in order; up to [`MAX_WRITES`] may wait, and one read. A request beyond that is refused as
 //! [`Busy`](crate::Refusal::Busy). What comes in while nobody reads is kept, up to [`WINDOW_BYTES`]; what does not fit is lost and
 //! counted.
+//!
+//! **Positions** count the bytes of each direction from the start of the machine. A write says where its first byte is, a read from where on it wants
+//! what came in: what came before, the client has. So a request that a driver took to its grave is made again with the same words, and its successor sends what
+//! was not sent, and gives what was not taken. A client that does not count says [`ANYWHERE`], and may then lose or double what was under way.
 
 use crate::Words;
 
@@ -20,6 +24,11 @@ pub const MAX_READ_BYTES: usize = 4096;
 pub const MAX_WRITES: usize = 64;
 /// How many bytes that nobody has read yet are kept.
 pub const WINDOW_BYTES: usize = 64 << 10;
+
+/// The position of a client that does not count.
+pub const ANYWHERE: u64 = u64::MAX;
+/// How long the memory is that the supervisor keeps for each driver of a console, in bytes ([`KEPT`](crate::purpose::KEPT)).
+pub const KEPT_BYTES: u64 = 2 << 20;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,55 @@ impl Request {
     }
 }
 
+/// How many lines and columns a window has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl WindowSize {
+    const fn encode(self) -> u64 {
+        self.rows as u64 | (self.columns as u64) << 16
+    }
+
+    const fn decode(word: u64) -> Self {
+        Self { rows: word as u16, columns: (word >> 16) as u16 }
+    }
+}
+
+/// The words of a [`Request::Write`] whose first byte is at a position.
+pub const fn write_words(position: u64) -> Words {
+    [position, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// The words of a [`Request::Read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadWords {
+    /// From where on.
+    pub position: u64,
+    /// The window's size as far as the client knows it; zeroes: not at all.
+    pub window: WindowSize,
+}
+
+impl ReadWords {
+    /// Of a client that does not count.
+    pub const ANYWHERE: Self = Self { position: ANYWHERE, window: WindowSize { rows: 0, columns: 0 } };
+
+    /// The words.
+    pub const fn encode(self) -> Words {
+        [self.position, self.window.encode(), 0, 0, 0, 0, 0, 0]
+    }
+
+    /// What the words say.
+    pub const fn decode(words: &Words) -> Self {
+        let [position, window, ..] = *words;
+        Self { position, window: WindowSize::decode(window) }
+    }
+}
+
 /// The answer to a [`Request::Read`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadAnswer {
@@ -57,18 +115,22 @@ pub struct ReadAnswer {
     pub len_bytes: u64,
     /// Bytes lost since the last answer, because nobody took them in time or the line garbled them.
     pub lost_bytes: u64,
+    /// Where the first byte is.
+    pub position: u64,
+    /// The window's size; zeroes: the device does not know.
+    pub window: WindowSize,
 }
 
 impl ReadAnswer {
     /// The words of the answer.
     pub const fn encode(self) -> Words {
-        [self.len_bytes, self.lost_bytes, 0, 0, 0, 0, 0, 0]
+        [self.len_bytes, self.lost_bytes, self.position, self.window.encode(), 0, 0, 0, 0]
     }
 
     /// What the words say. The caller must not believe `len_bytes` beyond its buffer's size.
     pub const fn decode(words: &Words) -> Self {
-        let [len_bytes, lost_bytes, ..] = *words;
-        Self { len_bytes, lost_bytes }
+        let [len_bytes, lost_bytes, position, window, ..] = *words;
+        Self { len_bytes, lost_bytes, position, window: WindowSize::decode(window) }
     }
 }
 
@@ -87,8 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn a_read_answer_survives_its_words() {
-        let answer = ReadAnswer { len_bytes: 17, lost_bytes: u64::MAX };
+    fn a_read_and_its_answer_survive_their_words() {
+        let window = WindowSize { rows: 25, columns: u16::MAX };
+        let words = ReadWords { position: 1 << 60, window };
+        assert_eq!(ReadWords::decode(&words.encode()), words);
+        let answer = ReadAnswer { len_bytes: 17, lost_bytes: u64::MAX, position: 5, window };
         assert_eq!(ReadAnswer::decode(&answer.encode()), answer);
     }
 }

@@ -8,6 +8,7 @@
 pub mod block;
 pub mod console;
 pub mod edu;
+pub mod entropy;
 pub mod files;
 pub mod orders;
 pub mod pages;

@@ -18,6 +18,10 @@ pub const PAGES: Purpose = Purpose(105);
 pub const DISK: Purpose = Purpose(106);
 /// A channel to a disk, or to a part of one ([`block`](crate::block) protocol).
 pub const BLOCK: Purpose = Purpose(110);
+/// A channel to a source of random bytes ([`entropy`](crate::entropy) protocol). Absent if there is none.
+pub const ENTROPY: Purpose = Purpose(107);
+/// Memory that the supervisor keeps for all drivers of a device, one after the other: zero for the first.
+pub const KEPT: Purpose = Purpose(108);
 /// The pager of a memory.
 pub const PAGER: Purpose = Purpose(111);
 /// The memory of that pager.

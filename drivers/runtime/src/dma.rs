@@ -7,6 +7,7 @@
 
 use crate::DeviceError;
 use alloc::rc::Rc;
+use core::cell::Cell;
 use core::fmt;
 use quire_api::{Account, DmaBuffer, DmaSpace};
 
@@ -91,8 +92,78 @@ impl Dma for DmaPool<'_> {
     }
 }
 
+/// Memory that is handed out in pieces, always the same in the same order: what of it outlives a driver is found again.
+#[derive(Debug)]
+pub struct Pieces<M> {
+    memory: Rc<M>,
+    used_bytes: Cell<usize>,
+}
+
+impl<M: DmaMemory> Pieces<M> {
+    /// Hands out pieces of this memory.
+    pub fn new(memory: Rc<M>) -> Self {
+        Self { memory, used_bytes: Cell::new(0) }
+    }
+}
+
+impl<M: DmaMemory> Dma for Pieces<M> {
+    type Memory = Piece<M>;
+
+    /// The next piece. It holds what it held before: whoever wants zeroes makes them.
+    fn allocate(&self, len_bytes: usize) -> Result<Piece<M>, NoMemory> {
+        let offset = self.used_bytes.get();
+        let end = offset.checked_add(len_bytes).filter(|end| *end <= self.memory.len_bytes()).ok_or(NoMemory)?;
+        self.used_bytes.set(end);
+        Ok(Piece { memory: self.memory.clone(), offset, len_bytes })
+    }
+}
+
+/// A piece of a memory.
+#[derive(Debug)]
+pub struct Piece<M> {
+    memory: Rc<M>,
+    offset: usize,
+    len_bytes: usize,
+}
+
+impl<M> Piece<M> {
+    /// Where in the memory the bytes are.
+    fn at(&self, offset: usize, len_bytes: usize) -> Result<usize, DeviceError> {
+        let end = offset.checked_add(len_bytes).ok_or(DeviceError)?;
+        if end <= self.len_bytes { Ok(self.offset + offset) } else { Err(DeviceError) }
+    }
+}
+
 macro_rules! words {
     ($($load:ident $store:ident $number:ty;)+) => {
+        impl<M: DmaMemory> DmaMemory for Piece<M> {
+            fn len_bytes(&self) -> usize {
+                self.len_bytes
+            }
+
+            fn device_address(&self, offset: usize) -> Result<u64, DeviceError> {
+                self.memory.device_address(self.at(offset, 1)?)
+            }
+
+            fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+                self.memory.read(self.at(offset, bytes.len())?, bytes)
+            }
+
+            fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+                self.memory.write(self.at(offset, bytes.len())?, bytes)
+            }
+
+            $(
+                fn $load(&self, offset: usize) -> Result<$number, DeviceError> {
+                    self.memory.$load(self.at(offset, size_of::<$number>())?)
+                }
+
+                fn $store(&self, offset: usize, value: $number) -> Result<(), DeviceError> {
+                    self.memory.$store(self.at(offset, size_of::<$number>())?, value)
+                }
+            )+
+        }
+
         impl DmaMemory for DmaBuffer {
             fn len_bytes(&self) -> usize {
                 Self::len_bytes(self)

@@ -14,17 +14,23 @@ extern crate alloc;
 extern crate std;
 
 pub mod dma;
+pub mod function;
 pub mod interrupt;
+pub mod kept;
 pub mod ports;
 pub mod registers;
+pub mod service;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod time;
 
-pub use dma::{Dma, DmaMemory, DmaPool, NoMemory};
+pub use dma::{Dma, DmaMemory, DmaPool, NoMemory, Piece, Pieces};
+pub use function::PciFunction;
 pub use interrupt::InterruptSource;
+pub use kept::Kept;
 pub use ports::Ports;
 pub use registers::{Part, Register, Registers};
+pub use service::{Asked, Client, ClientError, Next, Service};
 pub use time::Time;
 
 use core::fmt;

@@ -1,13 +1,17 @@
 //! A machine for the tests of drivers: frames that devices reach only where they are pinned, devices behind windows of registers,
-//! interrupts that can get lost, and a time that stands still until the test moves it.
+//! interrupts that can get lost, clients, and a time that stands still until the test moves it.
 
+mod clients;
 mod frames;
 mod interrupts;
+mod memory;
 mod time;
 mod window;
 
+pub use clients::{Answered, Answers, SimulatedClient};
 pub use frames::{DmaFault, Frames, SimulatedBuffer, SimulatedDma};
 pub use interrupts::SimulatedInterrupt;
+pub use memory::SimulatedMemory;
 pub use time::SimulatedTime;
 pub use window::{Model, SimulatedWindow};
 

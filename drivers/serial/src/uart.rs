@@ -1,11 +1,13 @@
 //! The chip (PC16550D data sheet, section 8).
 
+use console::line::Note;
+use console::{Beginning, Device, Received};
 use core::cell::Cell;
 use driver_runtime::{DeviceError, Ports};
 
 /// Bytes in the transmitter's and in the receiver's FIFO.
 pub const FIFO_BYTES: usize = 16;
-/// How full the receiver's FIFO is at least when the interrupt says "data" and not "timeout", as [`Uart::start`] sets it.
+/// How full the receiver's FIFO is at least when the interrupt says "data" and not "timeout", as [`Uart::begin`] sets it.
 pub const RECEIVE_TRIGGER: usize = 14;
 
 /// Registers, by their offset from the first port. With the divisor latch open, 0 and 1 are the divisor.
@@ -59,6 +61,8 @@ const NO_DEVICE: u8 = 0xff;
 /// Errors that make the next byte worthless.
 const BYTE_ERRORS: LineStatus = LineStatus::PARITY_ERROR.union(LineStatus::FRAMING_ERROR).union(LineStatus::BREAK);
 
+/// FIFO control: both FIFOs are cleared.
+const FIFOS_CLEARED: u8 = 0b0000_0110;
 /// FIFO control: both FIFOs on and cleared, the receiver's trigger at [`RECEIVE_TRIGGER`] bytes.
 const FIFOS_ON: u8 = 0b1100_0111;
 /// Line control: 8 data bits, no parity, 1 stop bit.
@@ -86,23 +90,27 @@ pub struct Uart<P> {
     overruns: Cell<u64>,
 }
 
-/// What [`Uart::receive`] found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// Bytes that were put into the buffer.
-    pub len_bytes: usize,
-    /// Bytes that were worthless, and overruns (each at least one byte).
-    pub lost_bytes: u64,
-}
-
 impl<P: Ports> Uart<P> {
     /// Takes the device; does not touch it yet.
     pub fn new(ports: P) -> Self {
         Self { ports, next_is_worthless: Cell::new(false), overruns: Cell::new(0) }
     }
 
-    /// Sets the line to 115,200 baud, 8N1, with FIFOs and the interrupts for received and sent data.
-    pub fn start(&self) -> Result<(), DeviceError> {
+    /// Sets the line up. What is in the FIFOs of one that another driver has set up stays.
+    pub fn begin(&self, beginning: Beginning) -> Result<(), DeviceError> {
+        match beginning {
+            Beginning::First => self.set_up()?,
+            Beginning::Successor { received: _, sent: _ } => {
+                self.ports.write(register::INTERRUPT_ENABLE, 0)?;
+                self.ports.write(register::FIFO_CONTROL, FIFOS_ON & !FIFOS_CLEARED)?;
+            }
+        }
+        let wanted = Enable::RECEIVED_DATA | Enable::TRANSMITTER_EMPTY | Enable::LINE_STATUS;
+        self.ports.write(register::INTERRUPT_ENABLE, wanted.bits())
+    }
+
+    /// Sets the line to 115,200 baud, 8N1, with FIFOs, which are empty afterwards.
+    fn set_up(&self) -> Result<(), DeviceError> {
         let ports = &self.ports;
         ports.write(register::INTERRUPT_ENABLE, 0)?;
         ports.write(register::LINE_CONTROL, DIVISOR_LATCH)?;
@@ -115,14 +123,12 @@ impl<P: Ports> Uart<P> {
         // Reading clears what was pending from before.
         ports.read(register::LINE_STATUS)?;
         ports.read(register::MODEM_STATUS)?;
-        ports.read(register::INTERRUPT_IDENTIFICATION)?;
-        let wanted = Enable::RECEIVED_DATA | Enable::TRANSMITTER_EMPTY | Enable::LINE_STATUS;
-        ports.write(register::INTERRUPT_ENABLE, wanted.bits())
+        ports.read(register::INTERRUPT_IDENTIFICATION).map(drop)
     }
 
     /// Whether the chip has no reason for an interrupt, so that its next one will be a new edge. Takes a "transmitter empty"
     /// back, if that is what it says.
-    pub fn is_quiet(&self) -> Result<bool, DeviceError> {
+    fn has_no_interrupt(&self) -> Result<bool, DeviceError> {
         let identification = self.ports.read(register::INTERRUPT_IDENTIFICATION)?;
         Ok(identification & NONE_PENDING != 0)
     }
@@ -143,8 +149,9 @@ impl<P: Ports> Uart<P> {
         Ok(status)
     }
 
-    /// Moves the bytes that wait in the FIFO into `buffer`, as far as there are any and they fit.
-    pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, DeviceError> {
+    /// Moves the bytes that wait in the FIFO into `buffer`, as far as there are any and they fit. Lost are those that were worthless, and
+    /// one for each overrun.
+    fn take(&self, buffer: &mut [u8]) -> Result<Received, DeviceError> {
         let mut received = Received::default();
         // However garbled the line is, the loop ends: each round reads at least one byte, or is the last.
         let mut budget = buffer.len();
@@ -182,11 +189,32 @@ impl<P: Ports> Uart<P> {
         let identification = self.ports.read(register::INTERRUPT_IDENTIFICATION)?;
         Ok(if identification & (IDENTIFICATION | NONE_PENDING) == TRIGGER_REACHED { RECEIVE_TRIGGER } else { 1 })
     }
+}
 
-    /// Puts up to [`FIFO_BYTES`] bytes into the transmitter's FIFO, which must be empty; returns how many.
-    pub fn transmit(&self, bytes: &[u8]) -> Result<usize, DeviceError> {
+impl<P: Ports> Device for Uart<P> {
+    type Error = DeviceError;
+
+    const STREAM_BYTES: usize = RECEIVE_TRIGGER;
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, DeviceError> {
+        self.take(buffer)
+    }
+
+    /// Noted first: a driver that is killed is likely to be when it comes back from the kernel, the bytes being in the FIFO.
+    fn send(&mut self, _position: u64, bytes: &[u8], note: &mut Note<'_>) -> Result<(), DeviceError> {
+        if !self.status()?.contains(LineStatus::TRANSMITTER_EMPTY) {
+            return Ok(());
+        }
         let len = bytes.len().min(FIFO_BYTES);
-        self.ports.write_bytes(register::DATA, bytes.get(..len).unwrap_or_default())?;
-        Ok(len)
+        note(len, 0)?;
+        self.ports.write_bytes(register::DATA, bytes.get(..len).unwrap_or_default())
+    }
+
+    fn has_sent_all(&mut self) -> Result<bool, DeviceError> {
+        Ok(self.status()?.contains(LineStatus::ALL_SENT))
+    }
+
+    fn is_quiet(&mut self) -> Result<bool, DeviceError> {
+        self.has_no_interrupt()
     }
 }

@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use boot_archive::Archive;
-use driver_protocol::{pages, purpose};
+use driver_protocol::{console, pages, purpose};
 use log::{debug, error, info, warn};
 use quire_api::abi::startup::Purpose;
 use quire_api::abi::system::{AccountLimits, Shutdown};
@@ -52,6 +52,8 @@ const RESERVED_FRAMES: u64 = 4096;
 
 /// What a driver may do with its device and its clients.
 pub(crate) const DEVICE_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::WAIT).union(Rights::DUPLICATE);
+/// What a driver may do with the memory that outlives it.
+pub(crate) const KEPT_RIGHTS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::MAP);
 /// What a server may do with the end of a channel that it serves.
 pub(crate) const SERVE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
 /// What a client may do with its end of a channel.
@@ -108,11 +110,17 @@ fn start(watcher: &Watcher, startup: &Startup) -> Result<(), String> {
 struct Lines {
     console: Option<ChannelEndpoint>,
     host_link: Option<ChannelEndpoint>,
+    entropy: Option<ChannelEndpoint>,
 }
 
 impl Lines {
     fn give_to(&self, program: &mut Program) -> Result<(), Error> {
-        for (purpose, line) in [(purpose::CONSOLE, &self.console), (purpose::HOST_LINK, &self.host_link)] {
+        let all = [
+            (purpose::CONSOLE, &self.console),
+            (purpose::HOST_LINK, &self.host_link),
+            (purpose::ENTROPY, &self.entropy),
+        ];
+        for (purpose, line) in all {
             if let Some(line) = line {
                 program.give(purpose, line, CLIENT_RIGHTS)?;
             }
@@ -125,19 +133,20 @@ impl Lines {
 fn start_lines(watcher: &Watcher, files: Files, arguments: &str) -> Result<Lines, String> {
     let console = start_serial(watcher, files, &CONSOLE_LINE, arguments)?;
     let host_link = start_serial(watcher, files, &HOST_LINE, arguments)?;
-    Ok(Lines { console, host_link })
+    Ok(Lines { console, host_link, entropy: None })
 }
 
 /// Starts the drivers and the posix-server.
 fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), String> {
-    let lines = start_lines(watcher, files, arguments)?;
+    let mut lines = start_lines(watcher, files, arguments)?;
     if lines.console.is_none() {
         return Err(String::from("the console: there is no UART at COM1"));
     }
     let free_frames = system::system_info().map_or(u64::MAX, |info| info.free_frames);
     let pages = start_pager(watcher, files, free_frames / DISK_SHARE, arguments)?;
     let disks = Disks::new(&watcher.executor);
-    devices::begin(watcher, files, &disks, arguments).map_err(|error| format!("PCI: {}", error.describe()))?;
+    let found = devices::begin(watcher, files, &disks, arguments);
+    lines.entropy = found.map_err(|error| format!("PCI: {}", error.describe()))?.entropy;
     let filesystems = FileSystems::new(watcher, files, &disks, arguments);
     let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
     let mut server = Program::load(files, POSIX_SERVER, &limits)?;
@@ -199,14 +208,21 @@ fn start_serial(
     let interrupt = watcher.hardware.interrupt(account, line.gsi).map_err(failed)?;
     let (server_end, client_end) = ChannelEndpoint::pair(account).map_err(failed)?;
     let ends = successors::only_end(&server_end).map_err(failed)?;
+    let kept = kept_memory().map_err(failed)?;
     let hand_over = Box::new(move |program: &mut Program| {
         program.give(purpose::PORTS, &ports, DEVICE_RIGHTS)?;
         program.give(purpose::INTERRUPT, &interrupt, DEVICE_RIGHTS)?;
+        program.give(purpose::KEPT, &kept, KEPT_RIGHTS)?;
         program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)
     });
     let (arguments, is_finished) = (String::from(arguments), Rc::default());
     let legacy = Legacy { path: SERIAL, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
     successors::keep_alive(watcher, files, legacy).map(|_| Some(client_end))
+}
+
+/// Memory for the drivers of a console, which outlives them.
+pub(crate) fn kept_memory() -> Result<Memory, Error> {
+    Memory::create(rt::account()?, console::KEPT_BYTES)
 }
 
 /// Whether a UART answers: where there is none, all reads give the same value.

@@ -20,6 +20,9 @@ pub const OBJECT_TESTS: &str = "boot/object-tests";
 pub const VIRTIO_BLK: &str = "boot/virtio-blk";
 
 /// See [`SERIAL`].
+pub const VIRTIO_RNG: &str = "boot/virtio-rng";
+
+/// See [`SERIAL`].
 pub const NVME: &str = "boot/nvme";
 
 /// The names of virtio disks, as Linux has them: `vda`, `vdb` and so on.

@@ -4,9 +4,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(target_os = "none")]
-extern crate alloc;
-
-#[cfg(target_os = "none")]
 mod machine;
 
 #[cfg(target_os = "none")]

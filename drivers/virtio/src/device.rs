@@ -3,7 +3,8 @@
 use crate::pci::{Layout, Place};
 use crate::{Error, Queue};
 use alloc::rc::Rc;
-use driver_runtime::{DmaMemory, Part, Register, Registers};
+use driver_runtime::{DmaMemory, Part, PciFunction, Register, Registers, Time};
+use quire_api::RegisterWindow;
 
 /// The common configuration.
 mod register {
@@ -67,6 +68,9 @@ bitflags::bitflags! {
 pub const NO_VECTOR: u16 = 0xffff;
 /// What the status reads as where no device answers.
 const NO_DEVICE: u8 = 0xff;
+/// Between two looks at a device that is being reset, in ns, and how many looks it gets.
+const RESET_LOOK_NS: u64 = 1_000_000;
+const RESET_LOOKS: u32 = 2000;
 /// How often a configuration that changes is read again.
 const CONFIG_TRIES: usize = 16;
 
@@ -85,6 +89,14 @@ pub struct Device<R> {
     notify_multiplier: u32,
     isr: Option<Part<R>>,
     config: Option<Part<R>>,
+}
+
+impl Device<RegisterWindow> {
+    /// The device that a driver was given.
+    pub fn of(function: &PciFunction) -> Result<Self, Error> {
+        let layout = Layout::parse(&function.configuration).ok_or(Error::NotVirtio)?;
+        Self::new(&layout, |bar| function.window(bar))
+    }
 }
 
 impl<R: Registers> Device<R> {
@@ -118,6 +130,18 @@ impl<R: Registers> Device<R> {
             NO_DEVICE => Err(Error::Unreachable),
             _ => Ok(false),
         }
+    }
+
+    /// Resets it, and waits until that is over, but not for ever.
+    pub async fn reset_and_wait(&self, time: &impl Time) -> Result<(), Error> {
+        self.reset()?;
+        for _ in 0..RESET_LOOKS {
+            if self.is_reset()? {
+                return Ok(());
+            }
+            time.sleep_until(time.now_ns().saturating_add(RESET_LOOK_NS)).await;
+        }
+        Err(Error::StuckInReset)
     }
 
     /// Checks that the device is there and goes on.

@@ -53,6 +53,8 @@ pub enum Error {
     UsedUnknown,
     /// It claims to have written more than there was room.
     WroteTooMuch,
+    /// It claims to be done, and has written nothing.
+    WroteNothing,
 }
 
 impl From<DeviceError> for Error {
@@ -81,6 +83,7 @@ impl fmt::Display for Error {
             Self::UsedTooMuch => "the device has used more than it was given",
             Self::UsedUnknown => "the device has used what it was not given",
             Self::WroteTooMuch => "the device has written beyond a request's room",
+            Self::WroteNothing => "the device has written nothing",
         })
     }
 }

@@ -1,10 +1,11 @@
 //! How much the serial driver carries: what every byte of the host link goes through.
 
 use crate::harness::Failure;
-use driver_protocol::console::{MAX_READ_BYTES, MAX_WRITE_BYTES, ReadAnswer, Request};
+use driver_protocol::console::{
+    ANYWHERE, MAX_READ_BYTES, MAX_WRITE_BYTES, ReadAnswer, ReadWords, Request, write_words,
+};
 use driver_protocol::{Refusal, purpose};
 use log::{error, info};
-use quire_api::abi::message::WORDS;
 use quire_api::abi::startup::Purpose;
 use quire_api::rt::Startup;
 use quire_api::time::clock_ns;
@@ -42,7 +43,7 @@ fn measure(line: &ChannelEndpoint) -> Result<(), Failure> {
     let start_ns = clock_ns();
     let mut written = 0;
     while written < TOTAL_BYTES {
-        let request = Message::new(Request::Write.label(), [0; WORDS]);
+        let request = Message::new(Request::Write.label(), write_words(ANYWHERE));
         let answer = line.call_with_buffers(request, &bytes, &mut [])?;
         Refusal::check(answer.label).map_err(|refusal| Failure(alloc::format!("{refusal:?}")))?;
         written += answer.words[0] as usize;
@@ -55,10 +56,10 @@ fn measure(line: &ChannelEndpoint) -> Result<(), Failure> {
     let mut read = 0;
     let mut buffer = [0; MAX_READ_BYTES];
     loop {
-        let request = Message::new(Request::Read.label(), [0; WORDS]);
+        let request = Message::new(Request::Read.label(), ReadWords::ANYWHERE.encode());
         let answer = line.call_with_buffers(request, &[], &mut buffer)?;
         Refusal::check(answer.label).map_err(|refusal| Failure(alloc::format!("{refusal:?}")))?;
-        let ReadAnswer { len_bytes, lost_bytes } = ReadAnswer::decode(&answer.words);
+        let ReadAnswer { len_bytes, lost_bytes, position: _, window: _ } = ReadAnswer::decode(&answer.words);
         if lost_bytes > 0 {
             error!("{lost_bytes} bytes lost");
         }

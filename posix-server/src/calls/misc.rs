@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::platform::{self, PAGE_SIZE, Registers, now_ns};
 use crate::process::limits::Limit;
 use crate::process::{Pid, Process, Thread, Whereabouts};
+use crate::random;
 use crate::signal::leave::with_context;
 use crate::user::UserBuffer;
 use alloc::rc::Rc;
@@ -151,7 +152,7 @@ fn getrandom(thread: &Rc<Thread>, arguments: &Arguments) -> Result<u64> {
     while !buffer.is_empty() {
         let count = buffer.remaining().min(chunk.len() as u64) as usize;
         let part = chunk.get_mut(..count).unwrap_or_default();
-        platform::random(part);
+        random::fill(part);
         match buffer.write(part) {
             Ok(written) => done += written as u64,
             Err(error) if done == 0 => return Err(error),

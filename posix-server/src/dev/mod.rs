@@ -1,22 +1,29 @@
 //! Devices: what character device nodes lead to.
 
 use crate::errno::{Errno, Result};
-use crate::file::{Destination, FileOps, Positioning, Source};
+use crate::file::{AccessMode, Destination, FileOps, Positioning, Source};
 use crate::fs::open::Opener;
 use crate::fs::{DeviceNumber, Location, devpts};
-use crate::platform;
+use crate::random;
 use crate::shared::Sharing;
 use crate::tty::pty::SLAVE_MAJOR;
 use crate::tty::{Terminal, TerminalFile};
 use alloc::rc::Rc;
 use core::cell::RefCell;
+use hwrng::HardwareRandomFile;
 
+mod hwrng;
 pub mod tree;
+
+pub use hwrng::HardwareRandom;
 
 /// Memory devices: `null`, `zero` and their kind (Linux, `Documentation/admin-guide/devices.txt`).
 pub const MEMORY_MAJOR: u32 = 1;
 /// The controlling terminal, and the console.
 pub const TERMINAL_MAJOR: u32 = 5;
+
+/// Devices of few kinds and many makers.
+pub const MISCELLANEOUS_MAJOR: u32 = 10;
 
 /// `/dev/null`.
 pub const NULL: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 3 };
@@ -34,6 +41,8 @@ pub const CONTROLLING_TERMINAL: DeviceNumber = DeviceNumber { major: TERMINAL_MA
 pub const SERIAL: DeviceNumber = DeviceNumber { major: 4, minor: 64 };
 /// `/dev/console`.
 pub const CONSOLE: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 1 };
+/// `/dev/hwrng`: the source of randomness itself.
+pub const HARDWARE_RANDOM: DeviceNumber = DeviceNumber { major: MISCELLANEOUS_MAJOR, minor: 183 };
 /// `/dev/ptmx`: opening it makes a pseudo-terminal.
 pub const PTY_MULTIPLEXER: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 2 };
 
@@ -41,6 +50,7 @@ pub const PTY_MULTIPLEXER: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, 
 #[derive(Default)]
 pub struct Devices {
     console: RefCell<Option<Rc<Terminal>>>,
+    hardware_random: RefCell<Option<Rc<HardwareRandom>>>,
 }
 
 impl Devices {
@@ -54,6 +64,11 @@ impl Devices {
         self.console.borrow().clone()
     }
 
+    /// Sets the source of randomness.
+    pub fn set_hardware_random(&self, device: Rc<HardwareRandom>) {
+        self.hardware_random.replace(Some(device));
+    }
+
     /// Sets the console.
     pub fn set_console(&self, terminal: Rc<Terminal>) {
         self.console.replace(Some(terminal));
@@ -61,12 +76,15 @@ impl Devices {
 }
 
 /// Opens the character device whose node is at a place. `ENXIO` if nothing has this number.
-pub fn open(opener: Opener<'_>, place: &Location, device: DeviceNumber) -> Result<Rc<dyn FileOps>> {
+pub fn open(opener: Opener<'_>, place: &Location, device: DeviceNumber, access: AccessMode) -> Result<Rc<dyn FileOps>> {
     match device {
         NULL => Ok(Rc::new(Null)),
         ZERO => Ok(Rc::new(Zero)),
         FULL => Ok(Rc::new(Full)),
         RANDOM | URANDOM => Ok(Rc::new(Random)),
+        // It can only be read.
+        HARDWARE_RANDOM if access != AccessMode::Read => Err(Errno::EINVAL),
+        HARDWARE_RANDOM => Ok(Rc::new(HardwareRandomFile(opener.devices.hardware_random.borrow().clone()))),
         CONTROLLING_TERMINAL => open_terminal(opener, &(opener.terminal)().ok_or(Errno::ENXIO)?),
         CONSOLE | SERIAL => open_terminal(opener, &opener.devices.console().ok_or(Errno::ENXIO)?),
         PTY_MULTIPLEXER => {
@@ -185,7 +203,7 @@ impl FileOps for Random {
         while to.remaining() > 0 && total < MAX_RANDOM_BYTES {
             let length = to.remaining().min(CHUNK_BYTES);
             let part = chunk.get_mut(..length).unwrap_or_default();
-            platform::random(part);
+            random::fill(part);
             let taken = to.put(part);
             total += taken;
             if taken < length {

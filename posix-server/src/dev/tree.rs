@@ -1,6 +1,8 @@
 //! The names in `/dev`.
 
-use super::{CONSOLE, CONTROLLING_TERMINAL, FULL, NULL, PTY_MULTIPLEXER, RANDOM, SERIAL, URANDOM, ZERO};
+use super::{
+    CONSOLE, CONTROLLING_TERMINAL, FULL, HARDWARE_RANDOM, NULL, PTY_MULTIPLEXER, RANDOM, SERIAL, URANDOM, ZERO,
+};
 use crate::errno::Result;
 use crate::fs::diskfs::Disk;
 use crate::fs::{Body, DEVTMPFS, Dentry, DeviceNumber, FileSystem, Inode, tmpfs};
@@ -8,12 +10,13 @@ use alloc::rc::Rc;
 use alloc::string::String;
 
 /// Device nodes: name, number, permissions.
-const NODES: [(&str, DeviceNumber, u32); 9] = [
+const NODES: [(&str, DeviceNumber, u32); 10] = [
     ("null", NULL, 0o666),
     ("zero", ZERO, 0o666),
     ("full", FULL, 0o666),
     ("random", RANDOM, 0o666),
     ("urandom", URANDOM, 0o666),
+    ("hwrng", HARDWARE_RANDOM, 0o600),
     ("tty", CONTROLLING_TERMINAL, 0o666),
     ("ptmx", PTY_MULTIPLEXER, 0o666),
     ("console", CONSOLE, 0o600),

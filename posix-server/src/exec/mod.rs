@@ -18,6 +18,7 @@ use crate::platform::{self, Account, Change, MAX_CHANGES, Memory, PAGE_SIZE, Pro
 use crate::process::end::retire;
 use crate::process::tree::Tree;
 use crate::process::{Attributes, MAX_NAME, Process, Thread, successor};
+use crate::random;
 use crate::signal::state::AltStack;
 use crate::user::USER_END;
 use crate::vm::{Area, Areas, Block, Content, Layout, Lock, MappedFile, Running, Vm, change_for, write_all};
@@ -52,7 +53,7 @@ const INITIAL_MXCSR: [u8; 4] = 0x1f80u32.to_le_bytes();
 
 fn random_pages(bits: u32) -> u64 {
     let mut bytes = [0; 8];
-    platform::random(&mut bytes);
+    random::fill(&mut bytes);
     (u64::from_le_bytes(bytes) & ((1 << bits) - 1)) * PAGE_SIZE
 }
 
@@ -359,10 +360,10 @@ fn first_stack(
     vdso: u64,
 ) -> FirstStack {
     let mut random = [0; 16];
-    platform::random(&mut random);
+    random::fill(&mut random);
     // Some bytes of the strings' end are random too, below the page that the stack ends with.
     let mut shift = [0; 2];
-    platform::random(&mut shift);
+    random::fill(&mut shift);
     let end = end - u64::from(u16::from_le_bytes(shift) & 0xff0);
     let auxiliary = Auxiliary {
         headers: if main.plan.headers == 0 { 0 } else { main.plan.headers.wrapping_add(main.bias) },

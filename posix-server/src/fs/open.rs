@@ -340,7 +340,7 @@ fn open_body(opener: Opener<'_>, place: Location, inode: &Rc<Inode>, flags: u32,
             (None, Some(ops)) => ops,
             (None, None) => Rc::new(GeneratedFile::new(inode.clone(), opener.actor.context.pid)),
         },
-        Body::CharacterDevice(device) => dev::open(opener, &place, *device)?,
+        Body::CharacterDevice(device) => dev::open(opener, &place, *device, access)?,
         Body::BlockDevice(_) | Body::Socket | Body::Anonymous => return Err(Errno::ENXIO),
         Body::Fifo(cell) => {
             if cell.get().is_none() {

@@ -1,6 +1,7 @@
-//! A terminal at the end of a serial line: two tasks that carry bytes between a driver and a [`Terminal`].
+//! A terminal at the end of a serial line or another console: two tasks that carry bytes between a driver and a [`Terminal`].
 
 use super::Terminal;
+use super::settings::WindowSize;
 use crate::errno::Result;
 use crate::platform::{Executor, LocalFuture};
 use alloc::rc::Rc;
@@ -8,11 +9,16 @@ use alloc::vec::Vec;
 
 /// A stream of bytes both ways, as a driver offers it.
 pub trait ByteStream {
-    /// Waits for bytes and gives them, at least one. An error means that no more will come.
+    /// Waits for bytes and gives them, at least one unless the window has changed. An error means that no more will come.
     fn read(&self) -> LocalFuture<Result<Vec<u8>>>;
 
     /// Sends bytes; ready when the driver has taken them.
     fn write(&self, bytes: Vec<u8>) -> LocalFuture<Result<()>>;
+
+    /// The size of the window at its end, if that is another than at the last call.
+    fn take_new_window(&self) -> Option<WindowSize> {
+        None
+    }
 }
 
 /// How many bytes go to the driver at once.
@@ -26,6 +32,9 @@ pub fn attach(executor: &Executor, terminal: &Rc<Terminal>, line: &Rc<dyn ByteSt
 
 async fn carry_input(terminal: Rc<Terminal>, line: Rc<dyn ByteStream>) {
     while let Ok(bytes) = line.read().await {
+        if let Some(window) = line.take_new_window() {
+            terminal.set_window(window);
+        }
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let listener = terminal.for_device().listen();

@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// `(v << 1) | 1`.
 const EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
 
+/// A source of randomness.
+const RANDOM: &str = "virtio-rng-pci,disable-legacy=on";
+
 /// The device that confines others to what is mapped for them. It comes before them.
 pub(crate) const IOMMU: &str = "intel-iommu";
 
@@ -137,7 +140,7 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
     for device in &guest.devices {
         qemu.args(["-device", device]);
     }
-    qemu.args(["-device", EXIT_PORT]);
+    qemu.args(["-device", &format!("{RANDOM}{}", virtio_properties(guest)), "-device", EXIT_PORT]);
     match guest.service {
         Service::None => {}
         Service::Line => {
@@ -166,13 +169,13 @@ pub(crate) fn command(guest: &Guest, media: &Media) -> Result<Command> {
         }
     }
     for (index, disk) in media.disks.iter().enumerate() {
-        qemu.args(disk.arguments(index, disk_properties(guest)));
+        qemu.args(disk.arguments(index, virtio_properties(guest)));
     }
     Ok(qemu)
 }
 
-/// What disks need besides: they are confined by an IOMMU only if they are told.
-fn disk_properties(guest: &Guest) -> &'static str {
+/// What virtio devices need besides: they are confined by an IOMMU only if they are told.
+fn virtio_properties(guest: &Guest) -> &'static str {
     let has_iommu = guest.devices.iter().any(|device| device.starts_with(IOMMU));
     if has_iommu { ",iommu_platform=on" } else { "" }
 }

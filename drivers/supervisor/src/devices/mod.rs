@@ -18,12 +18,13 @@ mod spaces;
 use crate::disks::Disks;
 use crate::loader::{Files, Program};
 use crate::machine::DRIVER_LIMITS;
-use crate::successors::{self, Legacy};
+use crate::successors::{self, Kept, Legacy};
 use crate::watch::Watcher;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use device::{Device, NVME_CLASS};
 use driver_protocol::supervisor::DiskName;
 use log::{error, info};
@@ -31,7 +32,7 @@ use pci::{Command, Function, Header, header};
 use quire_api::abi::system::{Confinement, HardwareInfo};
 use quire_api::{ChannelEndpoint, Error, rt};
 use spaces::Spaces;
-use supervisor::plan::{DriverUnderTest, NVME, VIRTIO_BLK, nvme_names, virtio_names};
+use supervisor::plan::{DriverUnderTest, NVME, VIRTIO_BLK, VIRTIO_RNG, nvme_names, virtio_names};
 use virtio::pci::Kind;
 
 /// Starts drivers.
@@ -43,13 +44,20 @@ struct Manager<'a> {
     arguments: &'a str,
 }
 
-/// Starts a driver for each disk that there is.
-pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, arguments: &str) -> Result<(), Error> {
+/// What the drivers that were found serve besides disks: the clients' ends of their channels.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// A source of randomness.
+    pub(crate) entropy: Option<ChannelEndpoint>,
+}
+
+/// Starts a driver for each device that there is one for.
+pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, arguments: &str) -> Result<Found, Error> {
     let hardware = watcher.hardware.info()?;
     let spaces = Spaces::find(&watcher.hardware, &hardware)?;
     let (first_bus, last_bus) = spaces.buses();
     let manager = Manager { watcher, files, disks, spaces: Rc::new(spaces), arguments };
-    let (mut virtio_names, mut nvme_names) = (virtio_names(), nvme_names());
+    let (mut names, mut found) = (Names::new(), Found::default());
     let mut is_confinement_said = false;
     for (function, header) in pci::scan(&*manager.spaces, first_bus, last_bus) {
         info!("{function}: {:04x}:{:04x}, class {:06x}", header.vendor, header.device, header.class);
@@ -57,19 +65,21 @@ pub(crate) fn begin(watcher: &Watcher, files: Files, disks: &Rc<Disks>, argument
             // Whatever the firmware used it for: that is over.
             Command::change(&*manager.spaces, function, Command::empty(), Command::BUS_MASTER);
         }
-        let Some(path) = driver_of(&header) else { continue };
+        let Some(role) = role_of(&header) else { continue };
+        if files.archive.find(role.driver().as_bytes()).is_none() {
+            info!("{function}: {} is not in the boot archive", role.driver());
+            continue;
+        }
         if !is_confinement_said {
             say_confinement(&hardware);
             is_confinement_said = true;
         }
-        let name = if path == NVME { nvme_names.next() } else { virtio_names.next() };
-        let Some(name) = name.and_then(|name| DiskName::new(name.as_bytes())) else { break };
-        if let Err(reason) = manager.start((function, header.class), path, name) {
+        if let Err(reason) = manager.start((function, header.class), role, &mut names, &mut found) {
             error!("{function}: {reason}");
         }
     }
     disks.all_added();
-    Ok(())
+    Ok(found)
 }
 
 /// Starts a driver that a test is about, and another whenever it ends; the client's end of its channel. An error is a sentence for people.
@@ -107,34 +117,91 @@ fn say_confinement(hardware: &HardwareInfo) {
     }
 }
 
-/// The program that drives such a function, if there is one.
-fn driver_of(header: &Header) -> Option<&'static str> {
+/// What a function is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    VirtioDisk,
+    NvmeDisk,
+    Entropy,
+}
+
+impl Role {
+    /// The program that drives it.
+    fn driver(self) -> &'static str {
+        match self {
+            Self::VirtioDisk => VIRTIO_BLK,
+            Self::NvmeDisk => NVME,
+            Self::Entropy => VIRTIO_RNG,
+        }
+    }
+}
+
+/// What such a function is there for, if there is a driver for it.
+fn role_of(header: &Header) -> Option<Role> {
     match Kind::of(header.vendor, header.device) {
-        Some(Kind::BLOCK) => Some(VIRTIO_BLK),
-        None if header.class == NVME_CLASS => Some(NVME),
+        Some(Kind::BLOCK) => Some(Role::VirtioDisk),
+        Some(Kind::ENTROPY) => Some(Role::Entropy),
+        None if header.class == NVME_CLASS => Some(Role::NvmeDisk),
         Some(_) | None => None,
     }
 }
 
+/// The names that disks get.
+struct Names {
+    virtio: Box<dyn Iterator<Item = String>>,
+    nvme: Box<dyn Iterator<Item = String>>,
+}
+
+impl Names {
+    fn new() -> Self {
+        Self { virtio: Box::new(virtio_names()), nvme: Box::new(nvme_names()) }
+    }
+}
+
 impl Manager<'_> {
-    /// Starts a disk's driver, and another whenever it ends.
-    fn start(&self, function: (Function, u32), path: &'static str, name: DiskName) -> Result<(), String> {
+    /// Starts the driver of a function.
+    fn start(&self, function: (Function, u32), role: Role, names: &mut Names, found: &mut Found) -> Result<(), String> {
+        let name = match role {
+            Role::VirtioDisk => names.virtio.next(),
+            Role::NvmeDisk => names.nvme.next(),
+            Role::Entropy => {
+                // One is enough: there is one `/dev/hwrng`.
+                if found.entropy.is_none() {
+                    found.entropy = Some(self.keep_alive(function, role, Vec::new, |_| {})?.0);
+                }
+                return Ok(());
+            }
+        };
+        let name = name.and_then(|name| DiskName::new(name.as_bytes())).ok_or("there are too many disks")?;
+        let (opened, begun) = (self.disks.clone(), self.disks.clone());
+        let (client_end, kept) =
+            self.keep_alive(function, role, move || opened.opened(name), move |_| begun.driver_begins(name))?;
+        self.disks.add(name, client_end, &kept);
+        Ok(())
+    }
+
+    /// Starts a driver, and another whenever it ends; the client's end of its channel. What it serves besides is `more_ends`, what happens
+    /// with each before it starts `begins`.
+    fn keep_alive(
+        &self,
+        function: (Function, u32),
+        role: Role,
+        more_ends: impl Fn() -> Vec<ChannelEndpoint> + 'static,
+        begins: impl Fn(&mut Program) + 'static,
+    ) -> Result<(ChannelEndpoint, Rc<Kept>), String> {
         let failed = |error: Error| error.describe().to_string();
         let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
         let control = successors::only_end(&server_end).map_err(failed)?;
+        let ends = Box::new(move || control().into_iter().chain(more_ends()).collect());
         let device = Device::new(self.watcher, &self.spaces, function, server_end).map_err(failed)?;
-        let disks = self.disks.clone();
-        let ends = Box::new(move || control().into_iter().chain(disks.opened(name)).collect());
-        let disks = self.disks.clone();
         let hand_over = Box::new(move |program: &mut Program| {
             device.hand_over(program)?;
-            disks.driver_begins(name);
+            begins(program);
             Ok(())
         });
         let (arguments, is_finished) = (String::from(self.arguments), Rc::default());
-        let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+        let legacy = Legacy { path: role.driver(), limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
         let kept = successors::keep_alive(self.watcher, self.files, legacy)?;
-        self.disks.add(name, client_end, &kept);
-        Ok(())
+        Ok((client_end, kept))
     }
 }

@@ -4,8 +4,8 @@
 
 use crate::errno::{Errno, Result};
 use crate::fs::protection::Level;
-use crate::platform;
 use crate::process::Server;
+use crate::random;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -69,7 +69,7 @@ impl Values {
 /// Sixteen random bytes.
 pub fn random_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
-    platform::random(&mut bytes);
+    random::fill(&mut bytes);
     bytes
 }
 

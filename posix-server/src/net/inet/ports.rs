@@ -1,7 +1,7 @@
 //! Who has which port.
 
 use crate::errno::{Errno, Result};
-use crate::platform;
+use crate::random;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
@@ -87,7 +87,7 @@ impl<T> Ports<T> {
         let count = EPHEMERAL.end() - first + 1;
         if self.next.get() == 0 {
             let mut seed = [0; 2];
-            platform::random(&mut seed);
+            random::fill(&mut seed);
             self.next.set(u16::from_le_bytes(seed) % count);
         }
         // Never shared: who does not care which port it is wants one of its own.

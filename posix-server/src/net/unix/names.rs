@@ -5,7 +5,7 @@ use super::message::Name;
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
 use crate::net::common::Style;
-use crate::platform;
+use crate::random;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::{Rc, Weak};
@@ -76,7 +76,7 @@ impl Names {
         let names = self.abstracts.borrow();
         if self.next_automatic.get() == 0 {
             let mut seed = [0; 4];
-            platform::random(&mut seed);
+            random::fill(&mut seed);
             self.next_automatic.set(u32::from_le_bytes(seed));
         }
         for _ in 0..AUTOMATIC_NAMES {

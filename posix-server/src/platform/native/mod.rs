@@ -1,5 +1,6 @@
 //! The machine as it is: the object API.
 
+mod entropy;
 mod files;
 mod line;
 mod memory;
@@ -9,6 +10,7 @@ mod reserve;
 mod shared;
 mod thread;
 
+pub use entropy::EntropyChannel;
 pub use files::SupervisorDisks;
 pub use line::{Line, shut_down};
 pub use memory::{Account, Memory, Space};

@@ -55,6 +55,7 @@ const RULES: &[Rule] = &[
     Rule { package: "driver-protocol", imports: &["quire-abi"], code: Code::Safe },
     Rule { package: "ext4", imports: &[], code: Code::Safe },
     Rule { package: "block", imports: &["quire-abi", "quire-api", "driver-protocol"], code: Code::Safe },
+    Rule { package: "console", imports: &["driver-protocol", "driver-runtime"], code: Code::Safe },
     Rule {
         package: "driver-runtime",
         imports: &["quire-abi", "quire-api", "driver-protocol"],
@@ -75,11 +76,16 @@ const RULES: &[Rule] = &[
         imports: &["quire-abi", "quire-api", "block", "driver-protocol", "driver-runtime", "virtio"],
         code: Code::Safe,
     },
+    Rule {
+        package: "virtio-rng",
+        imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime", "virtio"],
+        code: Code::Safe,
+    },
     Rule { package: "pci", imports: &[], code: Code::Safe },
-    Rule { package: "virtio", imports: &["driver-runtime"], code: Code::Safe },
+    Rule { package: "virtio", imports: &["quire-api", "driver-runtime"], code: Code::Safe },
     Rule {
         package: "serial",
-        imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime"],
+        imports: &["quire-abi", "quire-api", "console", "driver-protocol", "driver-runtime"],
         code: Code::Safe,
     },
     // Servers, not drivers: they may not import the drivers' runtime.

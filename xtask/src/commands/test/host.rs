@@ -19,6 +19,7 @@ const BARE_METAL_PACKAGES: &[&str] = &[
     "mlibc-shim",
     "object-tests",
     "virtio-blk",
+    "virtio-rng",
     "nvme",
     "edu",
 ];

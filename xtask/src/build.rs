@@ -121,6 +121,15 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The nightly toolchain's cargo, working in the workspace.
+pub(crate) fn nightly_cargo() -> Command {
+    let mut command = Command::new("cargo");
+    // These name the toolchain that runs us.
+    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+    command.current_dir(workspace()).arg("+nightly");
+    command
+}
+
 /// What cargo says about the workspace.
 pub(crate) fn metadata() -> Result<Value> {
     let text = process::output_of(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;

@@ -1,5 +1,6 @@
 //! Provides what the host lacks: targets and components of the toolchain, packages of the distribution.
 
+use crate::build;
 use crate::process;
 use crate::progress::{Step, note};
 use anyhow::{Context as _, Result, bail};
@@ -109,6 +110,20 @@ fn rust_components(toolchain: &str) -> Result<()> {
         process::run(rustup.args(["component", "add", "--toolchain", toolchain]).args(missing))?;
         step.done();
     }
+    Ok(())
+}
+
+/// Makes sure that there is a nightly toolchain with Miri; what is missing is added.
+pub(crate) fn for_miri() -> Result<()> {
+    let is_there = || process::output_of(build::nightly_cargo().args(["miri", "--version"])).map(drop);
+    if is_there().is_ok() {
+        return Ok(());
+    }
+    let step = Step::begin("adding the nightly Rust toolchain with Miri");
+    let arguments = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "miri,rust-src"];
+    process::output_of(Command::new("rustup").args(arguments))?;
+    is_there()?;
+    step.done();
     Ok(())
 }
 

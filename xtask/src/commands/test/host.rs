@@ -3,6 +3,7 @@
 use super::{Context, Counts};
 use crate::build;
 use crate::process;
+use crate::setup;
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -23,8 +24,8 @@ const BARE_METAL_PACKAGES: &[&str] = &[
     "nvme",
     "edu",
 ];
-/// Crates that have `unsafe` code and tests that run on the host.
-const UNSAFE_PACKAGES: [&str; 1] = ["quire-api"];
+/// Crates that have `unsafe` code, or simulate what others have, and whose tests run on the host.
+const MIRI_PACKAGES: [&str; 3] = ["quire-api", "quire-kernel", "driver-runtime"];
 
 /// All sources are formatted.
 pub(super) fn formatting(_: &Context) -> Result<Counts> {
@@ -66,17 +67,12 @@ pub(super) fn core_fuzz(_: &Context) -> Result<Counts> {
 
 /// The tests of the crates with `unsafe` code, under Miri, which finds undefined behaviour.
 pub(super) fn miri(_: &Context) -> Result<Counts> {
-    let mut probe = Command::new("cargo");
-    probe.args(["+nightly", "miri", "--version"]).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
-    if process::output_of(&mut probe).is_err() {
-        println!(
-            "SKIPPED miri: no nightly toolchain with Miri (rustup toolchain install nightly --component miri,rust-src)"
-        );
+    if let Err(error) = setup::for_miri() {
+        println!("SKIPPED miri: no nightly toolchain with it can be had: {error:#}");
         return Ok(Counts::SKIPPED);
     }
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(build::workspace()).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
-    cargo.args(["+nightly", "miri", "test"]).args(UNSAFE_PACKAGES.iter().flat_map(|name| ["--package", name]));
+    let mut cargo = build::nightly_cargo();
+    cargo.args(["miri", "test", "--no-fail-fast"]).args(MIRI_PACKAGES.iter().flat_map(|name| ["--package", name]));
     run_cargo_tests(&mut cargo)
 }
 

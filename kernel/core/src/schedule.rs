@@ -14,13 +14,16 @@
 //! All of this happens under the kernel lock. A processor that is to look again is noted, and interrupted when the one that is
 //! in the kernel leaves it ([`Scheduler::take_interrupts`]).
 
+mod processor;
 mod spread;
 
 use crate::devices::Devices;
-use crate::list::{Arena, Links, List};
+use crate::list::{Arena, Links};
 use crate::pool::{Id, Pool};
 use crate::thread::{State, Thread};
 use alloc::vec::Vec;
+pub(crate) use processor::Processor;
+use processor::{End, Ran};
 use quire_abi::error::OK;
 
 /// Number of priorities; the highest is `PRIORITIES - 1`.
@@ -48,24 +51,6 @@ pub(crate) enum SliceEnd {
     News,
 }
 
-/// Who used a processor's time since it was last counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ran {
-    /// Whoever is the current thread.
-    Current,
-    /// A thread that is not the current one any more.
-    Thread(Id<Thread>),
-    /// It idled.
-    Nobody,
-}
-
-/// Where in a run queue a thread goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Front,
-    Back,
-}
-
 impl Arena<Id<Thread>> for Pool<Thread> {
     #[inline]
     fn links(&mut self, node: Id<Thread>) -> &mut Links<Id<Thread>> {
@@ -85,141 +70,6 @@ impl Thread {
         match core::mem::take(&mut self.slice_left_ns) {
             0 => SLICE_NS,
             left => left,
-        }
-    }
-}
-
-/// The run queues of one processor.
-#[derive(Debug)]
-pub(crate) struct Processor {
-    current: Option<Id<Thread>>,
-    /// Whose the time since `counted_ns` is.
-    ran: Ran,
-    ready: [List<Id<Thread>>; PRIORITIES],
-    /// How many threads are in each.
-    counts: [u32; PRIORITIES],
-    /// Bit n is set while `ready[n]` is not empty.
-    occupied: u32,
-    /// [`Scheduler::choose`] has something to do: another thread came first, the current one must give way or stopped, or
-    /// it is not the one that the processor was told to run.
-    reschedule: bool,
-    /// There are others: somebody may become ready there at any time.
-    has_peers: bool,
-    slice_end_ns: u64,
-    /// When the timer interrupts for the end of a slice, at the latest.
-    timer_ns: u64,
-    /// The time slice ends before that.
-    slice_is_news: bool,
-    /// When the current thread's time was last counted.
-    counted_ns: u64,
-    /// The current thread does not go on before this one, which was suspended, has stopped on another processor.
-    awaited: Option<Id<Thread>>,
-}
-
-impl Processor {
-    const fn new(has_peers: bool) -> Self {
-        Self {
-            current: None,
-            ran: Ran::Nobody,
-            ready: [const { List::new() }; PRIORITIES],
-            counts: [0; PRIORITIES],
-            occupied: 0,
-            reschedule: false,
-            has_peers,
-            slice_end_ns: 0,
-            timer_ns: u64::MAX,
-            slice_is_news: false,
-            counted_ns: 0,
-            awaited: None,
-        }
-    }
-
-    /// Whether a thread of this priority runs before all that are ready.
-    #[inline(always)]
-    pub(crate) fn comes_first(&self, priority: u8) -> bool {
-        u64::from(self.occupied) >> (u32::from(priority & (PRIORITIES as u8 - 1)) + 1) == 0
-    }
-
-    /// Hands the processor from one thread to another, who comes first; both have their new states. The time until now is
-    /// that of the first.
-    #[inline(always)]
-    pub(crate) fn hand_over(&mut self, from: &mut Thread, to: Id<Thread>, now_ns: u64) {
-        self.count_time(from, now_ns);
-        self.current = Some(to);
-    }
-
-    /// The time until now is that of the thread that ran.
-    #[inline(always)]
-    fn count_time(&mut self, thread: &mut Thread, now_ns: u64) {
-        thread.run_time_ns = thread.run_time_ns.wrapping_add(now_ns.wrapping_sub(self.counted_ns));
-        self.counted_ns = now_ns;
-    }
-
-    /// The current thread does not run any more.
-    #[inline(always)]
-    fn stop_current(&mut self) {
-        if let (Ran::Current, Some(current)) = (self.ran, self.current.take()) {
-            self.ran = Ran::Thread(current);
-        }
-        self.reschedule = true;
-    }
-
-    /// Whether the end of the time slice matters.
-    #[inline(always)]
-    fn slice_matters(&self) -> bool {
-        self.occupied != 0 || self.has_peers
-    }
-
-    /// Notes if the timer would interrupt too late for the end of the time slice.
-    #[inline(always)]
-    fn note_slice(&mut self) {
-        self.slice_is_news |= self.slice_matters() && self.slice_end_ns < self.timer_ns;
-    }
-
-    /// Begins the time slice of a thread that comes from a queue.
-    #[inline(always)]
-    fn begin_slice(&mut self, thread: &mut Thread, now_ns: u64) {
-        self.slice_end_ns = now_ns.saturating_add(thread.take_slice_ns());
-        self.note_slice();
-    }
-
-    /// Takes the first of the highest priority out of its queue.
-    #[inline]
-    fn take_first(&mut self, threads: &mut Pool<Thread>) -> Option<Id<Thread>> {
-        let priority = usize::from(self.highest()?);
-        let first = self.ready[priority].pop_front(threads)?;
-        self.counts[priority] -= 1;
-        if self.ready[priority].is_empty() {
-            self.occupied &= !(1 << priority);
-        }
-        Some(first)
-    }
-
-    /// The highest priority that has a ready thread.
-    #[inline]
-    fn highest(&self) -> Option<u8> {
-        self.occupied.checked_ilog2().map(|bit| bit as u8)
-    }
-
-    /// Puts a thread of this priority, which is marked as ready, into its queue.
-    #[inline]
-    fn insert(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>, priority: usize, end: End) {
-        match end {
-            End::Front => self.ready[priority].push_front(threads, id),
-            End::Back => self.ready[priority].push_back(threads, id),
-        }
-        self.occupied |= 1 << priority;
-        self.counts[priority] += 1;
-        self.note_slice();
-    }
-
-    #[inline]
-    fn remove(&mut self, threads: &mut Pool<Thread>, id: Id<Thread>) {
-        let priority = usize::from(threads[id].priority);
-        self.ready[priority].remove(threads, id);
-        self.counts[priority] -= 1;
-        if self.ready[priority].is_empty() {
-            self.occupied &= !(1 << priority);
         }
     }
 }

@@ -233,7 +233,8 @@ calls! {
         -> ("bytes dealt with") ! [Misaligned, OutOfRange, PeerClosed];
 
     /// Lets private pages of address spaces that `account` or one below it pays for go to the managed `memory` when frames run short: its
-    /// pager writes them back and fills them again as it would a file's. There is one swap memory, for good.
+    /// pager writes them back and fills them again as it would a file's. There is one swap memory, for good; who waits for memory waits for
+    /// its pager, which therefore must have a deadline (else `BadState`), and may even be a program that is swapped itself.
     62 SwapSet = swap_set(hardware: [Hardware MANAGE], memory: [Memory READ WRITE MANAGE], account: [Account MANAGE])
         -> () ! [BadState, NoMemory, AccountLimit];
 

@@ -91,6 +91,11 @@ impl<M: Hardware> Caller<'_, M> {
         self.authority(0, ObjectRef::Hardware, Rights::MANAGE)?;
         let memory = self.object(1, Rights::READ | Rights::WRITE | Rights::MANAGE)?;
         let account = self.object(2, Rights::MANAGE)?;
+        // Whoever needs a frame waits for this pager, also who has never heard of it.
+        let deadline_ns = self.kernel.pager_of(memory).map(|pager| self.kernel.pagers[pager].deadline_ns);
+        if deadline_ns.is_none_or(|deadline_ns| deadline_ns == u64::MAX) {
+            return Err(Error::BadState);
+        }
         self.kernel.memory.set_swap(memory, account)?;
         Ok(Outcome::Done)
     }

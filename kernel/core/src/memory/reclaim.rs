@@ -71,7 +71,10 @@ impl MemorySystem {
             return None;
         }
         let of = |id| Some(Absent { memory: id, page: self.next_unwritten(id, 0, MAX_PAGES)? });
-        self.swap_memory().and_then(of).or_else(|| {
+        // A pager that is gone for good writes nothing any more.
+        let is_written =
+            |id: &Id<Memory>| self.managed(*id).is_some_and(|managed| managed.presence() != Presence::Gone);
+        self.swap_memory().filter(is_written).and_then(of).or_else(|| {
             let present = |managed: &Managed| managed.presence() == Presence::Present;
             self.memories.iter().filter(|(id, _)| self.managed(*id).is_some_and(present)).find_map(|(id, _)| of(id))
         })

@@ -4,6 +4,7 @@ mod channels;
 mod dma;
 mod fuzz;
 mod objects;
+mod own_pager;
 mod pagers;
 mod queues;
 mod threads;

@@ -15,27 +15,27 @@ const MAPPED: u64 = 0x40_0000;
 /// Where a program has its queue's rings.
 const RINGS: u64 = 0x50_0000;
 /// How many pages the managed memory has.
-const PAGES: u64 = 8;
+pub(super) const PAGES: u64 = 8;
 const ENTRIES: u32 = 8;
-const DEADLINE: u64 = 1_000_000;
+pub(super) const DEADLINE: u64 = 1_000_000;
 const KEY: u64 = 77;
 
 /// A pager with a queue, and a client with its memory.
-struct Paged {
-    w: World,
-    server: Program,
-    client: Program,
+pub(super) struct Paged {
+    pub(super) w: World,
+    pub(super) server: Program,
+    pub(super) client: Program,
     /// The server's handles.
-    pager: u64,
+    pub(super) pager: u64,
     queue: u64,
-    memory: u64,
+    pub(super) memory: u64,
     /// The client's handle.
     shared: u64,
     taken: u32,
 }
 
 impl Paged {
-    fn new(flags: PagerFlags) -> Self {
+    pub(super) fn new(flags: PagerFlags) -> Self {
         let mut w = World::new();
         let server = w.program();
         let client = w.program();
@@ -85,7 +85,7 @@ impl Paged {
         self.w.call(&self.server, Call::QueueWait, &[self.queue, 0]);
     }
 
-    fn requests(&mut self) -> Vec<(u32, u64, u64)> {
+    pub(super) fn requests(&mut self) -> Vec<(u32, u64, u64)> {
         let count = self.w.call(&self.server, Call::PagerReceive, &[self.pager, SCRATCH, 8]).ok();
         let record = |w: &mut World, at| w.peek::<PagerRequest>(&self.server, SCRATCH + at * 32);
         let requests: Vec<_> = (0..count).map(|at| record(&mut self.w, at)).collect();
@@ -120,7 +120,7 @@ impl Paged {
         self.w.answer(&client)
     }
 
-    fn pass_time(&mut self, ns: u64) {
+    pub(super) fn pass_time(&mut self, ns: u64) {
         self.w.m.now_ns += ns;
         self.w.kernel.on_tick(&mut self.w.m, 0);
         self.w.kernel.check_invariants(&[]);

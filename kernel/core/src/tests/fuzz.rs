@@ -447,6 +447,11 @@ impl Story {
         for (slot, known) in arguments.iter_mut().zip(known) {
             *slot = known.unwrap_or(*slot);
         }
+        if info.call == Call::DmaMap && !self.random.one_in(4) {
+            // An anonymous memory, if the latest is one, and pages that it has.
+            let (first, pages) = (self.random.below(3), 1 + self.random.below(2));
+            arguments[2..].copy_from_slice(&[first * PAGE_SIZE, pages * PAGE_SIZE, SCRATCH, self.random.below(2)]);
+        }
         if matches!(info.call, Call::ThreadReadRegisters | Call::ThreadWriteRegisters) && !self.random.one_in(4) {
             arguments[3] = if arguments[1] == 1 { size_of::<Registers>() as u64 } else { 128 };
         }

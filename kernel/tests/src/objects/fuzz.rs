@@ -158,7 +158,6 @@ fn is_out_of_reach(call: Call) -> bool {
             | Call::InterruptAcknowledge
             | Call::InterruptCreate
             | Call::InterruptCreateMessage
-            | Call::InterruptMessage
             | Call::IoPortsCreate
             | Call::IoPortsRead
             | Call::IoPortsReadBytes
@@ -216,6 +215,10 @@ fn victim(bench: &Bench, account: &Account) -> Result<(Child, Known), Failure> {
     // No device uses what is mapped in it. Earlier victims' may still be there, if their tables keep themselves alive.
     let space = (0..=u16::MAX).rev().find_map(|requester| bench.hardware.dma_space(account, requester).ok());
     known.add(ObjectKind::DmaSpace, child.give(&space.ok_or(Error::Full)?)?);
+    // Nothing raises it either. There are only so many.
+    if let Ok(interrupt) = bench.hardware.message_interrupt(account, u16::MAX) {
+        known.add(ObjectKind::Interrupt, child.give(&interrupt)?);
+    }
     let account = account.duplicate(Rights::USE | Rights::READ | Rights::DUPLICATE | Rights::TRANSFER)?;
     known.add(ObjectKind::Account, child.give(&account)?);
     Ok((child, known))

@@ -3,7 +3,9 @@
 use crate::{files, futex, signals};
 use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
+use futex::Look;
 use linux_raw_sys::general as linux;
+use posix_protocol::carried::WORD_SEEN;
 use posix_protocol::shim::{Context, LocalAnswers, ThreadBlock};
 use quire_abi::Call;
 
@@ -51,7 +53,11 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> V
             let arguments = arguments(&block.context);
             signals::set_mask(block, arguments)
         }
-        linux::__NR_futex => futex::futex(&block.local, arguments(&block.context)),
+        linux::__NR_futex => match futex::look(&block.local, arguments(&block.context)) {
+            Look::Changed => Some(futex::CHANGED),
+            Look::Expected => return Verdict { carried: WORD_SEEN, ..ASK },
+            Look::Nothing => None,
+        },
         _ => None,
     };
     match answer {

@@ -13,12 +13,16 @@ pub const RESULT: usize = INPUTS;
 /// All parts.
 pub const PARTS: usize = INPUTS + 1;
 
+/// A bit of word 6 that no part uses: the shim has found the word of a futex as the call expects it, just before the request.
+pub const WORD_SEEN: u64 = 1 << 63;
+
 /// Bits of one part: 13 for its length, 3 for the argument.
 const PART_BITS: u32 = 16;
 const LENGTH_BITS: u32 = 13;
 const LENGTH_MASK: u64 = (1 << LENGTH_BITS) - 1;
 const ARGUMENT_MASK: u64 = 7;
 
+const _: () = assert!(WORD_SEEN >> (PARTS as u32 * PART_BITS) != 0);
 const _: () = assert!((DATA_BYTES as u64) <= LENGTH_MASK);
 
 /// Word 6 of a request: which arguments point at something that is in the data, or has room there, and how many bytes each is

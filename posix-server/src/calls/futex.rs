@@ -194,7 +194,7 @@ impl Drop for Leave {
 /// The word to wait at, if it has the expected value. `EAGAIN` if it has another.
 fn expected_word(thread: &Thread, address: u64, scope: Scope, expected: u32) -> Result<Word> {
     let word = word_at(thread, address, scope)?;
-    if word::read(thread, address)? == expected { Ok(word) } else { Err(Errno::EAGAIN) }
+    if thread.has_seen_word() || word::read(thread, address)? == expected { Ok(word) } else { Err(Errno::EAGAIN) }
 }
 
 fn wait(thread: &Rc<Thread>, request: &Request, bits: u32) -> Outcome {

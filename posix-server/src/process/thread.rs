@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use posix_protocol::carried::WORD_SEEN;
 use posix_protocol::shim::{Context, LocalAnswers};
 
 /// Where a thread is, as the server sees it.
@@ -51,6 +52,10 @@ pub struct Thread {
     pub reply: RefCell<Option<Reply>>,
     /// Where it waits at a futex without a task.
     pub parked: RefCell<Option<Rc<Waiter>>>,
+    /// Whether its shim says that it has seen the word of a futex as its call expects it.
+    pub has_seen_word: Cell<bool>,
+    /// How many wakes of futexes there had been when it last went back from a call.
+    pub wakes_at_leave: Cell<u64>,
     /// The number of the system call that it is in.
     pub call_number: Cell<u64>,
     /// `set_tid_address`: cleared and woken when it ends.
@@ -184,7 +189,19 @@ impl Thread {
 
     /// A call begins, which carries this along.
     pub fn begin_call(&self, carried: u64, arguments: &[u64; 6]) {
-        self.block.borrow().begin_call(carried, arguments);
+        self.has_seen_word.set(carried & WORD_SEEN != 0);
+        self.block.borrow().begin_call(carried & !WORD_SEEN, arguments);
+    }
+
+    /// Whether the word of the futex call that it makes need not be looked at: its shim has, and no one was woken since
+    /// ([`futex`](super::futex)).
+    pub fn has_seen_word(&self) -> bool {
+        self.has_seen_word.get() && self.wakes_at_leave.get() == self.server().futexes.wakes()
+    }
+
+    /// It goes back to its program.
+    pub fn note_leave(&self) {
+        self.wakes_at_leave.set(self.server().futexes.wakes());
     }
 
     /// The call returns: how many bytes of its result are to be copied from the block.

@@ -453,6 +453,7 @@ fn place(thread: &Thread, registers: &Registers) {
 
 fn answer(thread: &Thread, label: u64, words: [u64; 2]) {
     thread.show_mask();
+    thread.note_leave();
     thread.whereabouts.set(Whereabouts::Outside);
     let reply = thread.reply.borrow_mut().take();
     if let Some(reply) = reply {

@@ -370,6 +370,9 @@ pub(super) fn new_thread(
         whereabouts: Cell::new(Whereabouts::Outside),
         reply: RefCell::new(None),
         parked: RefCell::new(None),
+        has_seen_word: Cell::new(false),
+        // None: it has not been in a call yet.
+        wakes_at_leave: Cell::new(u64::MAX),
         call_number: Cell::new(0),
         clear_tid: Cell::new(0),
         seccomp: RefCell::default(),

@@ -1,23 +1,32 @@
 //! Futexes (`futex(2)`): who waits at which word.
 //!
-//! * [`Futexes`] has the lines of those who wait for a wake-up.
+//! * [`Futexes`] has the [lines] of those who wait for a wake-up.
 //! * [`parking`] is how a thread waits that needs nothing but a wake-up.
 //! * [`pi`] has the locks with an owner, `FUTEX_LOCK_PI` and its kin.
 //! * [`word`] changes words in programs' memory.
 //! * [`robust`] lets go what a dying thread holds.
+//!
+//! # Who looks at the word
+//! A wait must not begin if the word has changed before a wake-up that has been already. The server looks at the word with a call
+//! into the kernel; the shim can look for less, but what it saw may be old when the request comes. It is not too old as long as
+//! nobody was woken at any word since the thread went back to its program the last time ([`Futexes::wakes`]): the shim looked after
+//! that, and whoever changes the word from then on asks for the wake-up later, and finds the thread waiting. So the server
+//! looks itself only if there were wakes meanwhile. A shim that lies about what it saw makes its own thread wait.
 
+mod lines;
 pub mod parking;
 pub mod pi;
 pub mod robust;
 pub mod word;
 
-use crate::platform::{Memory, PAGE_SIZE};
+use crate::platform::{Memory, PAGE_SIZE, random};
 use crate::process::Thread;
 use crate::vm::Vm;
 use crate::wait::WaitQueue;
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use lines::{Choice, Lines, Place};
 
 /// Names a word of memory, whatever it is mapped at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +76,7 @@ impl Word {
 pub struct Waiter {
     bits: u32,
     /// Where it waits now (`FUTEX_REQUEUE` moves it), and its place there.
-    place: Cell<(Word, u64)>,
+    place: Cell<(Word, Place)>,
     is_woken: Cell<bool>,
     /// `FUTEX_WAIT_REQUEUE_PI`: it is to be made to wait for a lock.
     claim: Option<pi::Claim>,
@@ -104,13 +113,48 @@ impl Waiter {
 }
 
 /// All words that somebody waits at.
-#[derive(Default)]
 pub struct Futexes {
-    /// Those who wait at a word are neighbours, in the order in which they came.
-    lines: RefCell<BTreeMap<(Word, u64), Rc<Waiter>>>,
-    next_place: Cell<u64>,
+    lines: RefCell<Lines<Rc<Waiter>>>,
+    wakes: Cell<u64>,
     /// The locks that somebody waits for.
     pub locks: pi::Locks,
+}
+
+impl Default for Futexes {
+    fn default() -> Self {
+        let mut seed = [0; size_of::<u64>()];
+        random(&mut seed);
+        Self {
+            lines: RefCell::new(Lines::new(u64::from_ne_bytes(seed))),
+            wakes: Cell::new(0),
+            locks: pi::Locks::default(),
+        }
+    }
+}
+
+/// Waiters that were taken out of a line: most often one.
+#[derive(Default)]
+struct Taken {
+    first: Option<Rc<Waiter>>,
+    rest: Vec<Rc<Waiter>>,
+}
+
+impl Taken {
+    fn push(&mut self, waiter: Rc<Waiter>) {
+        match &self.first {
+            None => self.first = Some(waiter),
+            Some(_) => self.rest.push(waiter),
+        }
+    }
+}
+
+impl IntoIterator for Taken {
+    type Item = Rc<Waiter>;
+    type IntoIter = core::iter::Chain<core::option::IntoIter<Rc<Waiter>>, alloc::vec::IntoIter<Rc<Waiter>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.rest)
+    }
 }
 
 impl Futexes {
@@ -125,7 +169,7 @@ impl Futexes {
     }
 
     fn enter_with(&self, word: Word, bits: u32, told: Told, claim: Option<pi::Claim>) -> Rc<Waiter> {
-        let place = Cell::new((word, 0));
+        let place = Cell::new((word, Place::NOWHERE));
         let waiter =
             Rc::new(Waiter { _alive: Default::default(), bits, place, is_woken: Cell::new(false), claim, told });
         self.line_up(&waiter, word);
@@ -133,62 +177,60 @@ impl Futexes {
     }
 
     fn line_up(&self, waiter: &Rc<Waiter>, word: Word) {
-        let number = self.next_place.get();
-        self.next_place.set(number.wrapping_add(1));
-        waiter.place.set((word, number));
-        self.lines.borrow_mut().insert((word, number), waiter.clone());
+        let place = self.lines.borrow_mut().push(word, waiter.clone());
+        waiter.place.set((word, place));
     }
 
     /// Ceases to wait, wherever the waiter was moved to.
     pub fn leave(&self, waiter: &Waiter) {
-        let left = self.lines.borrow_mut().remove(&waiter.place.get());
+        let (_, place) = waiter.place.get();
+        let left = self.lines.borrow_mut().leave(place);
         drop(left);
+    }
+
+    /// How often somebody was to be woken or moved, whether anybody waited there or not.
+    pub fn wakes(&self) -> u64 {
+        self.wakes.get()
+    }
+
+    /// Takes up to `count` of those at a word whose bits meet `bits` out of the line, and calls `each` with them; returns how many.
+    /// `None` if one of them waits to be moved to a lock: it stays, and those behind it.
+    fn take(&self, word: Word, count: u32, bits: u32, each: impl Fn(Rc<Waiter>)) -> Option<u32> {
+        self.wakes.set(self.wakes.get().wrapping_add(1));
+        let (mut taken, mut number, mut is_claimed) = (Taken::default(), 0, false);
+        let choose = |waiter: &Rc<Waiter>| {
+            if number == count {
+                return Choice::Stop;
+            }
+            if waiter.bits & bits == 0 {
+                return Choice::Pass;
+            }
+            is_claimed = waiter.claim.is_some();
+            if is_claimed {
+                return Choice::Stop;
+            }
+            number += 1;
+            Choice::Take
+        };
+        self.lines.borrow_mut().take(word, choose, |waiter| taken.push(waiter));
+        taken.into_iter().for_each(each);
+        (!is_claimed).then_some(number)
     }
 
     /// Wakes up to `count` of those at a word whose bits meet `bits`; returns how many. Who waits to be moved to a lock can't
     /// be woken (`None`).
     pub fn wake(&self, word: Word, count: u32, bits: u32) -> Option<u32> {
-        let (mut woken, mut from) = (0, 0);
-        while woken < count {
-            let Some(waiter) = self.first(word, from, bits) else { break };
-            if waiter.claim.is_some() {
-                return None;
-            }
-            from = waiter.place.get().1.saturating_add(1);
-            self.leave(&waiter);
-            waiter.wake();
-            woken += 1;
-        }
-        Some(woken)
-    }
-
-    /// The first at a word, from a place on, whose bits meet `bits`.
-    fn first(&self, word: Word, from: u64, bits: u32) -> Option<Rc<Waiter>> {
-        let lines = self.lines.borrow();
-        let mut line = lines.range((word, from)..=(word, u64::MAX));
-        line.find(|(_, waiter)| waiter.bits & bits != 0).map(|(_, waiter)| waiter.clone())
+        self.take(word, count, bits, |waiter| waiter.wake())
     }
 
     /// Moves up to `count` of those at a word to another; returns how many. `None` if one waits to be moved to a lock.
     pub fn requeue(&self, from: Word, to: Word, count: u32) -> Option<u32> {
-        let mut moved = 0;
-        // Who is moved to where it was stands last then, and must not be met again.
-        let end = self.next_place.get();
-        while moved < count {
-            let Some(waiter) = self.first(from, 0, u32::MAX).filter(|waiter| waiter.place.get().1 < end) else { break };
-            if waiter.claim.is_some() {
-                return None;
-            }
-            self.leave(&waiter);
-            self.line_up(&waiter, to);
-            moved += 1;
-        }
-        Some(moved)
+        self.take(from, count, u32::MAX, |waiter| self.line_up(&waiter, to))
     }
 
     /// The first of those who wait to be moved to a lock, with its claim.
     fn first_claim(&self, word: Word) -> Option<(Rc<Waiter>, Option<pi::Claim>)> {
-        self.first(word, 0, u32::MAX).map(|waiter| (waiter.clone(), waiter.claim.clone()))
+        self.lines.borrow().first(word).map(|waiter| (waiter.clone(), waiter.claim.clone()))
     }
 }
 
@@ -215,6 +257,14 @@ mod tests {
         futexes.leave(&waiters[1]);
         assert_eq!(futexes.wake(ONE, 5, u32::MAX), Some(0));
         assert!(futexes.lines.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_wake_counts_also_if_nobody_waits() {
+        let futexes = Futexes::default();
+        let before = futexes.wakes();
+        assert_eq!((futexes.wake(ONE, 1, u32::MAX), futexes.requeue(ONE, TWO, 1)), (Some(0), Some(0)));
+        assert_eq!(futexes.wakes(), before + 2);
     }
 
     #[test]

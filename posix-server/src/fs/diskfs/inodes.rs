@@ -95,11 +95,9 @@ impl Volume {
 
     pub(super) async fn load_inode(self: &Rc<Self>, number: u64) -> Result<()> {
         let answer = self.ask(Request::Load { inode: number }, files::MIN_LIST_BYTES).await?;
-        let answer = answer.map_err(|refused| match refused {
-            // There is a name for it.
-            Refused::NotFound => Errno::EUCLEAN,
-            other => errno_of(other),
-        })?;
+        // There is a name for it: so it should be there.
+        let refused = |refused| if refused == Refused::NotFound { Errno::EUCLEAN } else { errno_of(refused) };
+        let answer = answer.map_err(refused)?;
         let filled = files::Filled::decode(&answer.words);
         let bytes = if filled.len_bytes == 0 { answer.bytes.as_slice() } else { answer.filled(filled.len_bytes) };
         let (entry, _) =

@@ -16,6 +16,7 @@ use posix_server::errno::Errno;
 use posix_server::exec::shim_image::ShimImage;
 use posix_server::exec::stack::Strings;
 use posix_server::exec::{Executor as Caller, Program, SetIds, prepare};
+use posix_server::fs::boot::MachineTerminal;
 use posix_server::fs::diskfs::Disks;
 use posix_server::fs::pagerfs::Store;
 use posix_server::fs::{Namespace, boot};
@@ -52,7 +53,7 @@ struct End {
     executor: quire_api::Executor,
     supervisor: Rc<ChannelEndpoint>,
     disks: Option<Rc<Disks>>,
-    console: Rc<Line>,
+    console: Line,
     terminal: Option<Rc<Terminal>>,
     link: Option<Rc<HostLink>>,
 }
@@ -62,15 +63,27 @@ struct Channels {
     host: Option<Line>,
     pages: Option<PageChannel>,
     entropy: Option<EntropyChannel>,
+    /// The machine's terminals: first the one that is the console.
+    consoles: Vec<(MachineTerminal, Line)>,
 }
 
 impl Channels {
     fn take(executor: &quire_api::Executor, startup: &Startup) -> Self {
         let channel = |purpose| startup.take::<ChannelEndpoint>(purpose).ok();
+        let all = [(MachineTerminal::Serial, purpose::CONSOLE), (MachineTerminal::Virtio, purpose::VIRTIO_CONSOLE)];
+        let found = all.into_iter().filter_map(|(terminal, purpose)| Some((terminal, channel(purpose)?)));
+        let mut consoles: Vec<_> = found.map(|(terminal, channel)| (terminal, Line::new(executor, channel))).collect();
+        // The last that the command line names, as on Linux (`console=hvc0`, `console=ttyS0,115200`).
+        let is_named = |(terminal, _): &(MachineTerminal, Line)| {
+            let name = values(startup.arguments(), "console").last().unwrap_or_default();
+            name.split(',').next() == Some(terminal.name())
+        };
+        consoles.sort_by_key(|console| !is_named(console));
         Self {
             host: channel(purpose::HOST_LINK).map(|channel| Line::new(executor, channel)),
             pages: channel(purpose::PAGES).map(|channel| PageChannel::new(executor, channel)),
             entropy: channel(purpose::ENTROPY).map(|channel| EntropyChannel::new(executor, channel)),
+            consoles,
         }
     }
 }
@@ -79,9 +92,9 @@ impl Channels {
 pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let executor = quire_api::Executor::new(rt::account()?)?;
     platform::initialize(rt::account()?)?;
-    let console = Rc::new(Line::new(&executor, startup.take(purpose::CONSOLE)?));
     let supervisor = Rc::new(startup.take(Purpose::SUPERVISOR)?);
     let channels = Channels::take(&executor, startup);
+    let console = channels.consoles.first().map(|(_, line)| line.clone()).ok_or(Error::NotFound)?;
     let end = End { executor: executor.clone(), supervisor, disks: None, console, terminal: None, link: None };
     executor.spawn(async move {
         if let Err((reason, end)) = start(end, channels, startup.arguments()).await {
@@ -141,7 +154,7 @@ async fn boot_up(end: &mut End, channels: Channels, words: &str) -> Result<Rc<Se
         server.namespace.devices().set_hardware_random(HardwareRandom::new(&server.executor, source));
     }
     start_store(&server, channels.pages, frames).map_err(|error| format!("the store of pages: {error}"))?;
-    start_init(end, channels.host, &server, &init, words).await?;
+    start_init(end, (channels.host, channels.consoles), &server, &init, words).await?;
     Ok(server)
 }
 
@@ -213,7 +226,7 @@ fn file<'a>(archive: &Archive<'a>, path: &[u8]) -> Result<(u64, &'a [u8]), Strin
 
 async fn start_init(
     end: &mut End,
-    host: Option<Line>,
+    (host, consoles): (Option<Line>, Vec<(MachineTerminal, Line)>),
     server: &Rc<Server>,
     init: &Init<'_>,
     words: &str,
@@ -222,10 +235,14 @@ async fn start_init(
         let what = String::from(what);
         move |error: posix_server::errno::Errno| format!("{what}: {error}")
     };
-    let terminal = boot::mount_system(server).map_err(failed("/dev and /proc"))?;
+    let kinds: Vec<_> = consoles.iter().map(|(terminal, _)| *terminal).collect();
+    let terminals = boot::mount_system(server, &kinds).map_err(failed("/dev and /proc"))?;
+    let terminal = terminals.first().cloned().ok_or("there is no console")?;
     mount_disks(server, words).await?;
-    let line: Rc<dyn ByteStream> = end.console.clone();
-    serial::attach(&server.executor, &terminal, &line);
+    for (terminal, (_, line)) in terminals.iter().zip(consoles) {
+        let line: Rc<dyn ByteStream> = Rc::new(line);
+        serial::attach(&server.executor, terminal, &line);
+    }
     end.terminal = Some(terminal.clone());
     if let Some((rows, columns)) = init.console_size() {
         terminal.set_window(WindowSize { rows, columns, ..WindowSize::default() });

@@ -25,8 +25,18 @@ pub(crate) enum ProgramSet {
 }
 
 /// The packages of [`ProgramSet::Posix`].
-const POSIX: &[&str] =
-    &["posix-server", "serial", "pager", "swap", "files", "virtio-blk", "virtio-rng", "nvme", "mlibc-shim"];
+const POSIX: &[&str] = &[
+    "posix-server",
+    "serial",
+    "pager",
+    "swap",
+    "files",
+    "virtio-blk",
+    "virtio-console",
+    "virtio-rng",
+    "nvme",
+    "mlibc-shim",
+];
 
 /// The programs that they are; one package has two.
 const POSIX_NAMES: &[&str] = &[
@@ -36,6 +46,7 @@ const POSIX_NAMES: &[&str] = &[
     "swap",
     "files",
     "virtio-blk",
+    "virtio-console",
     "virtio-rng",
     "nvme",
     "mlibc-shim",

@@ -22,6 +22,8 @@ pub const BLOCK: Purpose = Purpose(110);
 pub const ENTROPY: Purpose = Purpose(107);
 /// Memory that the supervisor keeps for all drivers of a device, one after the other: zero for the first.
 pub const KEPT: Purpose = Purpose(108);
+/// A channel to the driver of a virtio console ([`console`](crate::console) protocol). Absent if there is none.
+pub const VIRTIO_CONSOLE: Purpose = Purpose(109);
 /// The pager of a memory.
 pub const PAGER: Purpose = Purpose(111);
 /// The memory of that pager.

@@ -111,6 +111,7 @@ struct Lines {
     console: Option<ChannelEndpoint>,
     host_link: Option<ChannelEndpoint>,
     entropy: Option<ChannelEndpoint>,
+    virtio_console: Option<ChannelEndpoint>,
 }
 
 impl Lines {
@@ -119,6 +120,7 @@ impl Lines {
             (purpose::CONSOLE, &self.console),
             (purpose::HOST_LINK, &self.host_link),
             (purpose::ENTROPY, &self.entropy),
+            (purpose::VIRTIO_CONSOLE, &self.virtio_console),
         ];
         for (purpose, line) in all {
             if let Some(line) = line {
@@ -133,20 +135,21 @@ impl Lines {
 fn start_lines(watcher: &Watcher, files: Files, arguments: &str) -> Result<Lines, String> {
     let console = start_serial(watcher, files, &CONSOLE_LINE, arguments)?;
     let host_link = start_serial(watcher, files, &HOST_LINE, arguments)?;
-    Ok(Lines { console, host_link, entropy: None })
+    Ok(Lines { console, host_link, ..Lines::default() })
 }
 
 /// Starts the drivers and the posix-server.
 fn start_posix(watcher: &Watcher, files: Files, arguments: &str) -> Result<(), String> {
     let mut lines = start_lines(watcher, files, arguments)?;
-    if lines.console.is_none() {
-        return Err(String::from("the console: there is no UART at COM1"));
-    }
     let free_frames = system::system_info().map_or(u64::MAX, |info| info.free_frames);
     let pages = start_pager(watcher, files, free_frames / DISK_SHARE, arguments)?;
     let disks = Disks::new(&watcher.executor);
     let found = devices::begin(watcher, files, &disks, arguments);
-    lines.entropy = found.map_err(|error| format!("PCI: {}", error.describe()))?.entropy;
+    let found = found.map_err(|error| format!("PCI: {}", error.describe()))?;
+    (lines.entropy, lines.virtio_console) = (found.entropy, found.console);
+    if lines.console.is_none() && lines.virtio_console.is_none() {
+        return Err(String::from("the console: there is no UART at COM1, and no other"));
+    }
     let filesystems = FileSystems::new(watcher, files, &disks, arguments);
     let limits = AccountLimits { frames: free_frames.saturating_sub(RESERVED_FRAMES), kernel_bytes: u64::MAX };
     let mut server = Program::load(files, POSIX_SERVER, &limits)?;

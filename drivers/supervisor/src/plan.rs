@@ -20,6 +20,9 @@ pub const OBJECT_TESTS: &str = "boot/object-tests";
 pub const VIRTIO_BLK: &str = "boot/virtio-blk";
 
 /// See [`SERIAL`].
+pub const VIRTIO_CONSOLE: &str = "boot/virtio-console";
+
+/// See [`SERIAL`].
 pub const VIRTIO_RNG: &str = "boot/virtio-rng";
 
 /// See [`SERIAL`].

@@ -18,7 +18,8 @@ pub const DESCRIPTOR_BYTES: usize = 16;
 /// Where the rings lie in the queue's memory: each in one page, and the elements of *used* at multiples of their size.
 const AVAILABLE: usize = PAGE_BYTES;
 const USED: usize = PAGE_BYTES + 1028;
-const MEMORY_BYTES: usize = 2 * PAGE_BYTES;
+/// How much memory a queue takes, in bytes.
+pub const MEMORY_BYTES: usize = 2 * PAGE_BYTES;
 
 /// Flags of a descriptor.
 const NEXT: u64 = 1;
@@ -110,10 +111,14 @@ pub struct Queue<M> {
 impl<M: DmaMemory> Queue<M> {
     /// Makes an empty queue of `size` descriptors, a power of two up to [`MAX_SIZE`].
     pub fn new(dma: &impl Dma<Memory = M>, size: u16, has_event_index: bool) -> Result<Self, Error> {
+        Self::over(dma.allocate(MEMORY_BYTES)?, size, has_event_index)
+    }
+
+    /// Makes an empty queue in a memory of [`MEMORY_BYTES`], whatever was there before.
+    pub fn over(memory: M, size: u16, has_event_index: bool) -> Result<Self, Error> {
         if !size.is_power_of_two() || size > MAX_SIZE {
             return Err(Error::NoQueue);
         }
-        let memory = dma.allocate(MEMORY_BYTES)?;
         let mut queue = Self {
             memory,
             size,
@@ -312,6 +317,30 @@ impl<M: DmaMemory> Queue<M> {
         }
         Ok(())
     }
+}
+
+/// What a device that was stopped had used of a queue of `size` descriptors after the requests that its driver took out, of which there
+/// were `taken`: the first descriptor of each, and how many bytes the device says that it wrote. Neither is checked. Nothing, if it claims
+/// to have used more than it can have had.
+pub fn left_behind(memory: &impl DmaMemory, size: u16, taken: u16) -> Result<Vec<(u16, u32)>, Error> {
+    let count = memory.load16(USED + 2)?.wrapping_sub(taken);
+    if count > size {
+        return Ok(Vec::new());
+    }
+    let element = |index: u16| {
+        let slot = usize::from(taken.wrapping_add(index) & (size - 1));
+        let element = memory.load64(USED + 4 + 8 * slot)?;
+        Ok((element as u16, (element >> u32::BITS) as u32))
+    };
+    (0..count).map(element).collect()
+}
+
+/// How many bytes a descriptor is about; 0 if there is none of that number.
+pub fn descriptor_bytes(memory: &impl DmaMemory, descriptor: u16) -> Result<u32, Error> {
+    if descriptor >= MAX_SIZE {
+        return Ok(0);
+    }
+    Ok(memory.load32(usize::from(descriptor) * DESCRIPTOR_BYTES + 8)?)
 }
 
 fn written_by_device(segment: Segment) -> u32 {

@@ -93,17 +93,17 @@ impl DmaBuffer {
     /// Makes a buffer of `len_bytes`, rounded up to pages, full of zeros. Needs `USE` on the account and `WRITE` on the space.
     pub fn new(account: &Account, space: &Rc<DmaSpace>, len_bytes: usize) -> Result<Self, Error> {
         let len_bytes = len_bytes.checked_next_multiple_of(PAGE_SIZE as usize).ok_or(Error::OutOfRange)?;
-        Self::of(&Memory::create(account, len_bytes as u64)?, space, len_bytes)
+        Self::of(&Memory::create(account, len_bytes as u64)?, 0, len_bytes, space)
     }
 
-    /// Maps the first `len_bytes` (page-aligned) of a memory for both. Needs `MAP`, `READ` and `WRITE` on the memory and `WRITE` on the
+    /// Maps `len_bytes` of a memory, from `offset` on (both page-aligned), for both. Needs `MAP`, `READ` and `WRITE` on the memory and `WRITE` on the
     /// space.
-    pub fn of(memory: &Memory, space: &Rc<DmaSpace>, len_bytes: usize) -> Result<Self, Error> {
-        let mapped = SharedMapping::new(memory, len_bytes)?;
+    pub fn of(memory: &Memory, offset: u64, len_bytes: usize, space: &Rc<DmaSpace>) -> Result<Self, Error> {
+        let mapped = SharedMapping::part(memory, offset, len_bytes)?;
         let mut addresses = alloc::vec![0; len_bytes / PAGE_SIZE as usize];
         // From here on, what was mapped is taken back should the rest fail.
         let mut buffer = Self { mapped, addresses: Vec::new(), mappings: Vec::new(), space: Rc::clone(space) };
-        let mut offset = 0;
+        let mut offset = offset;
         for part in addresses.chunks_mut(MAX_DMA_PAGES) {
             let bytes = part.len() as u64 * PAGE_SIZE;
             buffer.mappings.push(space.map(memory, offset, bytes, DmaFlags::DEVICE_WRITES, part)?);

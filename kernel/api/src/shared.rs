@@ -95,6 +95,11 @@ impl SharedMapping {
         Ok(Self(Mapped::new(memory, 0, len_bytes as u64)?))
     }
 
+    /// The same, from `offset` on (page-aligned).
+    pub fn part(memory: &Memory, offset: u64, len_bytes: usize) -> Result<Self, Error> {
+        Ok(Self(Mapped::new(memory, offset, len_bytes as u64)?))
+    }
+
     /// Fills `buffer` from `offset`. [`Error::OutOfRange`] if that is not all within the mapping.
     #[inline]
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), Error> {

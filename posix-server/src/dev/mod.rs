@@ -9,6 +9,7 @@ use crate::shared::Sharing;
 use crate::tty::pty::SLAVE_MAJOR;
 use crate::tty::{Terminal, TerminalFile};
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use hwrng::HardwareRandomFile;
 
@@ -37,8 +38,10 @@ pub const RANDOM: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 8 };
 pub const URANDOM: DeviceNumber = DeviceNumber { major: MEMORY_MAJOR, minor: 9 };
 /// `/dev/tty`.
 pub const CONTROLLING_TERMINAL: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 0 };
-/// `/dev/ttyS0`: the same terminal as the console, but one that a session leader gets by opening it.
+/// `/dev/ttyS0`: may be the same terminal as the console, but is one that a session leader gets by opening it.
 pub const SERIAL: DeviceNumber = DeviceNumber { major: 4, minor: 64 };
+/// `/dev/hvc0`: a virtio console.
+pub const VIRTIO_CONSOLE: DeviceNumber = DeviceNumber { major: 229, minor: 0 };
 /// `/dev/console`.
 pub const CONSOLE: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, minor: 1 };
 /// `/dev/hwrng`: the source of randomness itself.
@@ -50,6 +53,7 @@ pub const PTY_MULTIPLEXER: DeviceNumber = DeviceNumber { major: TERMINAL_MAJOR, 
 #[derive(Default)]
 pub struct Devices {
     console: RefCell<Option<Rc<Terminal>>>,
+    terminals: RefCell<Vec<Rc<Terminal>>>,
     hardware_random: RefCell<Option<Rc<HardwareRandom>>>,
 }
 
@@ -69,6 +73,16 @@ impl Devices {
         self.hardware_random.replace(Some(device));
     }
 
+    /// Adds a terminal of the machine.
+    pub fn add_terminal(&self, terminal: Rc<Terminal>) {
+        self.terminals.borrow_mut().push(terminal);
+    }
+
+    /// The terminal of the machine with this number.
+    pub fn terminal(&self, device: DeviceNumber) -> Option<Rc<Terminal>> {
+        self.terminals.borrow().iter().find(|terminal| terminal.device() == device).cloned()
+    }
+
     /// Sets the console.
     pub fn set_console(&self, terminal: Rc<Terminal>) {
         self.console.replace(Some(terminal));
@@ -86,7 +100,8 @@ pub fn open(opener: Opener<'_>, place: &Location, device: DeviceNumber, access: 
         HARDWARE_RANDOM if access != AccessMode::Read => Err(Errno::EINVAL),
         HARDWARE_RANDOM => Ok(Rc::new(HardwareRandomFile(opener.devices.hardware_random.borrow().clone()))),
         CONTROLLING_TERMINAL => open_terminal(opener, &(opener.terminal)().ok_or(Errno::ENXIO)?),
-        CONSOLE | SERIAL => open_terminal(opener, &opener.devices.console().ok_or(Errno::ENXIO)?),
+        CONSOLE => open_terminal(opener, &opener.devices.console().ok_or(Errno::ENXIO)?),
+        SERIAL | VIRTIO_CONSOLE => open_terminal(opener, &opener.devices.terminal(device).ok_or(Errno::ENXIO)?),
         PTY_MULTIPLEXER => {
             let (ptys, root) = devpts::at(place, device)?;
             Ok(Rc::new(ptys.open_master(&root, opener.actor.credentials)?))

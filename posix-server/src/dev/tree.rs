@@ -53,6 +53,12 @@ pub fn new() -> Result<(Rc<FileSystem>, Rc<Dentry>)> {
     Ok((filesystem, root))
 }
 
+/// Adds the node of a terminal that not every machine has.
+pub fn add_terminal(filesystem: &Rc<FileSystem>, root: &Rc<Dentry>, name: &str, device: DeviceNumber) -> Result<()> {
+    const PERMISSIONS: u32 = 0o620;
+    add(root, name, Inode::new(filesystem, PERMISSIONS, 0, 0, Body::CharacterDevice(device))?)
+}
+
 /// Adds a node for each disk.
 pub fn add_disks(filesystem: &Rc<FileSystem>, root: &Rc<Dentry>, disks: &[Disk]) -> Result<()> {
     const PERMISSIONS: u32 = 0o660;

@@ -212,15 +212,16 @@ fn directory(filesystem: &Rc<FileSystem>, parent: &Rc<Dentry>, name: &[u8], perm
     Ok(dentry)
 }
 
-/// Mounts `/dev`, `/dev/pts`, `/proc`, `/sys` and `/pager`, and makes the console's terminal, which is returned. It has no device yet.
-pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
+/// Mounts `/dev`, `/dev/pts`, `/proc`, `/sys` and `/pager`, and makes the machine's terminals, of which there is at least one, and the first
+/// becomes the console. They are returned, and have no devices yet.
+pub fn mount_system(server: &Rc<Server>, terminals: &[MachineTerminal]) -> Result<Vec<Rc<Terminal>>> {
     let namespace = &server.namespace;
     let (devices, devices_root) = dev::tree::new()?;
     if let Some(disks) = server.disks.get() {
         dev::tree::add_disks(&devices, &devices_root, disks.list())?;
     }
     namespace.set_singleton(&DEVTMPFS, (devices.clone(), devices_root.clone()));
-    mount(namespace, b"/dev", &devices, devices_root)?;
+    mount(namespace, b"/dev", &devices, devices_root.clone())?;
     let control = Rc::new(ServerControl(Rc::downgrade(server)));
     let (ptys, ptys_root) = devpts::new(devpts::Options::parse(devpts::USUAL_OPTIONS)?, control.clone());
     mount(namespace, b"/dev/pts", &ptys, ptys_root)?;
@@ -232,9 +233,46 @@ pub fn mount_system(server: &Rc<Server>) -> Result<Rc<Terminal>> {
     let (system, system_root) = sysfs::new(server);
     mount(namespace, b"/sys", &system, system_root)?;
     mount_pages(server)?;
-    let terminal = Terminal::new(Kind::Serial, dev::SERIAL, control);
-    namespace.devices().set_console(terminal.clone());
-    Ok(terminal)
+    let mut made = Vec::new();
+    for terminal in terminals {
+        if terminal.number() != dev::SERIAL {
+            dev::tree::add_terminal(&devices, &devices_root, terminal.name(), terminal.number())?;
+        }
+        let terminal = Terminal::new(Kind::Serial, terminal.number(), control.clone());
+        namespace.devices().add_terminal(terminal.clone());
+        made.push(terminal);
+    }
+    if let Some(console) = made.first() {
+        namespace.devices().set_console(console.clone());
+    }
+    Ok(made)
+}
+
+/// A terminal that the machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineTerminal {
+    /// At the end of a serial line.
+    Serial,
+    /// A virtio console.
+    Virtio,
+}
+
+impl MachineTerminal {
+    /// The name of its device node.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serial => "ttyS0",
+            Self::Virtio => "hvc0",
+        }
+    }
+
+    /// The number of its device node.
+    pub fn number(self) -> super::DeviceNumber {
+        match self {
+            Self::Serial => dev::SERIAL,
+            Self::Virtio => dev::VIRTIO_CONSOLE,
+        }
+    }
 }
 
 /// Mounts `/pager`, if there is a store.

@@ -25,8 +25,13 @@ pub(crate) struct Console {
 impl Guest {
     /// Boots a guest whose first program has the console, and gives that console.
     pub(crate) fn console(&self, artifacts: &Artifacts, init: &Init) -> Result<Console> {
+        self.console_at(Ports::Console, artifacts, init)
+    }
+
+    /// The same at one of the ports that it may have its console at.
+    pub(crate) fn console_at(&self, ports: Ports, artifacts: &Artifacts, init: &Init) -> Result<Console> {
         let media = self.media(artifacts, init)?;
-        let machine = Machine::start(self, &media, Ports::Console)?;
+        let machine = Machine::start(self, &media, ports)?;
         Ok(Console { machine, position: 0, media })
     }
 

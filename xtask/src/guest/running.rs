@@ -27,6 +27,8 @@ pub(crate) enum Ports {
     Console,
     /// The console, and the host link (second port).
     ConsoleAndLink,
+    /// A virtio console, which is the console; there is no serial port.
+    VirtioConsole,
 }
 
 /// How a virtual machine ended.
@@ -81,9 +83,12 @@ impl Machine {
     pub(crate) fn start(guest: &Guest, media: &Media, ports: Ports) -> Result<Self> {
         let mut command = qemu::command(guest, media)?;
         let console = Port::new("console", media.directory())?;
-        command.args(console.arguments());
+        match ports {
+            Ports::Console | Ports::ConsoleAndLink => command.args(console.arguments()),
+            Ports::VirtioConsole => command.args(console.virtio_arguments()),
+        };
         let link = match ports {
-            Ports::Console => None,
+            Ports::Console | Ports::VirtioConsole => None,
             Ports::ConsoleAndLink => Some(Port::new("link", media.directory())?),
         };
         command.args(link.iter().flat_map(Port::arguments));
@@ -203,6 +208,15 @@ impl Port {
         let Self { name, path, listener: _ } = self;
         let device = format!("socket,id={name},path={}", path.display());
         ["-chardev".to_owned(), device, "-serial".to_owned(), format!("chardev:{name}")]
+    }
+
+    /// The same for a virtio console.
+    fn virtio_arguments(&self) -> Vec<String> {
+        let [option, device, ..] = self.arguments();
+        let console = format!("virtconsole,chardev={}", self.name);
+        [option.as_str(), &device, "-device", "virtio-serial-pci,disable-legacy=on", "-device", &console]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn accept(&self, child: &mut Child) -> Result<UnixStream> {

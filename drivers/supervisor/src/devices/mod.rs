@@ -17,7 +17,7 @@ mod spaces;
 
 use crate::disks::Disks;
 use crate::loader::{Files, Program};
-use crate::machine::DRIVER_LIMITS;
+use crate::machine::{DRIVER_LIMITS, KEPT_RIGHTS, kept_memory};
 use crate::successors::{self, Kept, Legacy};
 use crate::watch::Watcher;
 use alloc::boxed::Box;
@@ -26,13 +26,14 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use device::{Device, NVME_CLASS};
+use driver_protocol::purpose;
 use driver_protocol::supervisor::DiskName;
 use log::{error, info};
 use pci::{Command, Function, Header, header};
 use quire_api::abi::system::{Confinement, HardwareInfo};
 use quire_api::{ChannelEndpoint, Error, rt};
 use spaces::Spaces;
-use supervisor::plan::{DriverUnderTest, NVME, VIRTIO_BLK, VIRTIO_RNG, nvme_names, virtio_names};
+use supervisor::plan::{DriverUnderTest, NVME, VIRTIO_BLK, VIRTIO_CONSOLE, VIRTIO_RNG, nvme_names, virtio_names};
 use virtio::pci::Kind;
 
 /// Starts drivers.
@@ -49,6 +50,8 @@ struct Manager<'a> {
 pub(crate) struct Found {
     /// A source of randomness.
     pub(crate) entropy: Option<ChannelEndpoint>,
+    /// A console.
+    pub(crate) console: Option<ChannelEndpoint>,
 }
 
 /// Starts a driver for each device that there is one for.
@@ -123,6 +126,7 @@ enum Role {
     VirtioDisk,
     NvmeDisk,
     Entropy,
+    Console,
 }
 
 impl Role {
@@ -132,6 +136,7 @@ impl Role {
             Self::VirtioDisk => VIRTIO_BLK,
             Self::NvmeDisk => NVME,
             Self::Entropy => VIRTIO_RNG,
+            Self::Console => VIRTIO_CONSOLE,
         }
     }
 }
@@ -141,6 +146,7 @@ fn role_of(header: &Header) -> Option<Role> {
     match Kind::of(header.vendor, header.device) {
         Some(Kind::BLOCK) => Some(Role::VirtioDisk),
         Some(Kind::ENTROPY) => Some(Role::Entropy),
+        Some(Kind::CONSOLE) => Some(Role::Console),
         None if header.class == NVME_CLASS => Some(Role::NvmeDisk),
         Some(_) | None => None,
     }
@@ -167,15 +173,31 @@ impl Manager<'_> {
             Role::Entropy => {
                 // One is enough: there is one `/dev/hwrng`.
                 if found.entropy.is_none() {
-                    found.entropy = Some(self.keep_alive(function, role, Vec::new, |_| {})?.0);
+                    found.entropy = Some(self.keep_alive(function, role, Vec::new, |_| Ok(()))?.0);
+                }
+                return Ok(());
+            }
+            Role::Console => {
+                // There is one `/dev/hvc0`.
+                if found.console.is_none() {
+                    let kept = kept_memory().map_err(|error| error.describe().to_string())?;
+                    let give = move |program: &mut Program| program.give(purpose::KEPT, &kept, KEPT_RIGHTS);
+                    found.console = Some(self.keep_alive(function, role, Vec::new, give)?.0);
                 }
                 return Ok(());
             }
         };
         let name = name.and_then(|name| DiskName::new(name.as_bytes())).ok_or("there are too many disks")?;
         let (opened, begun) = (self.disks.clone(), self.disks.clone());
-        let (client_end, kept) =
-            self.keep_alive(function, role, move || opened.opened(name), move |_| begun.driver_begins(name))?;
+        let (client_end, kept) = self.keep_alive(
+            function,
+            role,
+            move || opened.opened(name),
+            move |_| {
+                begun.driver_begins(name);
+                Ok(())
+            },
+        )?;
         self.disks.add(name, client_end, &kept);
         Ok(())
     }
@@ -187,7 +209,7 @@ impl Manager<'_> {
         function: (Function, u32),
         role: Role,
         more_ends: impl Fn() -> Vec<ChannelEndpoint> + 'static,
-        begins: impl Fn(&mut Program) + 'static,
+        begins: impl Fn(&mut Program) -> Result<(), Error> + 'static,
     ) -> Result<(ChannelEndpoint, Rc<Kept>), String> {
         let failed = |error: Error| error.describe().to_string();
         let (server_end, client_end) = rt::account().and_then(ChannelEndpoint::pair).map_err(failed)?;
@@ -196,8 +218,7 @@ impl Manager<'_> {
         let device = Device::new(self.watcher, &self.spaces, function, server_end).map_err(failed)?;
         let hand_over = Box::new(move |program: &mut Program| {
             device.hand_over(program)?;
-            begins(program);
-            Ok(())
+            begins(program)
         });
         let (arguments, is_finished) = (String::from(self.arguments), Rc::default());
         let legacy = Legacy { path: role.driver(), limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };

@@ -134,9 +134,12 @@ fn a_reader_that_died_is_no_harm_to_the_next() {
     assert_eq!((answers[1].refusal(), answers[1].words[0]), (None, 8));
 }
 
+/// What a device does, and what it is.
+type Lie = (fn(&World), Error);
+
 #[test]
 fn a_device_that_lies_ends_the_service() {
-    let lies: [(fn(&World), Error); 5] = [
+    let lies: [Lie; 5] = [
         (|world| world.device.complete(0, world.device.take(0).unwrap().head, 0), Error::WroteNothing),
         (|world| world.device.complete(0, world.device.take(0).unwrap().head, 9), Error::WroteTooMuch),
         (|world| world.device.put_used(0, 0xdead, 8), Error::UsedUnknown),

@@ -77,6 +77,11 @@ const RULES: &[Rule] = &[
         code: Code::Safe,
     },
     Rule {
+        package: "virtio-console",
+        imports: &["quire-abi", "quire-api", "console", "driver-protocol", "driver-runtime", "virtio"],
+        code: Code::Safe,
+    },
+    Rule {
         package: "virtio-rng",
         imports: &["quire-abi", "quire-api", "driver-protocol", "driver-runtime", "virtio"],
         code: Code::Safe,

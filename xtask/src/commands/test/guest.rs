@@ -3,7 +3,8 @@
 use super::{Context, Counts};
 use crate::commands::{conformance as suites, native};
 use crate::guest::{
-    BootPath, Changes, Disk, Ending, Guest, IOMMU, Machine, MachineEnd, Media, MemorySize, Ports, Program, Root,
+    BootPath, Changes, Disk, Ending, Guest, IOMMU, LogLevel, Machine, MachineEnd, Media, MemorySize, Ports, Program,
+    Root,
 };
 use crate::image::{self, MEBIBYTE, Sizes, Volume};
 use crate::payload::{self, Init};
@@ -364,6 +365,47 @@ pub(super) fn console(context: &Context) -> Result<Counts> {
         Ok(())
     });
     Ok(counts)
+}
+
+/// A shell at each console that there is, and nobody notices that its driver is killed.
+pub(super) fn consoles(context: &Context) -> Result<Counts> {
+    let calm: &[&str] = &[];
+    let all = [
+        ("a virtio console", Ports::VirtioConsole, calm),
+        ("a virtio console in a storm", Ports::VirtioConsole, &["kill=virtio-console", "kill_ms=200"]),
+        ("a serial line in a storm", Ports::Console, &["kill=serial", "kill_ms=200"]),
+    ];
+    let mut counts = Counts::default();
+    for (name, ports, words) in all {
+        counts.try_one(name, || use_console(context, ports, words));
+    }
+    Ok(counts)
+}
+
+/// Uses a shell at a console. What is shown there is compared, so nothing else may be: no log.
+fn use_console(context: &Context, ports: Ports, words: &[&str]) -> Result<()> {
+    const LINES: u32 = 20_000;
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    let guest = Guest { words, log: LogLevel::Off, ..context.guest() };
+    let mut console = guest.console_at(ports, context.posix()?, &Init::shell())?;
+    console.expect(PROMPT, BOOT_TIMEOUT).context("no prompt")?;
+    console.send_line("echo sta''rt; seq 1 20000; echo en''d")?;
+    console.expect("start", ANSWER_TIMEOUT)?;
+    let shown = console.expect("end", BOOT_TIMEOUT)?;
+    let expected: String = (1..=LINES).map(|number| format!("{number}\n")).collect();
+    ensure!(shown.trim() == expected.trim(), "what was shown is not what was written");
+    console.send_line("sleep 100")?;
+    console.expect("sleep 100", ANSWER_TIMEOUT)?;
+    // The shell needs a moment to start it; until then the signal would be its own.
+    std::thread::sleep(Duration::from_secs(1));
+    console.send(b"\x03")?;
+    console.expect(PROMPT, ANSWER_TIMEOUT)?;
+    console.send_line("echo status-$?")?;
+    console.expect("status-130", ANSWER_TIMEOUT)?;
+    console.send_line("exit")?;
+    let end = console.wait()?;
+    ensure!(end == MachineEnd::Clean, "{end}; its console:\n{}", console.text());
+    Ok(())
 }
 
 /// Programs that take all they can get, in a guest that has little.

@@ -20,6 +20,7 @@ const BARE_METAL_PACKAGES: &[&str] = &[
     "mlibc-shim",
     "object-tests",
     "virtio-blk",
+    "virtio-console",
     "virtio-rng",
     "nvme",
     "edu",

@@ -76,6 +76,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "broken-boot", place: Place::Guest, length: TestLength::Usual, run: guest::broken_boot },
     Stage { name: "exec", place: Place::Guest, length: TestLength::Usual, run: guest::exec },
     Stage { name: "console", place: Place::Guest, length: TestLength::Usual, run: guest::console },
+    Stage { name: "consoles", place: Place::Guest, length: TestLength::Usual, run: guest::consoles },
     Stage { name: "posix-cases", place: Place::Guest, length: TestLength::Usual, run: guest::posix_cases },
     Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },

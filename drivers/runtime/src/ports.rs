@@ -17,6 +17,9 @@ pub trait Ports {
         bytes.iter().try_for_each(|byte| self.write(offset, *byte))
     }
 
+    /// How many bytes were written so ever, also by programs that drove the device before.
+    fn written(&self) -> Result<u64, DeviceError>;
+
     /// Fills the buffer from the same register, one byte after the other.
     fn read_bytes(&self, offset: u16, buffer: &mut [u8]) -> Result<(), DeviceError> {
         buffer.iter_mut().try_for_each(|byte| self.read(offset).map(|value| *byte = value))
@@ -33,7 +36,12 @@ impl Ports for IoPorts {
     }
 
     fn write_bytes(&self, offset: u16, bytes: &[u8]) -> Result<(), DeviceError> {
-        bytes.chunks(MAX_PORT_BYTES).try_for_each(|part| Self::write_bytes(self, offset, part)).map_err(|_| DeviceError)
+        let mut parts = bytes.chunks(MAX_PORT_BYTES);
+        parts.try_for_each(|part| Self::write_bytes(self, offset, part).map(|_| ())).map_err(|_| DeviceError)
+    }
+
+    fn written(&self) -> Result<u64, DeviceError> {
+        Self::write_bytes(self, 0, &[]).map_err(|_| DeviceError)
     }
 
     fn read_bytes(&self, offset: u16, buffer: &mut [u8]) -> Result<(), DeviceError> {

@@ -25,6 +25,8 @@ pub(crate) struct Chip {
     pub(crate) is_gone: Cell<bool>,
     /// Most bytes that were in the transmitter's FIFO.
     pub(crate) fullest: Cell<usize>,
+    /// Bytes that were written at once.
+    written: Cell<u64>,
     /// How many register accesses there were.
     pub(crate) accesses: Cell<usize>,
 }
@@ -131,7 +133,12 @@ impl Ports for SimulatedPorts {
         let before = self.0.accesses.get();
         bytes.iter().try_for_each(|byte| self.write(offset, *byte))?;
         self.0.accesses.set(before + 1);
+        self.0.written.set(self.0.written.get() + bytes.len() as u64);
         Ok(())
+    }
+
+    fn written(&self) -> Result<u64, DeviceError> {
+        Ok(self.0.written.get())
     }
 
     fn read_bytes(&self, offset: u16, buffer: &mut [u8]) -> Result<(), DeviceError> {

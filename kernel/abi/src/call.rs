@@ -364,8 +364,9 @@ calls! {
     131 IoPortsRead = io_ports_read(ports: [IoPorts READ], offset: [value], width: [value]) -> ("value") ! [BadArgument, OutOfRange];
     /// Writes it.
     132 IoPortsWrite = io_ports_write(ports: [IoPorts WRITE], offset: [value], width: [value], value: [value]) -> () ! [BadArgument, OutOfRange];
-    /// Writes `length` bytes (at most 64), one after the other, to port `offset`: fills a device's FIFO with one call.
-    133 IoPortsWriteBytes = io_ports_write_bytes(ports: [IoPorts WRITE], offset: [value], buffer: [pointer], length: [value]) -> () ! [BadArgument, OutOfRange];
+    /// Writes `length` bytes (at most 64), one after the other, to port `offset`: fills a device's FIFO with one call. Gives how
+    /// many bytes this call has ever written to the range, so that who takes over from a program that ended knows how far that got.
+    133 IoPortsWriteBytes = io_ports_write_bytes(ports: [IoPorts WRITE], offset: [value], buffer: [pointer], length: [value]) -> ("bytes written ever") ! [BadArgument, OutOfRange];
     /// Reads `length` bytes (at most 64), one after the other, from port `offset`: empties a device's FIFO with one call.
     134 IoPortsReadBytes = io_ports_read_bytes(ports: [IoPorts READ], offset: [value], buffer: [pointer], length: [value]) -> () ! [BadArgument, OutOfRange];
 

@@ -91,11 +91,12 @@ impl IoPorts {
         many_numbers(Call::IoPortsWrite, arguments).unit()
     }
 
-    /// Writes up to [`MAX_PORT_BYTES`] bytes, one after the other, to port `offset`. Needs `WRITE`.
-    pub fn write_bytes(&self, offset: u16, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes up to [`MAX_PORT_BYTES`] bytes, one after the other, to port `offset`; gives how many were written so ever, by whichever
+    /// program. Needs `WRITE`.
+    pub fn write_bytes(&self, offset: u16, bytes: &[u8]) -> Result<u64, Error> {
         let arguments = [argument(self), u64::from(offset), bytes.as_ptr() as u64, bytes.len() as u64, 0, 0];
         // SAFETY: the call reads `bytes.len()` bytes there.
-        unsafe { syscall(Call::IoPortsWriteBytes, arguments) }.unit()
+        unsafe { syscall(Call::IoPortsWriteBytes, arguments) }.value()
     }
 
     /// Fills a buffer of up to [`MAX_PORT_BYTES`] bytes, one after the other, from port `offset`. Needs `READ`.

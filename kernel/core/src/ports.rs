@@ -14,6 +14,8 @@ pub struct IoPorts {
     pub header: Header,
     first: u16,
     count: u32,
+    /// How many bytes were written by [`Kernel::write_port_bytes`].
+    written: u64,
 }
 
 /// One past the last port.
@@ -47,7 +49,7 @@ impl Kernel {
             return Err(Error::Overlap);
         }
         self.charge(account, cost::IO_PORTS)?;
-        let ports = IoPorts { header: Header::new(account), first: port, count: length };
+        let ports = IoPorts { header: Header::new(account), first: port, count: length, written: 0 };
         self.io_ports.insert(ports).map_err(|_| self.refund(account, cost::IO_PORTS))
     }
 
@@ -75,5 +77,21 @@ impl Kernel {
         let port = self.io_ports[id].port(offset, width)?;
         m.write_port(port, width, value);
         Ok(())
+    }
+
+    /// Writes bytes to the same port of the range, one after the other. How many were written so ever since: whoever takes over from
+    /// a program that ended in between knows by that how far it got.
+    pub(crate) fn write_port_bytes(
+        &mut self,
+        m: &mut impl Devices,
+        id: Id<IoPorts>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64, Error> {
+        let port = self.io_ports[id].port(offset, PortWidth::Byte)?;
+        bytes.iter().for_each(|byte| m.write_port(port, PortWidth::Byte, (*byte).into()));
+        let ports = &mut self.io_ports[id];
+        ports.written = ports.written.wrapping_add(bytes.len() as u64);
+        Ok(ports.written)
     }
 }

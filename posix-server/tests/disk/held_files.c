@@ -10,7 +10,8 @@
  *
  *     held: ROUNDS rounds, longest wait MS ms
  *
- * where the wait is that of one call since the last line, and at the end `held: over, ERRORS errors`. All calls must succeed.
+ * where the wait is that of one call since the last line, with lines of text that can be checked before it (`line NUMBER: …`); and at the
+ * end how many calls took longer than 10 ms, and how long those did, and `held: over, ERRORS errors`. All calls must succeed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,11 +31,19 @@
 #define PAGES 64
 #define PAGE 4096
 
+/* A wait is a call that takes longer than this. */
+#define WAIT_US 10000
+#define MAX_WAITS 8192
+/* Lines of text before each that tells of the rounds. */
+#define LINES 20
+
 /* What workers tell their parent. */
 struct told {
     volatile uint64_t rounds;
     volatile uint64_t longest_us;
     volatile uint64_t errors;
+    volatile uint64_t waits;
+    volatile uint32_t wait_us[MAX_WAITS];
 };
 
 static struct told *told;
@@ -78,6 +87,8 @@ static void took(struct worker *worker, uint64_t since_us) {
     uint64_t us = now_us() - since_us;
     if (us > worker->told->longest_us)
         worker->told->longest_us = us;
+    if (us > WAIT_US && worker->told->waits < MAX_WAITS)
+        worker->told->wait_us[worker->told->waits++] = us;
 }
 
 static void make_page(struct worker *worker, unsigned file, unsigned page, uint64_t *to) {
@@ -166,8 +177,38 @@ static _Noreturn void work(struct worker *worker, uint64_t end_us) {
     _exit(0);
 }
 
+static int compare(const void *one, const void *other) {
+    uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
+    return (a > b) - (a < b);
+}
+
+static void tell_waits(unsigned workers) {
+    static uint32_t all[MAX_WORKERS * MAX_WAITS];
+    size_t count = 0;
+    for (unsigned i = 0; i < workers; i++)
+        for (uint64_t wait = 0; wait < told[i].waits; wait++)
+            all[count++] = told[i].wait_us[wait];
+    qsort(all, count, sizeof all[0], compare);
+    if (count)
+        printf("held: %zu calls took longer than 10 ms: median %u ms, p99 %u ms, longest %u ms\n", count, all[count / 2] / 1000,
+               all[count * 99 / 100] / 1000, all[count - 1] / 1000);
+}
+
+/* Lines that whoever reads them can check: a number, and letters that follow from it. */
+static void tell_lines(void) {
+    static unsigned number;
+    for (unsigned i = 0; i < LINES; i++, number++) {
+        char text[61];
+        for (unsigned j = 0; j < sizeof text - 1; j++)
+            text[j] = 'a' + (number * 7 + j) % 26;
+        text[sizeof text - 1] = 0;
+        printf("line %u: %s\n", number, text);
+    }
+}
+
 static void tell(unsigned workers) {
     uint64_t rounds = 0, longest_us = 0;
+    tell_lines();
     for (unsigned i = 0; i < workers; i++) {
         rounds += told[i].rounds;
         if (told[i].longest_us > longest_us)
@@ -184,7 +225,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "held_files DIRECTORY WORKERS SECONDS\n");
         return 2;
     }
-    told = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    told = mmap(NULL, sizeof *told * MAX_WORKERS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     uint64_t end_us = now_us() + atoll(argv[3]) * 1000000ull;
     unlink("stop");
     for (unsigned i = 0; i < workers; i++)
@@ -206,6 +247,7 @@ int main(int argc, char **argv) {
     uint64_t errors = dead;
     for (unsigned i = 0; i < workers; i++)
         errors += told[i].errors;
+    tell_waits(workers);
     printf("held: over, %llu errors\n", (unsigned long long)errors);
     return errors != 0;
 }

@@ -85,10 +85,7 @@ impl<M: Hardware> Caller<'_, M> {
         let mut bytes = [0; MAX_PORT_BYTES];
         let bytes = bytes.get_mut(..len).ok_or(Error::BadArgument)?;
         self.read_bytes(address, bytes)?;
-        for byte in bytes {
-            self.kernel.write_port(self.m, ports, offset, PortWidth::Byte, (*byte).into())?;
-        }
-        Ok(Outcome::Done)
+        self.kernel.write_port_bytes(self.m, ports, offset, bytes).map(Outcome::Value)
     }
 
     pub(super) fn io_ports_read_bytes(&mut self) -> CallResult {

@@ -23,7 +23,8 @@ fn a_register_keeps_what_is_written(bench: &Bench) -> TestResult {
         ports.write(0, 1, value)?;
         same(ports.read(0, 1)?, value)?;
     }
-    ports.write_bytes(0, &[1, 2, 3])?;
+    same(ports.write_bytes(0, &[1, 2, 3])?, 3)?;
+    same(ports.write_bytes(0, &[])?, 3)?;
     same(ports.read(0, 1)?, 3)?;
     let mut bytes = [0; 4];
     ports.read_bytes(0, &mut bytes)?;

@@ -3,9 +3,9 @@
 use super::{Context, Counts};
 use crate::build::{self, Artifacts, workspace};
 use crate::guest::orders::Orders;
-use crate::guest::{Console, Guest, MachineEnd, Root, Service};
+use crate::guest::{Console, Guest, LogLevel, MachineEnd, Root, Service};
 use crate::image::{MEBIBYTE, Sizes};
-use crate::options::Addition;
+use crate::options::{Addition, TestLength};
 use crate::payload::Init;
 use crate::process;
 use crate::strip::without_sections;
@@ -74,6 +74,84 @@ pub(super) fn replacement(context: &Context) -> Result<Counts> {
     }
     counts.try_one("files held open all the time are what they should be", || end(&mut console));
     Ok(counts)
+}
+
+/// Who is killed about once a second, and how long programs must not notice.
+const STORM: [&str; 2] = ["kill=virtio-blk,files,serial", "kill_ms=1000"];
+const STORM_SECONDS: u32 = 25;
+const LONG_STORM_SECONDS: u32 = 600;
+
+/// The disk's driver, the file server and the console's driver are killed again and again, as programs write and read files and the console. No call
+/// fails, nothing that was written is lost, and the console shows every line once.
+pub(super) fn crash_storm(context: &Context) -> Result<Counts> {
+    let seconds = match context.length() {
+        TestLength::Usual => STORM_SECONDS,
+        TestLength::Long => LONG_STORM_SECONDS,
+    };
+    let artifacts = context.posix()?;
+    let mut counts = Counts::default();
+    counts.try_one("a storm of crashes", || storm(&loaded(context, artifacts, &STORM, seconds)?, artifacts, seconds));
+    Ok(counts)
+}
+
+/// A driver that hangs, or that takes all the time of the processor, is ended, and programs notice only the delay.
+pub(super) fn watchdog(context: &Context) -> Result<Counts> {
+    const SECONDS: u32 = 30;
+    let artifacts = context.posix()?;
+    let mut counts = Counts::default();
+    for words in [["hang=virtio-blk,files", "kill_ms=2000"], ["spin=virtio-blk,serial", "kill_ms=2000"]] {
+        counts.try_one(words[0], || storm(&loaded(context, artifacts, &words, SECONDS)?, artifacts, SECONDS));
+    }
+    Ok(counts)
+}
+
+/// A guest with a disk and the load, to which the words have something happen.
+fn loaded(context: &Context, artifacts: &Artifacts, words: &[&str], seconds: u32) -> Result<Guest> {
+    let sizes = Sizes { root_bytes: 128 * MEBIBYTE, swap_bytes: 0 };
+    let additions = vec![Addition { host: load(artifacts)?, guest: GUEST_PROGRAM.to_owned() }];
+    Ok(Guest {
+        root: Root::Image(sizes),
+        additions,
+        service: Service::Line,
+        // What happens is told as warnings, and the console is to show what programs write.
+        log: LogLevel::Off,
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+        timeout: Some(2 * Duration::from_secs(seconds.into()) + 2 * BOOT_TIMEOUT),
+        ..context.guest()
+    })
+}
+
+fn storm(guest: &Guest, artifacts: &Artifacts, seconds: u32) -> Result<()> {
+    let mut console = guest.console(artifacts, &Init::shell())?;
+    console.expect(PROMPT, BOOT_TIMEOUT)?;
+    console.send_line(&format!("stty -echo; {GUEST_PROGRAM} /root {WORKERS} {seconds}"))?;
+    let text = console.expect("held: over, ", Duration::from_secs((seconds + 60).into()))?;
+    let errors = console.expect(" errors", ANSWER_TIMEOUT)?;
+    check_lines(&text)?;
+    text.lines().filter(|line| line.contains("calls took")).for_each(|line| println!("{line}"));
+    print!("{}", console.orders()?.list()?);
+    ensure!(errors == "0", "{errors} errors; the console:\n{text}");
+    console.send_line("exit")?;
+    match console.wait()? {
+        MachineEnd::Clean => Ok(()),
+        end @ (MachineEnd::Failure | MachineEnd::Reset | MachineEnd::Other(_)) => bail!("{end}"),
+    }
+}
+
+/// All lines are there, whole, in order, and once.
+fn check_lines(text: &str) -> Result<()> {
+    const LETTERS: u32 = 60;
+    let mut next = 0;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let letters = |number: u32| (0..LETTERS).map(move |place| char::from(b'a' + ((number * 7 + place) % 26) as u8));
+        if line == format!("line {next}: {}", letters(next).collect::<String>()) {
+            next += 1;
+        } else if !line.starts_with("held: ") && next > 0 {
+            bail!("instead of line {next} the console shows {line:?}:\n{text}");
+        }
+    }
+    ensure!(next > 0, "the console shows no lines:\n{text}");
+    Ok(())
 }
 
 /// The disk's driver, built so that it says so. What others use is built as before.

@@ -83,6 +83,8 @@ const STAGES: &[Stage] = &[
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
     Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Usual, run: power_cuts::run },
     Stage { name: "live", place: Place::Guest, length: TestLength::Usual, run: live::replacement },
+    Stage { name: "watchdog", place: Place::Guest, length: TestLength::Usual, run: live::watchdog },
+    Stage { name: "crash-storm", place: Place::Guest, length: TestLength::Usual, run: live::crash_storm },
     Stage { name: "swap", place: Place::Guest, length: TestLength::Usual, run: working_set::swap },
     Stage { name: "working-set", place: Place::Guest, length: TestLength::Long, run: working_set::working_set },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },

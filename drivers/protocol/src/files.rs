@@ -339,6 +339,11 @@ impl Refused {
         }
         Err(Self::ALL.into_iter().find(|refused| *refused as u64 == label).unwrap_or(Self::Unknown))
     }
+
+    /// Whether a server that is in its senses answers with this label.
+    pub fn is_answer(label: u64) -> bool {
+        label == crate::ANSWERED || Self::ALL.into_iter().any(|refused| refused as u64 == label)
+    }
 }
 
 /// What is free: the words of the answer to [`Request::Status`].

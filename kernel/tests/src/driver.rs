@@ -1,17 +1,22 @@
-//! A driver of QEMU's `edu` device, as far as it has got: the guest's side of `docs/writing-a-driver.md`.
+//! A driver of QEMU's `edu` device, as far as it has got: the guest's side of `docs/writing-a-driver.md`. With `repeat_seconds=N` it is asked
+//! again and again for so long, so that one sees what becomes of it as it is replaced.
 
 use crate::harness::{Failure, TestResult, holds, same};
 use alloc::format;
 use driver_protocol::edu::{MAX_ECHO_BYTES, Request};
 use driver_protocol::{Refusal, purpose};
 use log::{error, info};
-use quire_api::rt::Startup;
-use quire_api::{ChannelEndpoint, Message, Object};
+use quire_api::rt::{self, Startup};
+use quire_api::{ChannelEndpoint, Executor, Message, Object};
+
+/// How long the driver is left alone between two times that it is asked.
+const PAUSE_SECONDS: u64 = 2;
+const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Checks the driver; `true` if it does right what it does.
 pub(crate) fn check(startup: &'static Startup) -> bool {
     let result = startup.take(purpose::DRIVER).map_err(Failure::from).and_then(|driver: ChannelEndpoint| {
-        let result = check_all(&driver);
+        let result = check_all(&driver).and_then(|()| repeat(startup, &driver));
         // It stays open until the machine ends: without a client, the driver would end first.
         driver.into_handle().into_raw();
         result
@@ -22,6 +27,19 @@ pub(crate) fn check(startup: &'static Startup) -> bool {
     let (passed, failed) = if result.is_ok() { (1, 0) } else { (0, 1) };
     info!("{passed} passed, {failed} failed");
     result.is_ok()
+}
+
+/// Asks again, as long as the command line says. That a driver is replaced meanwhile is no failure, nor what a new one does wrong.
+fn repeat(startup: &'static Startup, driver: &ChannelEndpoint) -> TestResult {
+    let seconds: u64 = startup.argument("repeat_seconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    let executor = Executor::new(rt::account()?)?;
+    for _ in 0..seconds / PAUSE_SECONDS {
+        executor.block_on(executor.sleep_ns(PAUSE_SECONDS * NS_PER_SECOND))?;
+        if let Err(Failure(reason)) = check_all(driver) {
+            info!("not now: {reason}");
+        }
+    }
+    Ok(())
 }
 
 fn check_all(driver: &ChannelEndpoint) -> TestResult {

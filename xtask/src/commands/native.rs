@@ -2,7 +2,7 @@
 
 use super::{SUCCESS, TIMED_OUT};
 use crate::build::{self, Artifacts, ProgramSet};
-use crate::guest::{BootPath, CpuClock, Disk, Failure, Guest, Interface, Layer, Machine, MachineEnd, Ports};
+use crate::guest::{BootPath, CpuClock, Disk, Failure, Guest, Interface, Layer, Machine, MachineEnd, Ports, Service};
 use crate::image::Volume;
 use crate::options::GuestOptions;
 use crate::tree::Tree;
@@ -10,6 +10,10 @@ use crate::{FAILURE, setup};
 use anyhow::Result;
 use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often is shown what a guest has written.
+const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the names of tests begin with that need a disk.
 const DISK_TESTS: &str = "disk-";
@@ -39,18 +43,28 @@ const STORM: [&str; 2] = ["kill=virtio-blk,nvme", "kill_ms=400"];
 const FILES_STORM_TEST: &str = "files-storm";
 const FILES_STORM: &str = "kill=files,virtio-blk";
 
-/// Boots with `test=name` and shows the console at the end.
+/// Boots with `test=name` and shows the console.
 pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
     setup::for_guests()?;
     // Benchmarks count instructions, which they can only do by a clock that counts them.
-    let clock = if name.ends_with("bench") { CpuClock::Instructions } else { CpuClock::Host };
-    let guest = Guest { clock, ..Guest::default() }.with(options);
+    let (clock, service) = match name.ends_with("bench") {
+        true => (CpuClock::Instructions, Service::None),
+        false => (CpuClock::Host, Service::Line),
+    };
+    let guest = Guest { clock, service, ..Guest::default() }.with(options);
     let artifacts = build::guest_programs(ProgramSet::NativeTests)?;
     if guest.boot == BootPath::Firmware {
         build::loader()?;
     }
-    let (end, text) = boot(&guest, &artifacts, name)?;
-    print!("{text}");
+    let mut shown = 0;
+    let mut show = |text: &str| {
+        let more = text.get(shown..).unwrap_or_default();
+        // What is not whole yet comes the next time.
+        let more = more.get(..more.rfind('\n').map_or(0, |end| end + 1)).unwrap_or_default();
+        print!("{more}");
+        shown += more.len();
+    };
+    let (end, _) = boot_and_show(&guest, &artifacts, name, &mut show)?;
     match end {
         Some(MachineEnd::Clean) => Ok(SUCCESS),
         Some(end @ (MachineEnd::Failure | MachineEnd::Reset | MachineEnd::Other(_))) => {
@@ -66,6 +80,16 @@ pub(crate) fn run(name: &str, options: GuestOptions) -> Result<u8> {
 
 /// Boots a guest with `test=name`; gives its end (none: the time limit) and what it wrote to its console.
 pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(Option<MachineEnd>, String)> {
+    boot_and_show(guest, artifacts, name, &mut |_| {})
+}
+
+/// The same; meanwhile everything that it has written so far is shown, again and again.
+fn boot_and_show(
+    guest: &Guest,
+    artifacts: &Artifacts,
+    name: &str,
+    show: &mut dyn FnMut(&str),
+) -> Result<(Option<MachineEnd>, String)> {
     let mut guest = guest.clone();
     let name = match name.strip_prefix(DRIVER_TESTS) {
         Some(driver) => {
@@ -106,8 +130,15 @@ pub(crate) fn boot(guest: &Guest, artifacts: &Artifacts, name: &str) -> Result<(
         _ => {}
     }
     let media = guest.media_of(artifacts, crate::payload::native_archive(artifacts)?)?;
+    let _announced = guest.announce(artifacts, &media)?;
     let mut machine = Machine::start(&guest, &media, Ports::Console)?;
-    let end = machine.wait()?;
+    let end = loop {
+        let end = machine.wait_until(Some(Instant::now() + SHOW_INTERVAL))?;
+        show(&machine.log().text());
+        if end.is_some() || machine.is_overdue() {
+            break end;
+        }
+    };
     if name.starts_with(FILES_TESTS) && end == Some(MachineEnd::Clean) {
         check_file_systems(&guest)?;
     }

@@ -53,7 +53,7 @@ impl Guest {
 
 impl Guest {
     /// Lets others find it, if it takes orders.
-    pub(super) fn announce(&self, artifacts: &Artifacts, media: &Media) -> Result<Option<Announced>> {
+    pub(crate) fn announce(&self, artifacts: &Artifacts, media: &Media) -> Result<Option<Announced>> {
         match self.service {
             Service::None => Ok(None),
             Service::Line => Announced::new(artifacts, media.directory()).map(Some),

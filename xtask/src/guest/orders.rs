@@ -36,7 +36,7 @@ pub(crate) fn socket(directory: &Path) -> PathBuf {
 }
 
 /// A guest that runs, as others find it. Dropped, they don't any more.
-pub(super) struct Announced {
+pub(crate) struct Announced {
     file: PathBuf,
 }
 

@@ -60,6 +60,8 @@ fn refusals_are_what_their_labels_say() {
     }
     assert_eq!(Refused::check(0), Ok(()));
     assert_eq!(Refused::check(u64::MAX), Err(Refused::Unknown));
+    assert!(Refused::is_answer(0) && Refused::is_answer(Refused::TooLarge as u64));
+    assert!(!Refused::is_answer(5) && !Refused::is_answer(u64::MAX));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
-use driver_protocol::files::Request;
+use driver_protocol::files::{Refused, Request};
 use driver_protocol::{Refusal, supervisor};
 use quire_api::executor::Buffers;
 use quire_api::{ChannelEndpoint, Error, Message, Object, Rights};
@@ -18,13 +18,16 @@ use quire_api::{ChannelEndpoint, Error, Message, Object, Rights};
 struct FilesChannel {
     executor: quire_api::Executor,
     channel: Rc<ChannelEndpoint>,
+    /// Who is told of a server that answers nonsense, and of which disk it is.
+    supervisor: Rc<ChannelEndpoint>,
+    disk: supervisor::DiskName,
 }
 
-impl FilesChannel {
-    /// A file system whose server serves the other end of `channel`.
-    fn new(executor: &quire_api::Executor, channel: ChannelEndpoint) -> Self {
-        Self { executor: executor.clone(), channel: Rc::new(channel) }
-    }
+/// Has a server ended that answers nonsense: another takes its place.
+async fn complain(executor: &quire_api::Executor, supervisor: &ChannelEndpoint, name: supervisor::DiskName) {
+    let (label, words) = supervisor::Request::Complain { name }.encode();
+    // The supervisor says so in the log.
+    let _ = executor.call(supervisor, Message::new(label, words), Buffers::default()).await;
 }
 
 impl FileServer for FilesChannel {
@@ -43,8 +46,13 @@ impl FileServer for FilesChannel {
         // It is on its way when this returns: requests come in the order in which they were made.
         let call = self.executor.call(&self.channel, message, Buffers { send, receive: vec![0; receive_bytes] });
         let channel = self.channel.clone();
+        let (executor, supervisor, disk) = (self.executor.clone(), self.supervisor.clone(), self.disk);
         Box::pin(async move {
             let answer = call.await.map_err(|_| Errno::ESRCH)?;
+            if !Refused::is_answer(answer.message.label) {
+                complain(&executor, &supervisor, disk).await;
+                return Err(Errno::ESRCH);
+            }
             // The channel must stay as long as it is used.
             drop(channel);
             Ok(Answer { label: answer.message.label, words: answer.message.words, bytes: answer.buffers.receive })
@@ -114,9 +122,9 @@ impl DiskSource for SupervisorDisks {
             return Box::pin(async { Err(Errno::ENXIO) });
         };
         let (label, words) = supervisor::Request::OpenFiles { name, read_only: is_read_only }.encode();
-        let (executor, channel) = (self.executor.clone(), self.supervisor.clone());
+        let (executor, supervisor) = (self.executor.clone(), self.supervisor.clone());
         Box::pin(async move {
-            let answer = executor.call(&channel, Message::new(label, words), Buffers::default()).await;
+            let answer = executor.call(&supervisor, Message::new(label, words), Buffers::default()).await;
             let mut message = answer.map_err(|_| Errno::EIO)?.message;
             match Refusal::check(message.label) {
                 Ok(()) => {}
@@ -125,7 +133,8 @@ impl DiskSource for SupervisorDisks {
                 Err(Refusal::DeviceFailed | Refusal::BadBuffer) => return Err(Errno::EIO),
             }
             let channel = message.take_handle::<ChannelEndpoint>(0).ok_or(Errno::EIO)?;
-            let server: Rc<dyn FileServer> = Rc::new(FilesChannel::new(&executor, channel));
+            let channel = Rc::new(channel);
+            let server: Rc<dyn FileServer> = Rc::new(FilesChannel { executor, channel, supervisor, disk: name });
             Ok(server)
         })
     }

@@ -138,6 +138,11 @@ impl<K: Kept> State<K> {
         self.memory.store64(SENT, join(position, mark))
     }
 
+    /// Of what was noted as sent, the last bytes were not: the driver before died in between. The device's mark is that of what was.
+    pub fn take_back(&mut self, unsent: u16) -> Result<(), DeviceError> {
+        self.set_sent(self.sent.saturating_sub(unsent.into()), self.sent_mark.wrapping_sub(unsent))
+    }
+
     /// All up to a position counts as sent, and nothing is said of the device.
     pub fn skip_to(&mut self, position: u64) -> Result<(), DeviceError> {
         self.set_sent(position, self.sent_mark)

@@ -18,7 +18,10 @@ pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let messages = executor.bind(startup.take::<ChannelEndpoint>(purpose::SERVE)?)?;
     let kept = SharedMapping::new(&startup.take::<Memory>(purpose::KEPT)?, DEVICE_AREA)?;
     let uart = Uart::new(ports);
-    let line = State::open(kept).and_then(|(state, beginning)| uart.begin(beginning).map(|()| Line::new(uart, state)));
+    let line = State::open(kept).and_then(|(mut state, beginning)| {
+        state.take_back(uart.begin(beginning)?)?;
+        Ok(Line::new(uart, state))
+    });
     match line {
         Ok(line) => executor.block_on(service::serve(&executor, line, interrupts, messages)),
         Err(reason) => {

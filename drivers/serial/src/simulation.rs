@@ -23,6 +23,8 @@ pub(crate) struct Chip {
     empty_pending: Cell<bool>,
     /// Nothing answers any more.
     pub(crate) is_gone: Cell<bool>,
+    /// What is written to the FIFO at once does not get there, and the driver ends.
+    pub(crate) is_out_of_reach: Cell<bool>,
     /// Most bytes that were in the transmitter's FIFO.
     pub(crate) fullest: Cell<usize>,
     /// Bytes that were written at once.
@@ -131,6 +133,9 @@ impl Ports for SimulatedPorts {
 
     fn write_bytes(&self, offset: u16, bytes: &[u8]) -> Result<(), DeviceError> {
         let before = self.0.accesses.get();
+        if self.0.is_out_of_reach.get() {
+            return Err(DeviceError);
+        }
         bytes.iter().try_for_each(|byte| self.write(offset, *byte))?;
         self.0.accesses.set(before + 1);
         self.0.written.set(self.0.written.get() + bytes.len() as u64);

@@ -104,9 +104,9 @@ impl Bench {
 }
 
 fn start(ports: &SimulatedPorts, kept: &SimulatedMemory) -> Simulated {
-    let (state, beginning) = State::open(kept.clone()).unwrap();
+    let (mut state, beginning) = State::open(kept.clone()).unwrap();
     let uart = Uart::new(ports.clone());
-    uart.begin(beginning).unwrap();
+    state.take_back(uart.begin(beginning).unwrap()).unwrap();
     Line::new(uart, state)
 }
 
@@ -298,6 +298,25 @@ fn nothing_is_lost_or_doubled_however_often_the_driver_dies() {
     }
     assert_eq!((written, read.len()), (bytes.len(), bytes.len()));
     assert!(*bench.ports.0.sent.borrow() == bytes && read == bytes);
+}
+
+/// A driver notes what it is about to send, and dies before it does; or just after.
+#[test]
+fn what_was_noted_and_not_sent_is_sent_by_the_successor() {
+    let bytes = pattern(100);
+    let mut bench = Bench::new();
+    for turn in 0..8 {
+        bench.write_at(0, &bytes);
+        bench.ports.0.is_out_of_reach.set(turn % 2 == 0);
+        assert_eq!(bench.service().is_err(), turn % 2 == 0);
+        bench.ports.0.is_out_of_reach.set(false);
+        bench.ports.0.send_all();
+        bench.restart();
+    }
+    let last = bench.write_at(0, &bytes);
+    bench.settle();
+    assert_eq!(*bench.ports.0.sent.borrow(), bytes);
+    assert_eq!(bench.answer(last).unwrap().words[0], 100);
 }
 
 #[test]

@@ -88,25 +88,41 @@ pub struct Uart<P> {
     /// Reading the line status clears its error bits; what they said is kept here until the byte is read.
     next_is_worthless: Cell<bool>,
     overruns: Cell<u64>,
+    /// How many bytes were put into the transmitter's FIFO ever, also by drivers before.
+    written: Cell<u64>,
+}
+
+/// What a successor is told of that number.
+fn mark_of(written: u64) -> u16 {
+    written as u16
 }
 
 impl<P: Ports> Uart<P> {
     /// Takes the device; does not touch it yet.
     pub fn new(ports: P) -> Self {
-        Self { ports, next_is_worthless: Cell::new(false), overruns: Cell::new(0) }
+        Self { ports, next_is_worthless: Cell::new(false), overruns: Cell::new(0), written: Cell::new(0) }
     }
 
-    /// Sets the line up. What is in the FIFOs of one that another driver has set up stays.
-    pub fn begin(&self, beginning: Beginning) -> Result<(), DeviceError> {
-        match beginning {
-            Beginning::First => self.set_up()?,
-            Beginning::Successor { received: _, sent: _ } => {
+    /// Sets the line up. What is in the FIFOs of one that another driver has set up stays. Returns how many bytes that driver had noted as
+    /// sent, and not put into the FIFO.
+    pub fn begin(&self, beginning: Beginning) -> Result<u16, DeviceError> {
+        let written = self.ports.written()?;
+        self.written.set(written);
+        let unsent = match beginning {
+            Beginning::First => {
+                self.set_up()?;
+                0
+            }
+            Beginning::Successor { received: _, sent } => {
                 self.ports.write(register::INTERRUPT_ENABLE, 0)?;
                 self.ports.write(register::FIFO_CONTROL, FIFOS_ON & !FIFOS_CLEARED)?;
+                sent.wrapping_sub(mark_of(written))
             }
-        }
+        };
         let wanted = Enable::RECEIVED_DATA | Enable::TRANSMITTER_EMPTY | Enable::LINE_STATUS;
-        self.ports.write(register::INTERRUPT_ENABLE, wanted.bits())
+        self.ports.write(register::INTERRUPT_ENABLE, wanted.bits())?;
+        // One call fills the FIFO, or does not happen.
+        Ok(if usize::from(unsent) <= FIFO_BYTES { unsent } else { 0 })
     }
 
     /// Sets the line to 115,200 baud, 8N1, with FIFOs, which are empty afterwards.
@@ -200,13 +216,15 @@ impl<P: Ports> Device for Uart<P> {
         self.take(buffer)
     }
 
-    /// Noted first: a driver that is killed is likely to be when it comes back from the kernel, the bytes being in the FIFO.
+    /// Noted first, with how many bytes will have been put into the FIFO ever: by that a successor sees whether these were.
     fn send(&mut self, _position: u64, bytes: &[u8], note: &mut Note<'_>) -> Result<(), DeviceError> {
         if !self.status()?.contains(LineStatus::TRANSMITTER_EMPTY) {
             return Ok(());
         }
         let len = bytes.len().min(FIFO_BYTES);
-        note(len, 0)?;
+        let written = self.written.get().wrapping_add(len as u64);
+        note(len, mark_of(written))?;
+        self.written.set(written);
         self.ports.write_bytes(register::DATA, bytes.get(..len).unwrap_or_default())
     }
 

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use driver_protocol::console::{MAX_READ_BYTES, ReadAnswer, Request};
+use driver_protocol::console::{ANYWHERE, MAX_READ_BYTES, ReadAnswer, ReadWords, Request, write_words};
 use driver_protocol::orders::{Decoder, Frame, MAX_NAME_BYTES};
 use driver_protocol::{Refusal, Words};
 use log::{error, info};
@@ -121,7 +121,8 @@ impl Orders {
     async fn read(&self) -> Result<Vec<u8>, Error> {
         loop {
             let buffers = Buffers { send: Vec::new(), receive: vec![0; MAX_READ_BYTES] };
-            let Some((words, buffers)) = self.call(Request::Read, buffers).await? else { continue };
+            let words = ReadWords::ANYWHERE.encode();
+            let Some((words, buffers)) = self.call(Request::Read, words, buffers).await? else { continue };
             let len_bytes = usize::try_from(ReadAnswer::decode(&words).len_bytes).unwrap_or(usize::MAX);
             let mut bytes = buffers.receive;
             bytes.truncate(len_bytes);
@@ -133,7 +134,7 @@ impl Orders {
     async fn write(&self) {
         loop {
             let buffers = Buffers { send: self.last.clone(), receive: Vec::new() };
-            match self.call(Request::Write, buffers).await {
+            match self.call(Request::Write, write_words(ANYWHERE), buffers).await {
                 Ok(Some(_)) => return,
                 Ok(None) => {}
                 Err(error) => return error!("the service line can't be written any more: {}", error.describe()),
@@ -142,8 +143,8 @@ impl Orders {
     }
 
     /// Calls the line's driver; `None` if it did not live to answer.
-    async fn call(&self, request: Request, buffers: Buffers) -> Result<Option<(Words, Buffers)>, Error> {
-        match self.watcher.executor.call(&self.line, Message::new(request.label(), [0; 8]), buffers).await {
+    async fn call(&self, request: Request, words: Words, buffers: Buffers) -> Result<Option<(Words, Buffers)>, Error> {
+        match self.watcher.executor.call(&self.line, Message::new(request.label(), words), buffers).await {
             Ok(answer) => match Refusal::check(answer.message.label) {
                 Ok(()) => Ok(Some((answer.message.words, answer.buffers))),
                 Err(_) => Err(Error::BadState),

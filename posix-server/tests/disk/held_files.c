@@ -33,7 +33,7 @@
 
 /* A wait is a call that takes longer than this. */
 #define WAIT_US 10000
-#define MAX_WAITS 8192
+#define MAX_WAITS (1 << 16)
 /* Lines of text before each that tells of the rounds. */
 #define LINES 20
 

@@ -13,8 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub const MAX_RW_COUNT: u64 = 0x7fff_f000;
 /// The longest path with its terminating zero (`PATH_MAX`).
 pub const PATH_MAX: usize = 4096;
-/// The end of the addresses that a program can name; what lies above is the server's (the shim and its blocks).
-pub const USER_END: u64 = 0x7fff_e000_0000;
+/// The end of the addresses that a program can name; what lies above is the server's (windows on files, the shim and its blocks).
+pub const USER_END: u64 = 0x7ffc_0000_0000;
 
 /// Writes to a program's memory; returns how many bytes before the first that could not be. What a call has for a page that is
 /// not there yet is written before the call returns, because it can't be made a second time to get it.

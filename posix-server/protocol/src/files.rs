@@ -15,7 +15,7 @@ pub const FILES: usize = 28;
 /// How many of them can have a window on their content: those in the first places.
 pub const WINDOWS: usize = 12;
 /// The longest part of a file that is mapped for reading, from its start, in bytes.
-pub const WINDOW_BYTES: u64 = 16 << 20;
+pub const WINDOW_BYTES: u64 = 1 << 30;
 /// Where in the second page the positions are: at its start.
 pub const POSITIONS_OFFSET: u64 = 4096;
 /// Both pages.
@@ -69,8 +69,8 @@ pub struct SharedFile {
     pub epoch: u64,
     /// The place of its position.
     pub place: u64,
-    /// Always 0.
-    pub reserved: u64,
+    /// The longest read that is served here, in bytes: what may have to be brought in is better brought in at once.
+    pub longest: u64,
 }
 
 /// A position of an open file, as long as the epoch is that of its [`SharedFile`]. Both are changed together, or neither.
@@ -99,6 +99,9 @@ const _: () = assert!(size_of::<FileTable>() <= 4096);
 #[inline]
 pub fn readable(file: &SharedFile, position: u64, count: u64) -> Option<u64> {
     let end = position.checked_add(count.min(MAX_COUNT)).filter(|end| *end <= i64::MAX as u64)?;
+    if count > file.longest {
+        return None;
+    }
     if end > file.mapped && file.mapped < file.size {
         return None;
     }
@@ -131,7 +134,7 @@ mod tests {
         size: 100,
         epoch: 1,
         place: 0,
-        reserved: 0,
+        longest: u64::MAX,
     };
 
     #[test]
@@ -140,6 +143,12 @@ mod tests {
         assert_eq!(readable(&FILE, 95, 10), Some(5));
         assert_eq!(readable(&FILE, 100, 10), Some(0));
         assert_eq!(readable(&FILE, 5000, u64::MAX), Some(0));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_longest_is_the_servers() {
+        let slow = SharedFile { longest: 20, ..FILE };
+        assert_eq!((readable(&slow, 10, 20), readable(&slow, 10, 21)), (Some(20), None));
     }
 
     #[test]

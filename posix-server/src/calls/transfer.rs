@@ -442,8 +442,20 @@ fn read(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
 
 /// Has the process serve the file itself if it is used like this often.
 fn noted(thread: &Rc<Thread>, fd: u64, outcome: Outcome) -> Outcome {
-    if let Outcome::Return(Ok(1..)) = &outcome {
-        shared::note_use(thread, fd);
+    match outcome {
+        Outcome::Return(Ok(1..)) => shared::note_use(thread, fd),
+        // A read that waits for the disk is a use, too.
+        Outcome::Block(future) if file(thread, fd).is_ok_and(|file| file.inode().content().is_some()) => {
+            let thread = thread.clone();
+            return Outcome::block(async move {
+                let result = future.await;
+                if let Ok(1..) = result {
+                    shared::note_use(&thread, fd);
+                }
+                result
+            });
+        }
+        Outcome::Return(_) | Outcome::Block(_) | Outcome::Parked | Outcome::Context | Outcome::Gone => {}
     }
     outcome
 }

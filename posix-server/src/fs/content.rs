@@ -141,13 +141,17 @@ impl Content {
         &self.readers
     }
 
-    /// Whether each of its pages has its frame.
-    ///
-    /// Of a file that a pager has, nobody can say so for long: a process that serves it itself would wait in its shim.
-    pub fn has_no_holes(&self) -> bool {
-        if self.paged.is_some() {
-            return false;
+    /// Whether it can be read through a mapping as well as by a call. A hole in a file in memory can't: it would take memory. A page of a
+    /// file on a disk is waited for in either case, holes come from the pager as others do, and that is trusted as far as for a call.
+    pub fn can_be_read_in_place(&self) -> bool {
+        match &self.paged {
+            Some(paged) => paged.on_disk().is_some(),
+            None => self.has_no_holes(),
         }
+    }
+
+    /// Whether each of the pages of a file in memory has its frame.
+    fn has_no_holes(&self) -> bool {
         match &*self.state.borrow() {
             State::Empty | State::Deferred(_) => false,
             State::Present(memory) => self.resident_pages(memory) >= memory.len_bytes() / PAGE_SIZE,

@@ -22,7 +22,7 @@ pub(crate) use ring::RingPage;
 pub use table::SharedFiles;
 
 use crate::event::EventFile;
-use crate::file::{OpenFile, Positioning};
+use crate::file::{OpenFile, Positioning, StatusFlags};
 use crate::fs::mount::MountFlags;
 use crate::fs::{Inode, notify};
 use crate::process::{Process, Server, Thread};
@@ -111,9 +111,8 @@ fn sharing_of(file: &Rc<OpenFile>) -> Option<Sharing> {
         return counter.sharing();
     }
     let content = file.inode().content().filter(|_| file.ops().positioning() == Positioning::Bytes)?;
-    // A hole that is read through a mapping would take memory.
-    let is_whole = content.size() > 0 && content.has_no_holes();
-    (is_whole && file.access().can_read() && !must_note_reads(file)).then_some(Sharing::Regular)
+    let is_there = content.size() > 0 && content.can_be_read_in_place();
+    (is_there && file.access().can_read() && !must_note_reads(file)).then_some(Sharing::Regular)
 }
 
 /// Whether one more read could change the access time (`relatime`: the first one after a change).
@@ -122,5 +121,8 @@ fn must_note_reads(file: &OpenFile) -> bool {
     let was_noted = times.accessed > times.modified && times.accessed > times.changed;
     let flags = file.location().map(|location| location.mount.flags()).unwrap_or(MountFlags::RELATIVE_ACCESS_TIME);
     let is_relative = flags.contains(MountFlags::RELATIVE_ACCESS_TIME);
-    !(flags.contains(MountFlags::NO_ACCESS_TIME) || is_relative && was_noted)
+    let is_frozen = flags.intersects(MountFlags::NO_ACCESS_TIME | MountFlags::READ_ONLY)
+        || file.inode().filesystem().is_read_only()
+        || file.status().contains(StatusFlags::NO_ACCESS_TIME);
+    !(is_frozen || is_relative && was_noted)
 }

@@ -33,6 +33,10 @@ struct Entry {
     page: Option<Rc<RingPage>>,
 }
 
+/// The longest read of a file on a disk that is served in the process, in bytes. Page after page would be waited for; a call has all of
+/// them brought in together, and costs little beside so much.
+const LONGEST_SLOW_READ: u64 = 64 << 10;
+
 /// How many pages for pipes there are: as many as bits in the number that knows which are used.
 const MAX_RING_PAGES: u32 = u64::BITS;
 
@@ -226,6 +230,7 @@ impl SharedFiles {
         let mapped = if sharing == Sharing::Regular { self.map(file, window)? } else { 0 };
         let size = file.inode().size();
         let access = file.access();
+        let is_slow = file.inode().content().is_some_and(|content| content.paged_file().is_some());
         let state = self.next_number();
         let shown = SharedFile {
             state,
@@ -242,6 +247,7 @@ impl SharedFiles {
             mapped: mapped.min(size),
             size,
             place: index as u64,
+            longest: if is_slow { LONGEST_SLOW_READ } else { u64::MAX },
             ..SharedFile::default()
         };
         let entry = Entry { state, file: Rc::downgrade(file), file_id: file.id(), mapped, page };

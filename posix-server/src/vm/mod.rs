@@ -38,8 +38,8 @@ pub(crate) const FILE_TABLE: u64 = 0x7fff_f0a0_0000;
 pub(crate) const RING_PAGES: u64 = FILE_TABLE + 0x1_0000;
 /// Where the blocks of the threads are, one page each: so near that the first ones share a page table with that.
 const BLOCKS_BASE: u64 = FILE_TABLE + 0x5_0000;
-/// Where those files are mapped.
-pub(crate) const FILE_WINDOWS: u64 = 0x7fff_f200_0000;
+/// Where those files are mapped, below the shim.
+pub(crate) const FILE_WINDOWS: u64 = USER_END;
 /// How many threads can share a space.
 const MAX_BLOCKS: usize = 4096;
 /// How many areas a space can have (`vm.max_map_count`).

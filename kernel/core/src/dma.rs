@@ -171,16 +171,7 @@ impl Kernel {
         let mut frames = Vec::new();
         frames.try_reserve_exact(pages).map_err(|_| Error::NoMemory)?;
         self.charge(self.dma_spaces[space].header.account, mapping_cost(pages))?;
-        let mut result = Ok(());
-        for page in (first..).take(pages) {
-            match self.memory.pin_page(m, memory, page) {
-                Ok(frame) => frames.push(frame),
-                Err(error) => {
-                    result = Err(Error::from(error));
-                    break;
-                }
-            }
-        }
+        let result = self.memory.pin_pages(m, memory, (first, pages as u64), &mut frames).map_err(Error::from);
         let pinned = frames.len();
         let mapping =
             DmaMapping { space, previous: None, next: None, memory: origin, frames, access, first_page: None };
@@ -188,7 +179,7 @@ impl Kernel {
             Ok(()) => self.dma_mappings.insert(mapping).map_err(|_| Error::NoMemory)?,
             Err(_) => {
                 self.credit(self.dma_spaces[space].header.account, mapping_cost(pages));
-                self.unpin_all(mapping.memory, &mapping.frames);
+                self.memory.unpin_pages(mapping.memory, &mapping.frames);
                 return Err(Error::NoMemory);
             }
         };
@@ -253,13 +244,7 @@ impl Kernel {
             }
         }
         self.credit(space.header.account, mapping.cost());
-        self.unpin_all(mapping.memory, &mapping.frames);
-    }
-
-    fn unpin_all(&mut self, memory: Id<Memory>, frames: &[Frame]) {
-        for frame in frames {
-            self.memory.unpin_page(memory, *frame);
-        }
+        self.memory.unpin_pages(mapping.memory, &mapping.frames);
     }
 
     /// The last handle is gone: so is all that is mapped.

@@ -322,12 +322,14 @@ impl FrameTable {
         }
     }
 
-    /// Takes one [`FrameTable::pin`] back.
-    pub(super) fn unpin(&mut self, accounts: &mut Accounts, frame: Frame) {
-        if let Some(State::Used { below, .. }) = self.states.get_mut(frame.0 as usize) {
-            *below = below.saturating_sub(1);
+    /// Takes one [`FrameTable::pin`] of each of these back.
+    pub(super) fn unpin_all(&mut self, accounts: &mut Accounts, frames: &[Frame]) {
+        for frame in frames {
+            if let Some(State::Used { below, .. }) = self.states.get_mut(frame.0 as usize) {
+                *below = below.saturating_sub(1);
+            }
         }
-        self.release(accounts, frame);
+        self.release_all(accounts, frames.iter().copied());
     }
 
     /// How many of the references to a page are devices'.
@@ -558,8 +560,8 @@ mod tests {
         rig.table.release(&mut rig.accounts, frame);
         rig.table.release(&mut rig.accounts, frame);
         assert_eq!((rig.table.references(frame), rig.used()), (2, 1));
-        rig.table.unpin(&mut rig.accounts, frame);
-        rig.table.unpin(&mut rig.accounts, frame);
+        rig.table.unpin_all(&mut rig.accounts, &[frame]);
+        rig.table.unpin_all(&mut rig.accounts, &[frame]);
         assert_eq!((rig.table.free(), rig.used()), (89, 0));
         assert!(!rig.table.pin(frame) && !rig.table.pin(Frame(55)), "only what is in use can be pinned");
     }

@@ -14,9 +14,11 @@
 use super::MemorySystem;
 use super::error::{Exhausted, FaultError, MemoryError};
 use super::object::{Content, Memory, Tenure};
+use super::overlay::Page;
 use crate::account::Account;
 use crate::machine::{Frame, Machine};
 use crate::pool::Id;
+use alloc::vec::Vec;
 
 impl MemorySystem {
     /// A frame of zeros for a table of the kernel's, paid for by `account`.
@@ -49,31 +51,71 @@ impl MemorySystem {
         }
     }
 
-    /// The frame of a page that is [pinnable](MemorySystem::pinnable), with a reference for a device. A page that has no frame of its own
-    /// gets one, paid for by the memory.
+    /// Adds the frames of pages that are [pinnable](MemorySystem::pinnable) to a list that has room for them, each with a reference for a
+    /// device. A page that has no frame of its own gets one, paid for by the memory. Gives the memory that had them.
     ///
     /// # Errors
-    /// [`MemoryError::OutOfRange`], [`MemoryError::TooManyPins`], else exhaustion.
-    pub fn pin_page(&mut self, m: &mut impl Machine, id: Id<Memory>, page: u64) -> Result<Frame, MemoryError> {
-        let origin = self.pinnable(id, page, 1)?;
-        let frame = match self.page_to_write(m, id, page) {
-            Ok(view) => view.frame,
-            Err(FaultError::BeyondEnd) => return Err(MemoryError::OutOfRange),
-            Err(error) => return Err(error.into()),
-        };
-        let pins = self.memories[origin].device_pins.checked_add(1).ok_or(MemoryError::TooManyPins)?;
-        if !self.frames.pin(frame) {
-            return Err(MemoryError::TooManyPins);
+    /// [`MemoryError::OutOfRange`], [`MemoryError::TooManyPins`], else exhaustion; what is in the list then is pinned.
+    pub fn pin_pages(
+        &mut self,
+        m: &mut impl Machine,
+        id: Id<Memory>,
+        (first, count): (u64, u64),
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), MemoryError> {
+        let origin = self.pinnable(id, first, count)?;
+        let (_, at) = self.origin(id, first)?;
+        let before = self.memories[origin].device_pins;
+        let wanted = u32::try_from(count).ok().and_then(|count| before.checked_add(count));
+        wanted.ok_or(MemoryError::TooManyPins)?;
+        let mut result = Ok(());
+        let mut pinned = 0;
+        for index in 0..count {
+            match self.pin_page(m, (id, first + index), (origin, at + index)) {
+                Ok(frame) => frames.push(frame),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            pinned += 1;
         }
-        self.memories[origin].device_pins = pins;
-        Ok(frame)
+        self.memories[origin].device_pins = before + pinned;
+        result
     }
 
-    /// Takes one [`MemorySystem::pin_page`] back; `origin` is what [`MemorySystem::pinnable`] said then, and may be gone.
-    pub fn unpin_page(&mut self, origin: Id<Memory>, frame: Frame) {
-        if let Some(memory) = self.memories.get_mut(origin) {
-            memory.device_pins = memory.device_pins.saturating_sub(1);
+    fn pin_page(
+        &mut self,
+        m: &mut impl Machine,
+        (id, page): (Id<Memory>, u64),
+        (origin, at): (Id<Memory>, u64),
+    ) -> Result<Frame, MemoryError> {
+        let frame = match self.own_frame(origin, at) {
+            Some(frame) => frame,
+            None => match self.page_to_write(m, id, page) {
+                Ok(view) => view.frame,
+                Err(FaultError::BeyondEnd) => return Err(MemoryError::OutOfRange),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if self.frames.pin(frame) { Ok(frame) } else { Err(MemoryError::TooManyPins) }
+    }
+
+    /// The frame that an anonymous memory has for a page, if nobody else has it: the usual case, without a second look at the ranges.
+    fn own_frame(&self, origin: Id<Memory>, page: u64) -> Option<Frame> {
+        let memory = &self.memories[origin];
+        let Content::Pages { overlay, base, .. } = &memory.content else { return None };
+        match overlay.page(&self.nodes, &self.frames, base + page) {
+            Page::Owned(frame) if page < memory.pages() => Some(frame),
+            Page::Owned(_) | Page::Shared(_) | Page::Absent | Page::Swapped { .. } => None,
         }
-        self.frames.unpin(&mut self.accounts, frame);
+    }
+
+    /// Takes [`MemorySystem::pin_pages`] back; `origin` is what [`MemorySystem::pinnable`] said then, and may be gone.
+    pub fn unpin_pages(&mut self, origin: Id<Memory>, frames: &[Frame]) {
+        if let Some(memory) = self.memories.get_mut(origin) {
+            memory.device_pins = memory.device_pins.saturating_sub(frames.len() as u32);
+        }
+        self.frames.unpin_all(&mut self.accounts, frames);
     }
 }

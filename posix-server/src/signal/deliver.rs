@@ -158,7 +158,8 @@ pub(crate) fn interrupt(thread: &Rc<Thread>) {
 /// The thread stands still, outside.
 fn redirect(thread: &Rc<Thread>) {
     if !thread.machine.is_running() {
-        // A request or a fault of it is on its way, and will find the signal.
+        // A request or a fault of it is on its way, and will find the signal. Or an answer is on its way to it, and the shim asks then.
+        thread.set_pending();
         return;
     }
     let Ok(registers) = thread.machine.registers() else { return };

@@ -1,12 +1,13 @@
-//! Reads, and seeks, that need no server: those of files whose bytes and position the server has shared
-//! (`posix_protocol::files`, ADR 11). What is not plain is not done here: `None`, and the server does all of it.
+//! Reads, writes over what is there, and seeks, that need no server: those of files whose bytes and position the server has shared
+//! (`posix_protocol::files`, ADR 11 and 24). What is not plain is not done here: `None`, and the server does all of it.
 
+use crate::local::realtime_ns;
 use crate::rings;
 use core::arch::asm;
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use posix_protocol::files::{
-    DESCRIPTORS, FILES, FileTable, MAX_COUNT, POSITIONS_OFFSET, Position, READABLE, SharedFile, WRITABLE, kind,
-    readable, sought,
+    DESCRIPTORS, FILES, FileTable, MAX_COUNT, NOTES_READS, POSITIONS_OFFSET, Position, READABLE, STORES_OFFSET,
+    SharedFile, Stores, WINDOWS, WRITABLE, is_storable, kind, readable, sought,
 };
 use posix_protocol::shim::LocalAnswers;
 
@@ -18,6 +19,7 @@ pub(crate) struct Found {
     pub(crate) file: SharedFile,
     place: *const SharedFile,
     position: *mut Position,
+    stores: Option<*mut Stores>,
 }
 
 fn find(local: &LocalAnswers, fd: u64) -> Option<Found> {
@@ -48,7 +50,8 @@ fn find(local: &LocalAnswers, fd: u64) -> Option<Found> {
     // SAFETY: as above.
     let file = SharedFile { state, ..unsafe { place.read_volatile() } };
     let position = (local.files + POSITIONS_OFFSET) as *mut Position;
-    (file.state != 0).then(|| Found { file, place, position: position.wrapping_add(file.place as usize) })
+    let stores = (index < WINDOWS).then(|| ((local.files + STORES_OFFSET) as *mut Stores).wrapping_add(index));
+    (file.state != 0).then(|| Found { file, place, position: position.wrapping_add(file.place as usize), stores })
 }
 
 impl Found {
@@ -88,6 +91,40 @@ impl Found {
             );
         }
         done != 0
+    }
+}
+
+/// What is told of a file that is written over here; the server reads it, and writes it, at any time.
+struct Notes {
+    under_way: &'static AtomicU64,
+    written_ns: &'static AtomicU64,
+    read_ns: &'static AtomicU64,
+}
+
+impl Found {
+    fn notes(&self) -> Option<Notes> {
+        let stores = self.stores?;
+        // SAFETY: the second page of the table is mapped, writable, right behind the first, and stays as long as the space. Whoever writes
+        // these words, which are aligned, does so atomically.
+        unsafe {
+            Some(Notes {
+                under_way: AtomicU64::from_ptr(&raw mut (*stores).under_way),
+                written_ns: AtomicU64::from_ptr(&raw mut (*stores).written_ns),
+                read_ns: AtomicU64::from_ptr(&raw mut (*stores).read_ns),
+            })
+        }
+    }
+
+    /// Notes a read, if it is the first one after a change (`relatime`).
+    fn note_read(&self, local: &LocalAnswers) {
+        if self.file.access & NOTES_READS == 0 {
+            return;
+        }
+        if let Some(notes) = self.notes()
+            && notes.read_ns.load(Ordering::Relaxed) <= notes.written_ns.load(Ordering::Relaxed)
+        {
+            notes.read_ns.fetch_max(realtime_ns(local), Ordering::Relaxed);
+        }
     }
 }
 
@@ -132,7 +169,32 @@ pub(crate) fn pread(local: &LocalAnswers, [fd, address, count, position]: [u64; 
         return None;
     }
     let count = read_at(&found, position, address, count)?;
-    found.is_current().then_some(count)
+    if !found.is_current() {
+        return None;
+    }
+    found.note_read(local);
+    Some(count)
+}
+
+/// `pwrite64`: over what is in the file.
+///
+/// The window could be taken away at any time, and another file be shown in its place. So the thread first says that it is storing, and
+/// only then looks whether the window is still the file's: either the server sees the one, and leaves the place empty, or the thread sees
+/// the other. If the window goes in the middle, that is a fault like others: the server does all of the write.
+pub(crate) fn pwrite(local: &LocalAnswers, [fd, address, count, position]: [u64; 4]) -> Option<u64> {
+    let found = find(local, fd)?;
+    if !is_storable(&found.file, position, count) || !is_nameable(local, address, count) {
+        return None;
+    }
+    let notes = found.notes()?;
+    notes.under_way.fetch_add(1, Ordering::SeqCst);
+    let is_done = found.is_current() && {
+        // Before the first byte is there, so that nobody finds a change that has no time.
+        notes.written_ns.fetch_max(realtime_ns(local), Ordering::SeqCst);
+        copy(found.file.window.wrapping_add(position), address, count)
+    };
+    notes.under_way.fetch_sub(1, Ordering::SeqCst);
+    is_done.then_some(count)
 }
 
 /// `read`.
@@ -142,7 +204,7 @@ pub(crate) fn read(local: &LocalAnswers, [fd, address, count, _]: [u64; 4]) -> O
         return None;
     }
     match found.file.kind {
-        kind::REGULAR => read_on(&found, address, count),
+        kind::REGULAR => read_on(local, &found, address, count),
         kind::NULL => Some(0),
         kind::ZERO => clear(address, count.min(MAX_COUNT)).then(|| count.min(MAX_COUNT)),
         kind::COUNTER | kind::SEMAPHORE => rings::read_counter(&found, address, count),
@@ -152,7 +214,7 @@ pub(crate) fn read(local: &LocalAnswers, [fd, address, count, _]: [u64; 4]) -> O
 }
 
 /// Copies, and only then moves the position: a read that the server interrupts by taking the position has not happened.
-fn read_on(found: &Found, address: u64, count: u64) -> Option<u64> {
+fn read_on(local: &LocalAnswers, found: &Found, address: u64, count: u64) -> Option<u64> {
     for _ in 0..ATTEMPTS {
         let position = found.position()?;
         let count = read_at(found, position, address, count)?;
@@ -160,6 +222,7 @@ fn read_on(found: &Found, address: u64, count: u64) -> Option<u64> {
             return None;
         }
         if found.advance(position, position.checked_add(count)?) {
+            found.note_read(local);
             return Some(count);
         }
     }

@@ -47,6 +47,7 @@ pub(crate) extern "C" fn local_answer(block: *mut ThreadBlock, number: u32) -> V
         linux::__NR_time => time(&block.local, block.context.rdi),
         linux::__NR_read => files::read(&block.local, arguments(&block.context)),
         linux::__NR_pread64 => files::pread(&block.local, arguments(&block.context)),
+        linux::__NR_pwrite64 => files::pwrite(&block.local, arguments(&block.context)),
         linux::__NR_write => files::write(&block.local, arguments(&block.context)),
         linux::__NR_lseek => files::seek(&block.local, arguments(&block.context)),
         linux::__NR_rt_sigprocmask => {
@@ -102,7 +103,7 @@ fn monotonic_ns(local: &LocalAnswers) -> u64 {
     ((ticks.wrapping_mul(u128::from(local.tsc_multiplier))) >> (local.tsc_shift & 127)) as u64
 }
 
-fn realtime_ns(local: &LocalAnswers) -> u64 {
+pub(crate) fn realtime_ns(local: &LocalAnswers) -> u64 {
     monotonic_ns(local).wrapping_add(local.boot_unix_ns)
 }
 

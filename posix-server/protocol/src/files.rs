@@ -2,7 +2,9 @@
 //!
 //! Two pages, which no clone of the space inherits. The first, [`FileTable`], only the server writes: which descriptors can be
 //! served in the process, and how. The second holds [`Position`]s, which the shim moves; the server believes of them no more
-//! than it would believe `lseek`. All that a program gains by scribbling there is a position of its own file.
+//! than it would believe `lseek`. All that a program gains by scribbling there is a position of its own file. Behind them are
+//! [`Stores`]: when a file was written over and read in the process. By scribbling there a program gains what it could have
+//! with a mapping of the file: its times tell too little, but nothing later than the present.
 //!
 //! The rules of the shim are here as functions of numbers, because here they can be tested.
 
@@ -18,6 +20,8 @@ pub const WINDOWS: usize = 12;
 pub const WINDOW_BYTES: u64 = 1 << 30;
 /// Where in the second page the positions are: at its start.
 pub const POSITIONS_OFFSET: u64 = 4096;
+/// Where in the second page the [`Stores`] are.
+pub const STORES_OFFSET: u64 = POSITIONS_OFFSET + 1024;
 /// Both pages.
 pub const TABLE_BYTES: u64 = 8192;
 /// How many bytes one call moves at most (`MAX_RW_COUNT`).
@@ -48,6 +52,10 @@ const SEEK_END: u32 = 2;
 pub const READABLE: u32 = 1;
 /// [`SharedFile::access`]: it may be written.
 pub const WRITABLE: u32 = 2;
+/// [`SharedFile::access`]: what is in the file may be written over through the window.
+pub const STORABLE: u32 = 4;
+/// [`SharedFile::access`]: the first read after a change is to be noted in [`Stores::read_ns`].
+pub const NOTES_READS: u32 = 8;
 
 /// An open file that can be served in the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -83,6 +91,19 @@ pub struct Position {
     pub epoch: u64,
 }
 
+/// What a process tells of a file that it writes over itself (ADR 24); one for each place with a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stores {
+    /// How many threads are storing at this moment, or are about to look whether they may. As long as there are any, the window's place
+    /// is not used for another file.
+    pub under_way: u64,
+    /// When the file was last changed, in Unix time in ns. A store is noted before it is made.
+    pub written_ns: u64,
+    /// When it was last read, as far as that had to be noted.
+    pub read_ns: u64,
+}
+
 /// The first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -94,6 +115,8 @@ pub struct FileTable {
 }
 
 const _: () = assert!(size_of::<FileTable>() <= 4096);
+const _: () = assert!(POSITIONS_OFFSET + (FILES * size_of::<Position>()) as u64 <= STORES_OFFSET);
+const _: () = assert!(STORES_OFFSET + (WINDOWS * size_of::<Stores>()) as u64 <= TABLE_BYTES);
 
 /// How many bytes a read at `position` gives; `None` if only the server can say, because they are not all mapped.
 #[inline]
@@ -106,6 +129,14 @@ pub fn readable(file: &SharedFile, position: u64, count: u64) -> Option<u64> {
         return None;
     }
     Some(end.min(file.size).saturating_sub(position))
+}
+
+/// Whether a range can be written over in the process: all of it is in the file, and in the window.
+#[inline]
+pub fn is_storable(file: &SharedFile, position: u64, count: u64) -> bool {
+    let end = position.checked_add(count).filter(|_| count != 0 && count <= MAX_COUNT);
+    let is_there = end.is_some_and(|end| end <= file.mapped.min(file.size));
+    file.kind == kind::REGULAR && file.access & STORABLE != 0 && is_there
 }
 
 /// Where `lseek` goes; `None` if only the server can say, or refuse.
@@ -149,6 +180,16 @@ mod tests {
     fn what_is_longer_than_the_longest_is_the_servers() {
         let slow = SharedFile { longest: 20, ..FILE };
         assert_eq!((readable(&slow, 10, 20), readable(&slow, 10, 21)), (Some(20), None));
+    }
+
+    #[test]
+    fn only_what_is_in_the_file_is_written_over() {
+        let file = SharedFile { access: READABLE | WRITABLE | STORABLE, ..FILE };
+        assert!(is_storable(&file, 0, 100) && is_storable(&file, 99, 1));
+        assert!(!is_storable(&file, 0, 101) && !is_storable(&file, 100, 1) && !is_storable(&file, 5, 0));
+        assert!(!is_storable(&file, u64::MAX, 2) && !is_storable(&FILE, 0, 1));
+        let large = SharedFile { size: 1000, ..file };
+        assert!(is_storable(&large, 50, 50) && !is_storable(&large, 50, 51));
     }
 
     #[test]

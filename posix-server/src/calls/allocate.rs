@@ -117,6 +117,8 @@ async fn on_disk(thread: &Rc<Thread>, file: &OpenFile, mode: u32, start: u64, en
             }
         }
         paged.write_back(start, length).await?;
+        // Nobody stores there without having asked for room.
+        content.readers().revoke();
         disk.punch(start, length).await?;
     }
     if !is_hole {

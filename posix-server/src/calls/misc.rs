@@ -6,6 +6,7 @@ use crate::platform::{self, PAGE_SIZE, Registers, now_ns};
 use crate::process::limits::Limit;
 use crate::process::{Pid, Process, Thread, Whereabouts};
 use crate::random;
+use crate::shared;
 use crate::signal::leave::with_context;
 use crate::user::UserBuffer;
 use alloc::rc::Rc;
@@ -184,6 +185,9 @@ fn exchange_limit(thread: &Thread, process: &Rc<Process>, resource: u32, new: Op
         process.limits.set(limits);
         if resource == linux::RLIMIT_CPU {
             process.timers.follow_cpu_limit(process);
+        }
+        if resource == linux::RLIMIT_FSIZE {
+            shared::end_all(process);
         }
     }
     Ok(before)

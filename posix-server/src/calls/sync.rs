@@ -71,6 +71,7 @@ fn synchronize(file: &Rc<OpenFile>) -> Outcome {
 /// The same for a range.
 pub(super) async fn synchronized(file: &OpenFile, offset: u64, len_bytes: u64) -> Result<()> {
     let inode = file.inode();
+    inode.take_over_times();
     let result = match (inode.content().and_then(Content::paged_file), inode.filesystem().volume()) {
         (Some(paged), _) => paged.synchronize(offset, len_bytes).await,
         (None, Some(volume)) => volume.commit().await,

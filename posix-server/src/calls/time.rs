@@ -90,6 +90,7 @@ fn set_realtime(thread: &Rc<Thread>, [seconds, nanoseconds]: [i64; 2]) -> Result
         return Err(Errno::EINVAL);
     }
     check_may_set(thread)?;
+    crate::shared::end_everywhere(thread.server());
     clock::set_realtime(thread.server(), seconds as u64 * NS_PER_SECOND + nanoseconds as u64)
 }
 

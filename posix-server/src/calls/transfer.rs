@@ -16,7 +16,7 @@ use crate::file::{OpenFile, PollEvents, Positioning};
 use crate::fs::notify;
 use crate::platform::{Needs, has_needs, take_needs};
 use crate::process::Thread;
-use crate::shared;
+use crate::shared::{self, Used};
 use crate::signal::{Signal, SignalInfo, deliver};
 use crate::user::UserBuffer;
 use crate::wait::WaitQueue;
@@ -437,20 +437,20 @@ fn read(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked(thread, args[0], Direction::Read);
     let outcome =
         begin(thread, file, Place::Current, Direction::Read, || UserBuffer::of_call(thread, args[1], args[2]));
-    noted(thread, args[0], outcome)
+    noted(thread, args[0], Used::Read, outcome)
 }
 
 /// Has the process serve the file itself if it is used like this often.
-fn noted(thread: &Rc<Thread>, fd: u64, outcome: Outcome) -> Outcome {
+fn noted(thread: &Rc<Thread>, fd: u64, used: Used, outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Return(Ok(1..)) => shared::note_use(thread, fd),
+        Outcome::Return(Ok(1..)) => shared::note_use(thread, fd, used),
         // A read that waits for the disk is a use, too.
         Outcome::Block(future) if file(thread, fd).is_ok_and(|file| file.inode().content().is_some()) => {
             let thread = thread.clone();
             return Outcome::block(async move {
                 let result = future.await;
                 if let Ok(1..) = result {
-                    shared::note_use(&thread, fd);
+                    shared::note_use(&thread, fd, used);
                 }
                 result
             });
@@ -464,19 +464,21 @@ fn write(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked(thread, args[0], Direction::Write);
     let outcome =
         begin(thread, file, Place::Current, Direction::Write, || UserBuffer::of_call(thread, args[1], args[2]));
-    noted(thread, args[0], outcome)
+    noted(thread, args[0], Used::Written, outcome)
 }
 
 fn pread(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked_at(thread, args[0], args[3], Direction::Read);
     let outcome =
         begin(thread, file, Place::At(args[3]), Direction::Read, || UserBuffer::of_call(thread, args[1], args[2]));
-    noted(thread, args[0], outcome)
+    noted(thread, args[0], Used::Read, outcome)
 }
 
 fn pwrite(thread: &Rc<Thread>, args: &[u64; 6]) -> Outcome {
     let file = checked_at(thread, args[0], args[3], Direction::Write);
-    begin(thread, file, Place::At(args[3]), Direction::Write, || UserBuffer::of_call(thread, args[1], args[2]))
+    let outcome =
+        begin(thread, file, Place::At(args[3]), Direction::Write, || UserBuffer::of_call(thread, args[1], args[2]));
+    noted(thread, args[0], Used::WrittenAt, outcome)
 }
 
 fn vectors(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<UserBuffer> {

@@ -326,7 +326,12 @@ impl OpenFile {
 
     /// Changes them.
     pub fn set_status(&self, status: StatusFlags) {
-        self.status.set(status);
+        const SERVER_SEES_TO: StatusFlags =
+            StatusFlags::APPEND.union(StatusFlags::DIRECT).union(StatusFlags::NO_ACCESS_TIME);
+        let changes = self.status.replace(status).symmetric_difference(status);
+        if let Some(content) = self.inode.content().filter(|_| changes.intersects(SERVER_SEES_TO)) {
+            content.readers().revoke();
+        }
         self.ops.status_changed(status);
     }
 

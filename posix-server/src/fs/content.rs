@@ -150,6 +150,17 @@ impl Content {
         }
     }
 
+    /// Whether a store to it needs nothing that could be refused: no room, no leave that can be taken back.
+    pub fn can_be_stored_in_place(&self) -> bool {
+        let seals = self.seals.get();
+        let is_settled = seals.contains(Seals::SEAL) && !seals.intersects(Seals::NO_WRITE);
+        let is_whole = match &self.paged {
+            Some(paged) => paged.can_be_stored_in_place(self.size.get()),
+            None => self.has_no_holes(),
+        };
+        self.size.get() > 0 && is_settled && is_whole
+    }
+
     /// Whether each of the pages of a file in memory has its frame.
     fn has_no_holes(&self) -> bool {
         match &*self.state.borrow() {
@@ -328,6 +339,8 @@ impl Content {
         if size > self.max_bytes() {
             return Err(Errno::EFBIG);
         }
+        // Nobody may store to what is cut off, nor behind the new end.
+        self.readers.revoke();
         self.whole_bytes.set(0);
         self.given_bytes.set(self.given_bytes.get().min(size));
         if size == 0 && !self.is_shared() {

@@ -284,7 +284,40 @@ impl Inode {
 
     /// The times.
     pub fn times(&self) -> Times {
+        self.take_over_times();
         self.times.get()
+    }
+
+    /// The same, without what processes have to tell that write the file themselves: what was recorded of them.
+    pub fn recorded_times(&self) -> Times {
+        self.times.get()
+    }
+
+    /// Records the times that a process has to tell which writes the file itself, if one does.
+    pub fn take_over_times(&self) {
+        if let Some(content) = self.content() {
+            content.readers().take_over_times();
+        }
+    }
+
+    /// A process says when it last wrote and read the file itself. It is believed as far as nothing lies in the future.
+    pub(crate) fn note_own_use(&self, written_ns: u64, read_ns: u64) {
+        let now = now();
+        let past = |time_ns: u64| i64::try_from(time_ns).unwrap_or(i64::MAX).min(now);
+        let (mut times, mut set) = (self.times.get(), Set::empty());
+        // That it begins with the later of two times must not make both of them that.
+        if past(written_ns) > times.modified.max(times.changed) {
+            times = Times { modified: past(written_ns), changed: past(written_ns), ..times };
+            set |= Set::MODIFIED | Set::CHANGED;
+        }
+        if past(read_ns) > times.accessed {
+            times.accessed = past(read_ns);
+            set |= Set::ACCESSED;
+        }
+        if !set.is_empty() {
+            self.times.set(times);
+            self.note(set);
+        }
     }
 
     /// Sets them.
@@ -333,8 +366,10 @@ impl Inode {
 
     /// Notes that the content changed.
     pub fn touch_modified(&self) {
-        self.revoke_readers();
         let now = now();
+        if let Some(content) = self.content() {
+            content.readers().note_written(now, content.size());
+        }
         self.times.set(Times { modified: now, changed: now, ..self.times.get() });
         self.note(Set::MODIFIED | Set::CHANGED);
     }
@@ -351,12 +386,15 @@ impl Inode {
         if frozen || directory || self.filesystem.is_read_only() {
             return;
         }
-        let times = self.times.get();
+        let times = self.times();
         let now = now();
         let stale = now.saturating_sub(times.accessed) >= ACCESS_TIME_MAX_AGE_NS;
         let news = times.accessed <= times.modified || times.accessed <= times.changed || stale;
         if news || !flags.contains(MountFlags::RELATIVE_ACCESS_TIME) {
             self.times.set(Times { accessed: now, ..times });
+            if let Some(content) = self.content() {
+                content.readers().note_read(now);
+            }
             self.note(Set::ACCESSED);
         }
     }

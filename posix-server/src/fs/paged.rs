@@ -36,6 +36,11 @@ pub trait PageSource {
         self.grown(from, to);
     }
 
+    /// Whether a file of this size can be stored to without asking for room, by whom its bytes are shown.
+    fn can_be_stored_in_place(&self, _size: u64) -> bool {
+        false
+    }
+
     /// Somebody may store to it without a call from now on.
     fn mapped_to_store(&self) {}
 

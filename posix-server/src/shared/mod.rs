@@ -14,6 +14,7 @@
 mod position;
 mod readers;
 mod ring;
+mod stores;
 mod table;
 
 pub use position::{Habit, SharedPosition};
@@ -22,17 +23,22 @@ pub(crate) use ring::RingPage;
 pub use table::SharedFiles;
 
 use crate::event::EventFile;
-use crate::file::{OpenFile, Positioning, StatusFlags};
+use crate::file::{AccessMode, OpenFile, Positioning, StatusFlags};
+use crate::fs::content::Content;
+use crate::fs::inode::now;
 use crate::fs::mount::MountFlags;
 use crate::fs::{Inode, notify};
 use crate::process::{Process, Server, Thread};
 use alloc::rc::Rc;
+use linux_raw_sys::general as linux;
 
 /// What kind of file a process could serve itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
     /// A regular file, for reading.
     Regular,
+    /// A regular file, for reading and for writing over what is there.
+    Stored,
     /// `/dev/null`.
     Null,
     /// `/dev/zero`.
@@ -45,8 +51,29 @@ pub enum Sharing {
     Pipe,
 }
 
-/// Notes that a thread has read or written through a descriptor, and shares the file with the process if it does so often.
-pub fn note_use(thread: &Rc<Thread>, fd: u64) {
+impl Sharing {
+    /// Whether the process sees the file's bytes.
+    fn has_window(self) -> bool {
+        match self {
+            Self::Regular | Self::Stored => true,
+            Self::Null | Self::Zero | Self::Counter | Self::Semaphore | Self::Pipe => false,
+        }
+    }
+}
+
+/// What a file is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// It was read.
+    Read,
+    /// It was written at a place that the call names.
+    WrittenAt,
+    /// It was written otherwise.
+    Written,
+}
+
+/// Notes that a thread has used a descriptor, and shares the file with the process if it does so often.
+pub fn note_use(thread: &Rc<Thread>, fd: u64, used: Used) {
     let Ok(fd) = i32::try_from(fd as u32) else { return };
     let process = &thread.process;
     // A process that borrows its space has no zone of its own in it; and what one whose calls are judged reads must be seen.
@@ -54,10 +81,13 @@ pub fn note_use(thread: &Rc<Thread>, fd: u64) {
         return;
     }
     let Ok(file) = process.files.borrow().slots().get(fd) else { return };
+    if used == Used::WrittenAt {
+        file.habit().note_write();
+    }
     if !file.habit().is_due() {
         return;
     }
-    let Some(kind) = sharing_of(&file) else { return };
+    let Some(kind) = sharing_of(&file, process) else { return };
     let vm = process.vm();
     let is_new = {
         let files = process.files.borrow();
@@ -95,8 +125,13 @@ pub fn end_all(process: &Process) {
     }
 }
 
+/// No process may serve a file itself: what its shim would tell of times is about to mean something else.
+pub fn end_everywhere(server: &Server) {
+    server.processes().iter().for_each(|process| end_all(process));
+}
+
 /// What could be served in the process: nothing whose reads must be seen.
-fn sharing_of(file: &Rc<OpenFile>) -> Option<Sharing> {
+fn sharing_of(file: &Rc<OpenFile>, process: &Process) -> Option<Sharing> {
     if notify::hears_transfers(file) {
         return None;
     }
@@ -111,18 +146,48 @@ fn sharing_of(file: &Rc<OpenFile>) -> Option<Sharing> {
         return counter.sharing();
     }
     let content = file.inode().content().filter(|_| file.ops().positioning() == Positioning::Bytes)?;
+    if file.habit().has_writes() && may_be_stored(file, content, process) {
+        return Some(Sharing::Stored);
+    }
     let is_there = content.size() > 0 && content.can_be_read_in_place();
     (is_there && file.access().can_read() && !must_note_reads(file)).then_some(Sharing::Regular)
+}
+
+/// Whether a process may write a file over without a call, as it may map it (ADR 24): nothing but the bytes and the times changes by that.
+fn may_be_stored(file: &OpenFile, content: &Content, process: &Process) -> bool {
+    const LOSES_SET_ID: u32 = linux::S_ISUID | linux::S_ISGID;
+    let inode = file.inode();
+    let is_plain = file.access() == AccessMode::ReadWrite
+        && !file.status().intersects(StatusFlags::APPEND | StatusFlags::DIRECT)
+        && file.flags() & (linux::O_SYNC | linux::O_DSYNC) == 0;
+    let times = inode.times();
+    // What is later than now, no store would change.
+    let are_past = times.accessed.max(times.modified).max(times.changed) <= now();
+    is_plain
+        && are_past
+        && inode.mode() & LOSES_SET_ID == 0
+        && process.limit(linux::RLIMIT_FSIZE) == linux::RLIM64_INFINITY as u64
+        && (!notes_access(file) || mount_flags(file).contains(MountFlags::RELATIVE_ACCESS_TIME))
+        && !inode.filesystem().is_read_only()
+        && content.can_be_stored_in_place()
+}
+
+fn mount_flags(file: &OpenFile) -> MountFlags {
+    file.location().map_or(MountFlags::RELATIVE_ACCESS_TIME, |location| location.mount.flags())
+}
+
+/// Whether reads of an open file can change the access time.
+fn notes_access(file: &OpenFile) -> bool {
+    let is_frozen = mount_flags(file).intersects(MountFlags::NO_ACCESS_TIME | MountFlags::READ_ONLY)
+        || file.inode().filesystem().is_read_only()
+        || file.status().contains(StatusFlags::NO_ACCESS_TIME);
+    !is_frozen
 }
 
 /// Whether one more read could change the access time (`relatime`: the first one after a change).
 fn must_note_reads(file: &OpenFile) -> bool {
     let times = file.inode().times();
     let was_noted = times.accessed > times.modified && times.accessed > times.changed;
-    let flags = file.location().map(|location| location.mount.flags()).unwrap_or(MountFlags::RELATIVE_ACCESS_TIME);
-    let is_relative = flags.contains(MountFlags::RELATIVE_ACCESS_TIME);
-    let is_frozen = flags.intersects(MountFlags::NO_ACCESS_TIME | MountFlags::READ_ONLY)
-        || file.inode().filesystem().is_read_only()
-        || file.status().contains(StatusFlags::NO_ACCESS_TIME);
-    !(is_frozen || is_relative && was_noted)
+    let is_relative = mount_flags(file).contains(MountFlags::RELATIVE_ACCESS_TIME);
+    notes_access(file) && !(is_relative && was_noted)
 }

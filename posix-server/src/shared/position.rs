@@ -46,6 +46,7 @@ impl SharedPosition {
 pub struct Habit {
     uses: Cell<u16>,
     taken: Cell<u8>,
+    writes: Cell<bool>,
 }
 
 /// Uses before a file is shared for the first time.
@@ -63,6 +64,16 @@ impl Habit {
         }
         self.uses.set(0);
         true
+    }
+
+    /// Notes a write at a place of its own.
+    pub fn note_write(&self) {
+        self.writes.set(true);
+    }
+
+    /// Whether there were any.
+    pub fn has_writes(&self) -> bool {
+        self.writes.get()
     }
 
     /// Notes that it had to be taken back.

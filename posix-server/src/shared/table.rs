@@ -1,5 +1,6 @@
 //! The table of the files that a process serves itself.
 
+use super::stores::StoreNotes;
 use super::{RingPage, SharedPosition, Sharing};
 use crate::budget::{Charge, Kind as Budget};
 use crate::errno::{Errno, Result};
@@ -14,8 +15,8 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::mem::offset_of;
 use posix_protocol::files::{
-    DESCRIPTORS, FILES, FileTable, POSITIONS_OFFSET, READABLE, SharedFile, TABLE_BYTES, WINDOW_BYTES, WINDOWS,
-    WRITABLE, kind,
+    DESCRIPTORS, FILES, FileTable, NOTES_READS, POSITIONS_OFFSET, READABLE, STORABLE, SharedFile, TABLE_BYTES,
+    WINDOW_BYTES, WINDOWS, WRITABLE, kind,
 };
 use zerocopy::IntoBytes;
 
@@ -31,6 +32,9 @@ struct Entry {
     mapped: u64,
     /// Its page, if it is an end of a pipe.
     page: Option<Rc<RingPage>>,
+    /// What the process tells of it, if it can write it over.
+    stores: Option<StoreNotes>,
+    size: u64,
 }
 
 /// The longest read of a file on a disk that is served in the process, in bytes. Page after page would be waited for; a call has all of
@@ -52,6 +56,8 @@ pub struct SharedFiles {
     entries: RefCell<Entries>,
     /// Which pages for pipes are in use, or spoiled.
     ring_pages: Cell<u64>,
+    /// Which places have had windows that could be stored to.
+    were_stored: Cell<u64>,
     /// The next state, and epoch. Even; the odd one after it ends an epoch.
     next: Cell<u64>,
     _charge: Charge,
@@ -81,6 +87,7 @@ impl SharedFiles {
             vm: Rc::downgrade(vm),
             entries: RefCell::new(entries),
             ring_pages: Cell::new(0),
+            were_stored: Cell::new(0),
             next: Cell::new(2),
             _charge: charge,
         }))
@@ -114,11 +121,15 @@ impl SharedFiles {
             return Err(Errno::EBADF);
         }
         let index = match self.place_of(file.id()) {
+            Some(index) if kind == Sharing::Stored && !self.is_stored(index) => {
+                self.end(index);
+                self.add(file, kind, None)?
+            }
             Some(index) => index,
             None => self.add(file, kind, None)?,
         };
         match kind {
-            Sharing::Regular => self.give_position(index, file),
+            Sharing::Regular | Sharing::Stored => self.give_position(index, file),
             Sharing::Counter | Sharing::Semaphore => self.lend_count(index, file),
             Sharing::Null | Sharing::Zero | Sharing::Pipe => {}
         }
@@ -217,32 +228,59 @@ impl SharedFiles {
         entries.files.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.file_id == file_id))
     }
 
-    /// A place that is not used. Those that can have a window are for files that need one.
+    /// A place that is not used. Those that can have a window are for files that need one. One through whose last window some thread may
+    /// still be storing is used.
     fn free_place(&self, sharing: Sharing) -> Option<usize> {
-        let places = if sharing == Sharing::Regular { 0..WINDOWS } else { WINDOWS..FILES };
+        let places = if sharing.has_window() { 0..WINDOWS } else { WINDOWS..FILES };
         let entries = self.entries.borrow();
-        places.into_iter().find(|index| entries.files.get(*index).is_some_and(Option::is_none))
+        let is_quiet = |index: usize| {
+            self.were_stored.get() & 1 << index == 0 || !StoreNotes::are_stores_under_way(&self.table, index)
+        };
+        places.into_iter().find(|index| entries.files.get(*index).is_some_and(Option::is_none) && is_quiet(*index))
+    }
+
+    /// Whether the process can write a file over.
+    fn is_stored(&self, index: usize) -> bool {
+        let entries = self.entries.borrow();
+        entries.files.get(index).and_then(Option::as_ref).is_some_and(|entry| entry.stores.is_some())
+    }
+
+    /// Whether an entry says this of its file's size.
+    pub(super) fn shows_size(&self, index: usize, size: u64) -> bool {
+        let entries = self.entries.borrow();
+        entries.files.get(index).and_then(Option::as_ref).is_some_and(|entry| entry.size == size)
+    }
+
+    /// Does something with what the process tells of a file that it writes over.
+    pub(super) fn with_stores(&self, index: usize, act: impl FnOnce(&StoreNotes)) {
+        let entries = self.entries.borrow();
+        if let Some(notes) = entries.files.get(index).and_then(Option::as_ref).and_then(|entry| entry.stores.as_ref()) {
+            act(notes);
+        }
     }
 
     fn add(self: &Rc<Self>, file: &Rc<OpenFile>, sharing: Sharing, page: Option<Rc<RingPage>>) -> Result<usize> {
         let index = self.free_place(sharing).ok_or(Errno::EMFILE)?;
         let window = page.as_ref().map_or(FILE_WINDOWS + index as u64 * WINDOW_BYTES, |page| page.address());
-        let mapped = if sharing == Sharing::Regular { self.map(file, window)? } else { 0 };
+        if let Some(content) = file.inode().content() {
+            content.readers().make_way(sharing);
+        }
+        let stores = self.begin_stores(file, sharing, index)?;
+        let mapped = if sharing.has_window() { self.map(file, window, sharing)? } else { 0 };
         let size = file.inode().size();
-        let access = file.access();
         let is_slow = file.inode().content().is_some_and(|content| content.paged_file().is_some());
         let state = self.next_number();
         let shown = SharedFile {
             state,
             kind: match sharing {
-                Sharing::Regular => kind::REGULAR,
+                Sharing::Regular | Sharing::Stored => kind::REGULAR,
                 Sharing::Null => kind::NULL,
                 Sharing::Zero => kind::ZERO,
                 Sharing::Counter => kind::COUNTER,
                 Sharing::Semaphore => kind::SEMAPHORE,
                 Sharing::Pipe => kind::PIPE,
             },
-            access: if access.can_read() { READABLE } else { 0 } | if access.can_write() { WRITABLE } else { 0 },
+            access: shown_access(file, stores.is_some()),
             window,
             mapped: mapped.min(size),
             size,
@@ -250,7 +288,7 @@ impl SharedFiles {
             longest: if is_slow { LONGEST_SLOW_READ } else { u64::MAX },
             ..SharedFile::default()
         };
-        let entry = Entry { state, file: Rc::downgrade(file), file_id: file.id(), mapped, page };
+        let entry = Entry { state, file: Rc::downgrade(file), file_id: file.id(), mapped, page, stores, size };
         if let Some(place) = self.entries.borrow_mut().files.get_mut(index) {
             *place = Some(entry);
         }
@@ -259,13 +297,22 @@ impl SharedFiles {
             .write(offset_of_file(index) + size_of::<u64>() as u64, shown.as_bytes().get(8..).unwrap_or_default());
         self.write_state(index, state);
         if let Some(content) = file.inode().content() {
-            content.readers().add(self, index, state);
+            content.readers().add(self, index, state, sharing);
         }
         Ok(index)
     }
 
+    /// Has the process tell of a file, if it is to write it over. `ENOMEM`.
+    fn begin_stores(&self, file: &OpenFile, sharing: Sharing, index: usize) -> Result<Option<StoreNotes>> {
+        if sharing != Sharing::Stored {
+            return Ok(None);
+        }
+        self.were_stored.set(self.were_stored.get() | 1 << index);
+        StoreNotes::begin(&self.table, index, file.inode()).ok_or(Errno::ENOMEM).map(Some)
+    }
+
     /// Maps the beginning of a file; returns how many bytes.
-    fn map(&self, file: &OpenFile, window: u64) -> Result<u64> {
+    fn map(&self, file: &OpenFile, window: u64, sharing: Sharing) -> Result<u64> {
         let content = file.inode().content().ok_or(Errno::EINVAL)?;
         let memory = content.memory()?;
         let length = memory.len_bytes().min(WINDOW_BYTES);
@@ -274,7 +321,11 @@ impl SharedFiles {
             length,
             backing: Backing::Memory(&memory, 0),
             sharing: platform::Sharing::Shared,
-            protection: Protection::READ,
+            protection: if sharing == Sharing::Stored {
+                Protection::READ | Protection::WRITE
+            } else {
+                Protection::READ
+            },
             inherit: Inherit::Nothing,
         };
         self.vm.upgrade().ok_or(Errno::ESRCH)?.space().commit(&[change])?;
@@ -375,12 +426,50 @@ impl SharedFiles {
             }
             self.free_page(page);
         }
-        if let Some(vm) = self.vm.upgrade().filter(|_| entry.mapped > 0) {
-            let address = FILE_WINDOWS + index as u64 * WINDOW_BYTES;
-            // A window that stays shows what the process could have read before.
-            let _ = vm.space().commit(&[Change::Unmap { address, length: entry.mapped }]);
+        let is_gone = self.unmap(index, entry.mapped);
+        if let Some(stores) = &entry.stores {
+            // Nothing can be stored any more, so this is the last time that there is to tell.
+            stores.take_over();
+        }
+        if !is_gone {
+            self.keep(index, entry);
         }
     }
+
+    /// Takes a window away. False: it is still there.
+    fn unmap(&self, index: usize, mapped: u64) -> bool {
+        let Some(vm) = self.vm.upgrade().filter(|_| mapped > 0) else { return true };
+        let address = FILE_WINDOWS + index as u64 * WINDOW_BYTES;
+        vm.space().commit(&[Change::Unmap { address, length: mapped }]).is_ok()
+    }
+
+    /// Keeps the place of a window that can't be taken away: it shows what the process could have mapped, and nothing else ever.
+    fn keep(&self, index: usize, entry: Entry) {
+        if let Some(place) = self.entries.borrow_mut().files.get_mut(index) {
+            *place = Some(Entry { state: 0, file_id: 0, file: Weak::new(), ..entry });
+        }
+    }
+}
+
+impl Drop for SharedFiles {
+    /// The space has gone, and every thread in it.
+    fn drop(&mut self) {
+        for entry in self.entries.get_mut().files.iter().flatten() {
+            if let Some(stores) = &entry.stores {
+                stores.take_over();
+            }
+        }
+    }
+}
+
+/// What an entry says of what can be done with a file.
+fn shown_access(file: &OpenFile, is_stored: bool) -> u32 {
+    let access = file.access();
+    let when = |is_so: bool, flag: u32| if is_so { flag } else { 0 };
+    when(access.can_read(), READABLE)
+        | when(access.can_write(), WRITABLE)
+        | when(is_stored, STORABLE)
+        | when(is_stored && super::notes_access(file), NOTES_READS)
 }
 
 fn offset_of_file(index: usize) -> u64 {

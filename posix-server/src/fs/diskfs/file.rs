@@ -203,8 +203,9 @@ impl DiskFile {
         Box::pin(async move { volume.attempt(&Operation::Allocate { inode, offset, len_bytes }).await })
     }
 
-    /// Gives the blocks of a range back that was made zeros and written back.
+    /// Gives the blocks of a range back that was made zeros and written back. What is stored there from now on needs others.
     pub fn punch(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<()>> {
+        self.promised_pages.set(self.promised_pages.get().min(offset / PAGE_SIZE));
         let (volume, inode, paged) =
             (self.volume.clone(), self.number(), self.paged.get().map(|(paged, _)| paged.clone()));
         Box::pin(async move {
@@ -278,6 +279,10 @@ impl PageSource for DiskFile {
     fn extended(&self, _from: u64, to: u64) {
         self.grown_by(self.record_size(to));
         self.size.set(to);
+    }
+
+    fn can_be_stored_in_place(&self, size: u64) -> bool {
+        !self.volume.has_failed() && self.promised_pages.get() >= size.div_ceil(PAGE_SIZE)
     }
 
     fn mapped_to_store(&self) {

@@ -296,7 +296,7 @@ fn encoded(inode: &Inode, set: Set) -> Box<[u8]> {
 }
 
 fn values_of(inode: &Inode) -> Values {
-    let times = inode.times();
+    let times = inode.recorded_times();
     Values {
         mode: inode.mode(),
         uid: inode.uid(),

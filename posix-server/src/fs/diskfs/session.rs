@@ -170,6 +170,7 @@ impl Volume {
     /// Has stores to a file written back. `EIO`.
     pub(super) async fn write_back(&self, inode: &Rc<Inode>) -> Result<()> {
         let Some(file) = disk_file(inode) else { return Ok(()) };
+        inode.take_over_times();
         let stores = file.stores();
         file.write_back_all().await?;
         if file.has_promises() {

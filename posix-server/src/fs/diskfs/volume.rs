@@ -249,6 +249,11 @@ impl Volume {
         if let Ok(filesystem) = self.filesystem() {
             filesystem.force_read_only();
         }
+        let inodes: Vec<Rc<Inode>> = self.inodes.borrow().values().filter_map(Weak::upgrade).collect();
+        for content in inodes.iter().filter_map(|inode| inode.content()) {
+            // Who goes on storing is to hear of it.
+            content.readers().revoke();
+        }
         let kept = self.log.borrow_mut().clear();
         drop(kept);
         let dirty = self.dirty.take();

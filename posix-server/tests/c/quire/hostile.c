@@ -327,15 +327,19 @@ static void let_loose(villain villain, unsigned long calls) {
 
 /* ---- what the server lends ---- */
 
-/* The second page of the table of files (`posix_protocol::files`), which the shim writes, and the pages of pipes. */
+/* The second page of the table of files (`posix_protocol::files`), which the shim writes, and the pages of pipes. Behind the positions
+ * are the words that tell of files which are written in the process. */
 #define POSITIONS ((volatile uint64_t *)0x7ffff0a01000UL)
-#define POSITION_WORDS 56
+#define POSITION_WORDS (128 + 3 * 12)
 #define RING_PAGE ((volatile uint64_t *)0x7ffff0a10000UL)
 
-/* Whether the calls of this process are answered in it: then a pipe and a counter are lent to it. */
-static void use_often(int reader, int writer, int counter) {
+/* Whether the calls of this process are answered in it: then a pipe, a counter and a file are lent to it. */
+static void use_often(int reader, int writer, int counter, int file) {
     char byte = 0;
     uint64_t one = 1;
+    for (int i = 0; i < 200; i++)
+        if (pwrite(file, &one, 8, i) != 8 || pread(file, &one, 8, i) != 8)
+            _exit(4);
     for (int i = 0; i < 20000; i++) {
         if (write(writer, &byte, 1) != 1 || read(reader, &byte, 1) != 1)
             _exit(2);
@@ -349,9 +353,14 @@ static void scribble(volatile unsigned *made) {
     int fds[2], counter = eventfd(0, EFD_NONBLOCK);
     char bytes[5000] = "";
     uint64_t value = 1;
-    if (pipe2(fds, O_NONBLOCK) != 0 || counter < 0)
+    char name[32];
+    snprintf(name, sizeof name, "scribbled%d", getpid());
+    int file = open(name, O_RDWR | O_CREAT, 0644), others[4];
+    if (pipe2(fds, O_NONBLOCK) != 0 || counter < 0 || write(file, bytes, sizeof bytes) != sizeof bytes)
         _exit(1);
-    use_often(fds[0], fds[1], counter);
+    for (int i = 0; i < 4; i++)
+        others[i] = memfd_create("other", 0);
+    use_often(fds[0], fds[1], counter, file);
     for (*made = 0; *made < CALLS_PER_PROCESS; ++*made) {
         for (int i = 0; i < 12; i++) {
             if (write(fds[1], bytes, 1 + below(40)) < 0 || read(fds[0], bytes, sizeof bytes) < 0)
@@ -364,7 +373,26 @@ static void scribble(volatile unsigned *made) {
             POSITIONS[below(POSITION_WORDS)] = below(2) ? chance() : below(1 << 28);
             RING_PAGE[below(512)] = chance();
         }
-        switch (below(6)) {
+        struct stat status;
+        for (int i = 0; i < 4; i++)
+            if (pwrite(file, bytes, 1 + below(40), below(5000)) < 0 || pread(file, bytes, 40, below(5000)) < 0)
+                break;
+        if (fstat(file, &status) == 0 && status.st_mtim.tv_sec > time(NULL) + 1)
+            _exit(5);
+        switch (below(10)) {
+        case 6: ftruncate(file, below(9000)); break;
+        case 7: fsync(file); break;
+        case 8: {
+            /* Another file in its place. */
+            int other = others[below(4)];
+            for (int i = 0; i < 8; i++)
+                pwrite(other, bytes, 100, below(5000));
+            break;
+        }
+        case 9:
+            close(file);
+            file = open(name, O_RDWR);
+            break;
         case 0: ioctl(fds[0], FIONREAD, bytes); break;
         case 1: if (fork() == 0) {
                 while (read(fds[0], bytes, sizeof bytes) > 0 || read(counter, bytes, 8) > 0)

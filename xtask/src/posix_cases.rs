@@ -28,12 +28,17 @@ const RUST_PROGRAMS: [&str; 2] = ["std-cases", "hostile-elf"];
 const SHARED_C_FILE: &str = "case";
 /// The file that lists the cases known to differ.
 const KNOWN_GAPS: &str = "known_gaps.txt";
+/// The same for cases on a disk.
+const KNOWN_GAPS_ON_DISK: &str = "known_gaps_on_disk.txt";
 const C_FLAGS: [&str; 6] = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-result"];
 
 /// Where the guest finds things.
 const GUEST_PROGRAMS: &str = "/posix/programs";
 const GUEST_RUNNER: &str = "/posix/posix-runner";
+/// Where the cases have their directories, in memory and on a disk that is mounted.
 const GUEST_SCRATCH: &str = "/tmp/posix-cases";
+pub(crate) const GUEST_DISK: &str = "/mnt";
+const GUEST_DISK_SCRATCH: &str = "/mnt/posix-cases";
 /// Where programs that are linked dynamically with musl look for their loader, which is also their C library.
 const MUSL_LOADER: &str = "/lib/ld-musl-x86_64.so.1";
 
@@ -81,18 +86,27 @@ struct Suite {
     scratch: PathBuf,
 }
 
+/// What kind of file system the cases have their directories in, in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scratch {
+    /// One in memory.
+    Memory,
+    /// That of the guest's disk, which is mounted at [`GUEST_DISK`].
+    Disk,
+}
+
 /// Runs all cases on both systems, or those whose `program/case` contains one of the words, and compares.
 ///
 /// # Errors
 ///
 /// When something could not be built or started, or no case at all was the same. Cases that differ count in the summary,
 /// and are printed.
-pub(crate) fn run(artifacts: &Artifacts, guest: &Guest, only: &[String]) -> Result<Summary> {
+pub(crate) fn run(artifacts: &Artifacts, guest: &Guest, scratch: Scratch, only: &[String]) -> Result<Summary> {
     let suite = build_suite(artifacts)?;
     let oracle = on_host(&suite, only)?;
-    let tested = in_guest(artifacts, guest, &suite, &[&suite.both, &suite.quire], only)?;
+    let tested = in_guest(artifacts, guest, (&suite, scratch), &[&suite.both, &suite.quire], only)?;
     let own: Vec<Record> = tested.iter().filter(|record| suite.is_of_quire(record)).cloned().collect();
-    let gaps = known_gaps()?;
+    let gaps = known_gaps(scratch)?;
     let mut summary = Summary::default();
     for judged in judge(&oracle, &tested).into_iter().chain(own.into_iter().map(judge_alone)) {
         let gap = gaps.reason(&judged.program, &judged.case);
@@ -112,7 +126,7 @@ pub(crate) fn run(artifacts: &Artifacts, guest: &Guest, only: &[String]) -> Resu
 pub(crate) fn run_bombs(artifacts: &Artifacts, guest: &Guest, only: &[String]) -> Result<Summary> {
     let suite = build_suite(artifacts)?;
     let mut summary = Summary::default();
-    for record in in_guest(artifacts, guest, &suite, &[&suite.bombs], only)? {
+    for record in in_guest(artifacts, guest, (&suite, Scratch::Memory), &[&suite.bombs], only)? {
         println!("{}/{}", record.program, record.case);
         String::from_utf8_lossy(&record.output).lines().for_each(|line| println!("    {line}"));
         let judged = judge_alone(record);
@@ -268,7 +282,7 @@ fn runner_arguments(limit_s: u64, only: &[String]) -> Vec<String> {
 fn in_guest(
     artifacts: &Artifacts,
     guest: &Guest,
-    suite: &Suite,
+    (suite, scratch): (&Suite, Scratch),
     programs: &[&Path],
     only: &[String],
 ) -> Result<Vec<Record>> {
@@ -289,7 +303,11 @@ fn in_guest(
     };
     let mut command = vec![GUEST_RUNNER.to_owned()];
     command.extend(runner_arguments(GUEST_CASE_LIMIT_S, only));
-    command.extend([GUEST_PROGRAMS.to_owned(), GUEST_SCRATCH.to_owned()]);
+    let scratch = match scratch {
+        Scratch::Memory => GUEST_SCRATCH,
+        Scratch::Disk => GUEST_DISK_SCRATCH,
+    };
+    command.extend([GUEST_PROGRAMS.to_owned(), scratch.to_owned()]);
     let program = Program::of_guest(&command.iter().map(String::as_str).collect::<Vec<_>>());
     let guest = Guest { additions: additions(suite, programs)?, timeout: Some(GUEST_LIMIT), ..guest.clone() };
     let finished = guest.exec(artifacts, &program, Input::Bytes(Vec::new()), &mut sink)?;
@@ -337,8 +355,11 @@ fn judge_alone(record: Record) -> Judged {
     Judged { program: record.program, case: record.case, verdict }
 }
 
-fn known_gaps() -> Result<KnownGaps> {
-    let path = sources().join(KNOWN_GAPS);
+fn known_gaps(scratch: Scratch) -> Result<KnownGaps> {
+    let path = sources().join(match scratch {
+        Scratch::Memory => KNOWN_GAPS,
+        Scratch::Disk => KNOWN_GAPS_ON_DISK,
+    });
     let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
     KnownGaps::parse(&text).map_err(|line| anyhow!("{}: not `program/case: reason`: {line}", path.display()))
 }
@@ -346,7 +367,7 @@ fn known_gaps() -> Result<KnownGaps> {
 fn tell(judged: &Judged, gap: Option<&str>) {
     let name = format!("{}/{}", judged.program, judged.case);
     match &judged.verdict {
-        Verdict::Same if gap.is_some() => println!("CLOSED {name}: the same now; take it out of {KNOWN_GAPS}"),
+        Verdict::Same if gap.is_some() => println!("CLOSED {name}: the same now; take it out of the list"),
         Verdict::Same | Verdict::Skipped => {}
         Verdict::Missing | Verdict::Different(_) if gap.is_some() => {}
         Verdict::Missing => println!("MISSING {name}: no record from Quire"),

@@ -15,7 +15,7 @@
 //! | `c/quire/`, `scenarios/quire/` | cases that make sense only on Quire: they must succeed there |
 //! | `scenarios/both/` | shell scripts, each function a case |
 //! | `src/std_cases.rs`, `src/hostile_elf.rs` | cases in Rust: the standard library, and malformed programs |
-//! | `known_gaps.txt` | what is known to differ, and why |
+//! | `known_gaps.txt`, `known_gaps_on_disk.txt` | what is known to differ, and why |
 //! | `bench/` | micro-benchmarks that run on both systems |
 //!
 //! `conformance-runner` runs programs that nobody here wrote, for `cargo xtask conformance`; [`plan`] says what it reads.

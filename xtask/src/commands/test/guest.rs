@@ -8,7 +8,7 @@ use crate::guest::{
 };
 use crate::image::{self, MEBIBYTE, Sizes, Volume};
 use crate::payload::{self, Init};
-use crate::posix_cases;
+use crate::posix_cases::{self, Scratch};
 use crate::root_files;
 use crate::tree::Tree;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -62,7 +62,7 @@ pub(super) fn two_cpus(context: &Context) -> Result<Counts> {
     let guest = Guest { cpus: 2, ..Guest::default() };
     let mut counts = run_object_tests(context, &guest)?;
     let guest = Guest { memory: MemorySize::GIBIBYTE, ..guest };
-    let summary = posix_cases::run(context.posix()?, &guest, &PARALLEL_CASES.map(str::to_owned))?;
+    let summary = posix_cases::run(context.posix()?, &guest, Scratch::Memory, &PARALLEL_CASES.map(str::to_owned))?;
     counts += Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() };
     Ok(counts)
 }
@@ -74,7 +74,7 @@ pub(super) fn many_cpus(context: &Context) -> Result<Counts> {
     for cpus in [4, 8] {
         counts += run_object_tests(context, &Guest { cpus, timeout: Some(TIMEOUT), ..Guest::default() })?;
         let guest = Guest { cpus, memory: MemorySize::GIBIBYTE, ..Guest::default() };
-        let summary = posix_cases::run(context.posix()?, &guest, &PARALLEL_CASES.map(str::to_owned))?;
+        let summary = posix_cases::run(context.posix()?, &guest, Scratch::Memory, &PARALLEL_CASES.map(str::to_owned))?;
         counts += Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() };
     }
     Ok(counts)
@@ -418,6 +418,26 @@ pub(super) fn bombs(context: &Context) -> Result<Counts> {
 /// The programs that must say the same on Linux and on Quire.
 pub(super) fn posix_cases(context: &Context) -> Result<Counts> {
     let guest = Guest { memory: MemorySize::GIBIBYTE, ..context.guest() };
-    let summary = posix_cases::run(context.posix()?, &guest, context.cases())?;
+    let summary = posix_cases::run(context.posix()?, &guest, Scratch::Memory, context.cases())?;
     Ok(Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() })
+}
+
+/// What files can be asked for: the programs of the cases that do.
+const FILE_CASES: [&str; 7] =
+    ["cached_reads/", "written_in_place/", "file_io/", "files_open/", "file_memory/", "files_memory/", "names/"];
+
+/// The cases that have to do with files, on a file system on a disk, which is in order afterwards.
+pub(super) fn cases_on_disk(context: &Context) -> Result<Counts> {
+    const VOLUME_BYTES: u64 = 512 * MEBIBYTE;
+    let directory = tempfile::Builder::new().prefix("quire-").tempdir().context("can't make a temporary directory")?;
+    let volume = Volume { file: directory.path().join("volume"), offset: 0 };
+    volume.make(VOLUME_BYTES, &Tree::default())?;
+    let disk = Disk { mount: Some(posix_cases::GUEST_DISK.to_owned()), ..Disk::kept(&volume.file) };
+    let guest = Guest { memory: MemorySize::GIBIBYTE, disks: vec![disk], ..context.guest() };
+    let usual = FILE_CASES.map(str::to_owned);
+    let wanted = if context.cases().is_empty() { usual.as_slice() } else { context.cases() };
+    let summary = posix_cases::run(context.posix()?, &guest, Scratch::Disk, wanted)?;
+    let mut counts = Counts { passed: summary.passed(), failed: summary.failed(), skipped: summary.skipped() };
+    counts.try_one("the file system is in order", || volume.check());
+    Ok(counts)
 }

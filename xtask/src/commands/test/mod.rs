@@ -78,6 +78,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "console", place: Place::Guest, length: TestLength::Usual, run: guest::console },
     Stage { name: "consoles", place: Place::Guest, length: TestLength::Usual, run: guest::consoles },
     Stage { name: "posix-cases", place: Place::Guest, length: TestLength::Usual, run: guest::posix_cases },
+    Stage { name: "cases-on-disk", place: Place::Guest, length: TestLength::Usual, run: guest::cases_on_disk },
     Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },

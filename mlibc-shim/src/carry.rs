@@ -26,6 +26,8 @@ const LIMIT_BYTES: usize = size_of::<linux::rlimit64>();
 const MASK_BYTES: usize = 8;
 const ACTION_BYTES: usize = size_of::<linux::kernel_sigaction>();
 const EVENT_BYTES: usize = 12;
+/// For how many events of `epoll_wait` there is room.
+const MAX_EVENTS: i32 = 32;
 const TWO_DESCRIPTORS_BYTES: usize = 8;
 
 /// An argument of the call.
@@ -123,6 +125,13 @@ impl Cargo<'_> {
     fn counted_result(&mut self, index: usize, count: usize) {
         let length = argument(&self.block.context, count);
         self.result(index, length.min(MAX_TRANSFER_BYTES) as usize);
+    }
+
+    /// Carries room for the first events of those that there is room for: if more are ready, the server writes all itself.
+    fn events(&mut self, index: usize, count: usize) {
+        // A number below 1 is the server's to refuse.
+        let count = argument(&self.block.context, count) as i32;
+        self.result(index, count.clamp(0, MAX_EVENTS) as usize * EVENT_BYTES);
     }
 }
 
@@ -231,6 +240,7 @@ fn carry_structures(cargo: &mut Cargo<'_>, number: u32) {
             cargo.result(3, TIMER_BYTES);
         }
         linux::__NR_epoll_ctl => cargo.input(3, EVENT_BYTES),
+        linux::__NR_epoll_wait | linux::__NR_epoll_pwait => cargo.events(1, 2),
         _ => {}
     }
 }

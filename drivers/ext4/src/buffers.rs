@@ -207,6 +207,15 @@ impl<D: Device> Buffers<D> {
         };
     }
 
+    /// Takes operations again that [`set_read_only`](Buffers::set_read_only) kept out.
+    pub fn set_writable(&self) {
+        let health = &mut self.state.borrow_mut().health;
+        *health = match *health {
+            Health::Writable | Health::ReadOnly => Health::Writable,
+            Health::Failed => Health::Failed,
+        };
+    }
+
     /// The device.
     #[must_use]
     pub fn device(&self) -> &Rc<D> {

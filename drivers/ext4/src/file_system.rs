@@ -69,7 +69,7 @@ pub struct Ext4<D: Device> {
     pub(crate) last_group: Cell<u32>,
     /// Blocks that the file system takes for itself.
     overhead: u64,
-    read_only: bool,
+    read_only: Cell<bool>,
     /// The journal tells of an error that the superblock is to be told.
     errors_noted: bool,
 }
@@ -140,7 +140,7 @@ impl<D: Device> Ext4<D> {
             reserved: RefCell::default(),
             last_group: Cell::new(0),
             overhead: 0,
-            read_only,
+            read_only: Cell::new(read_only),
             errors_noted: false,
         }
     }
@@ -248,7 +248,8 @@ impl<D: Device> Ext4<D> {
             .await
     }
 
-    /// Makes everything durable and marks the file system as not in use. Nothing may be changed after that.
+    /// Makes everything durable and marks the file system as not in use. Nothing can be changed after that, but it can be read, and
+    /// [written again](Ext4::remount_writable).
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -259,14 +260,58 @@ impl<D: Device> Ext4<D> {
         let _turn = self.changes().await;
         self.buffers.settle_all().await?;
         self.mark(Mark::Clean, now).await?;
+        self.read_only.set(true);
         self.buffers.set_read_only();
         Ok(self.buffers.device().flush().await?)
+    }
+
+    /// Takes a file system into use that could only be read.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]: a write has failed. [`Error::Unsupported`]: it uses something that may not be written here.
+    /// [`Error::Corrupt`], [`Error::Device`].
+    pub async fn remount_writable(&self, now: Time) -> Result<()> {
+        if self.buffers.has_failed() {
+            return Err(Error::ReadOnly);
+        }
+        if !self.is_read_only() {
+            return Ok(());
+        }
+        self.superblock.check_writable()?;
+        self.buffers.set_writable();
+        self.read_only.set(false);
+        let begun = self.begin_use(Options { now, ..Options::default() }).await;
+        begun.inspect_err(|_| {
+            self.read_only.set(true);
+            self.buffers.set_read_only();
+        })
     }
 
     /// Whether nothing can be changed.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.read_only || self.buffers.has_failed()
+        self.read_only.get() || self.has_failed()
+    }
+
+    /// Whether nothing can be changed any more, because a write has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.buffers.has_failed()
+    }
+
+    /// Notes in the superblock that what was found makes no sense, so that somebody checks the file system.
+    ///
+    /// # Errors
+    /// [`Error::Device`], [`Error::ReadOnly`].
+    pub async fn note_error(&self, now: Time) -> Result<()> {
+        let change = self.change(0).await?;
+        let seconds = now.seconds as u32;
+        change.edit_superblock(field::STATE_WORD, |word| word | u32::from(STATE_ERROR) << 16).await?;
+        change.edit_superblock(field::ERROR_COUNT, |count| count.saturating_add(1)).await?;
+        change.edit_superblock(field::FIRST_ERROR_TIME, |first| if first == 0 { seconds } else { first }).await?;
+        change.edit_superblock(field::LAST_ERROR_TIME, |_| seconds).await?;
+        change.finish().await?;
+        Ok(())
     }
 
     /// What the superblock says that does not change.

@@ -28,6 +28,14 @@ pub mod field {
     pub const COMPATIBLE: usize = 0x5C;
     /// Clean, with errors, orphans being recovered.
     pub const STATE: usize = 0x3A;
+    /// The word whose upper half is [`STATE`].
+    pub const STATE_WORD: usize = 0x38;
+    /// How many errors were found since the last check.
+    pub const ERROR_COUNT: usize = 0x194;
+    /// When the first of them was, seconds.
+    pub const FIRST_ERROR_TIME: usize = 0x198;
+    /// When the last of them was.
+    pub const LAST_ERROR_TIME: usize = 0x1CC;
     /// Features that must be understood to read.
     pub const INCOMPATIBLE: usize = 0x60;
     /// Features that must be understood to write.
@@ -212,6 +220,8 @@ pub struct Superblock {
     pub checksum_seed: u32,
     /// Whether it was unmounted cleanly, or errors were seen.
     pub state: u16,
+    /// What to do about errors, as its owner wants it (`s_errors`): 2 is to go on reading only.
+    pub on_errors: u16,
 }
 
 const MAGIC: u16 = 0xEF53;
@@ -225,6 +235,9 @@ const FLAG_UNSIGNED_HASH: u32 = 2;
 const CHECKSUM_CRC32C: u8 = 1;
 /// The largest block size that Linux defines.
 const MOST_LOG_BLOCK_BYTES: u32 = 6;
+
+/// What is said of a superblock that is one, but whose checksum is wrong.
+pub const BAD_CHECKSUM: &str = "checksum of the superblock";
 
 fn corrupt(what: &'static str) -> Error {
     Error::corrupt(what, Place::FileSystem)
@@ -280,6 +293,7 @@ impl Superblock {
                 crc32c(!0, &uuid)
             },
             state: u16_at(bytes, field::STATE),
+            on_errors: u16_at(bytes, 0x3C),
         };
         superblock.check_checksum(bytes)?;
         superblock.check_geometry()?;
@@ -324,7 +338,7 @@ impl Superblock {
             return Ok(());
         }
         require(u8_at(bytes, 0x175) == CHECKSUM_CRC32C, "type of checksums")?;
-        require(checksum_of(bytes) == u32_at(bytes, field::CHECKSUM), "checksum of the superblock")
+        require(checksum_of(bytes) == u32_at(bytes, field::CHECKSUM), BAD_CHECKSUM)
     }
 
     fn check_geometry(&mut self) -> Result<()> {

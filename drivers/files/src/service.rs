@@ -199,7 +199,7 @@ where
             }
             Request::Serve { inode, slot } => mounted.serve(inode, slot, enclosed).await,
             Request::Release { inode } => mounted.release(inode).await,
-            Request::Remount { .. } => Err(Refused::Unsupported),
+            Request::Remount { flags } => volume.remount(flags).await.map(|()| Good([0; 8])),
             Request::Unmount => self.unmount(&mounted).await,
         }
     }

@@ -84,6 +84,10 @@ bitflags! {
     pub struct MountFlags: u64 {
         /// Nothing is written but what the recovery of the journal writes.
         const READ_ONLY = 1 << 0;
+        /// When something on the disk makes no sense, nothing is written any more.
+        const END_AT_ERRORS = 1 << 1;
+        /// The same is only noted, whatever the file system itself wants.
+        const CONTINUE_AT_ERRORS = 1 << 2;
     }
 }
 
@@ -306,10 +310,12 @@ pub enum Refused {
     TooManyLinks = 29,
     /// A name, a value or a size is longer than there can be.
     TooLarge = 30,
+    /// There is a file system, but the checksum of what describes it is wrong.
+    BadChecksum = 31,
 }
 
 impl Refused {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Unknown,
         Self::Busy,
         Self::DeviceFailed,
@@ -329,6 +335,7 @@ impl Refused {
         Self::WrongKind,
         Self::TooManyLinks,
         Self::TooLarge,
+        Self::BadChecksum,
     ];
 
     /// What an answer's label says: `Ok` if the request was served. A label that nobody defined is taken for

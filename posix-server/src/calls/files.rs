@@ -2,11 +2,12 @@
 
 use super::blocking::{file, usable_file};
 use super::process::unshare_files;
-use super::{Outcome, SystemCall};
+use super::{Arguments, Outcome, SystemCall};
 use crate::errno::{Errno, Result};
 use crate::file::{AccessMode, OnExec, OpenFile, Positioning, StatusFlags};
 use crate::fs::body::{Directory, Entry, FIRST_ENTRY, Listing};
-use crate::fs::content::Sought;
+use crate::fs::content::{Content, Sought};
+use crate::fs::diskfs::DiskFile;
 use crate::fs::{Inode, Location, notify};
 use crate::pipe::{Pipe, PipeEnd};
 use crate::process::Thread;
@@ -24,7 +25,7 @@ pub(super) const CALLS: &[SystemCall] = &[
     SystemCall::new(linux::__NR_dup, |thread, args| Outcome::Return(dup(thread, args))),
     SystemCall::new(linux::__NR_dup2, |thread, args| Outcome::Return(dup2(thread, args))),
     SystemCall::new(linux::__NR_dup3, |thread, args| Outcome::Return(dup3(thread, args))),
-    SystemCall::new(linux::__NR_lseek, |thread, args| Outcome::Return(lseek(thread, args))),
+    SystemCall::new(linux::__NR_lseek, lseek),
     SystemCall::new(linux::__NR_pipe, |thread, args| Outcome::Return(pipe(thread, args[0], 0))),
     SystemCall::new(linux::__NR_pipe2, |thread, args| Outcome::Return(pipe(thread, args[0], args[1] as u32))),
     SystemCall::new(linux::__NR_getdents64, |thread, args| {
@@ -120,7 +121,34 @@ fn replace(thread: &Rc<Thread>, old: u64, new: u64, on_exec: OnExec) -> Result<u
     Ok(new as u64)
 }
 
-fn lseek(thread: &Rc<Thread>, args: &[u64; 6]) -> Result<u64> {
+/// `lseek(fd, offset, whence)`.
+fn lseek(thread: &Rc<Thread>, args: &Arguments) -> Outcome {
+    let sought = match args[2] as u32 {
+        linux::SEEK_DATA => Some(Sought::Data),
+        linux::SEEK_HOLE => Some(Sought::Hole),
+        _ => None,
+    };
+    match (sought, usable_file(thread, args[0])) {
+        (Some(sought), Ok(file)) if is_on_disk(&file) => {
+            let offset = args[1] as i64;
+            Outcome::block(async move { seek_on_disk(&file, offset, sought).await })
+        }
+        (Some(_) | None, _) => seek(thread, args).into(),
+    }
+}
+
+/// Whether it is a regular file on a disk.
+fn is_on_disk(file: &OpenFile) -> bool {
+    file.inode().content().and_then(Content::paged_file).is_some_and(|paged| paged.on_disk().is_some())
+}
+
+async fn seek_on_disk(file: &OpenFile, offset: i64, sought: Sought) -> Result<u64> {
+    let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+    let found = DiskFile::seek(file.inode(), offset, sought).await?;
+    move_position(file, found, 0)
+}
+
+fn seek(thread: &Rc<Thread>, args: &Arguments) -> Result<u64> {
     let file = usable_file(thread, args[0])?;
     let (offset, whence) = (args[1] as i64, args[2] as u32);
     if whence > linux::SEEK_HOLE {

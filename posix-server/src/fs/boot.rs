@@ -111,7 +111,9 @@ pub async fn persistently<T>(executor: &Executor, mut step: impl FnMut() -> Resu
 async fn mount_disk(executor: &Executor, disks: &Rc<Disks>, name: &[u8], is_read_only: bool) -> Result<Made> {
     let name = name.strip_prefix(b"/dev/").unwrap_or(name);
     let device = disks.named(name).ok_or(Errno::ENXIO)?.number;
-    persistently(executor, || disks.mount(device, &EXT4, is_read_only)).await
+    let mut flags = driver_protocol::files::MountFlags::empty();
+    flags.set(driver_protocol::files::MountFlags::READ_ONLY, is_read_only);
+    persistently(executor, || disks.mount(device, &EXT4, flags)).await
 }
 
 /// A name space whose root is a disk. The directories that are needed are made if they are missing and can be made. `/run` shows

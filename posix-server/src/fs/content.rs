@@ -329,6 +329,7 @@ impl Content {
     /// Changes the size: cuts off, or adds zeroes. `EFBIG`; `EPERM` if it is sealed.
     pub fn set_size(&self, size: u64) -> Result<()> {
         if size == self.size.get() {
+            self.paged.iter().for_each(|paged| paged.cut_spare());
             return Ok(());
         }
         let seal = if size < self.size.get() { Seals::SHRINK } else { Seals::GROW };

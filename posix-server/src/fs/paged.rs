@@ -41,6 +41,9 @@ pub trait PageSource {
         false
     }
 
+    /// The file was cut off where it ends: only what was set aside behind its end is to go.
+    fn cut_spare(&self) {}
+
     /// Somebody may store to it without a call from now on.
     fn mapped_to_store(&self) {}
 

@@ -1,5 +1,7 @@
 //! The server over a real file system on a simulated disk, and a client that keeps a model of what it did.
 
+mod mounts;
+
 use super::*;
 use crate::platform::PAGE_BYTES;
 use crate::simulation::{Simulated, SimulatedNotes, SimulatedPages};

@@ -16,7 +16,7 @@ use core::cell::Cell;
 use driver_protocol::files::entry::xattr::Xattr;
 use driver_protocol::files::{LAST_COOKIE, MountFlags, NewKind, News, Refused, Status, VolumeFlags};
 use driver_protocol::files::{Volume as Description, entry, operation};
-use ext4::superblock::{Superblock, incompatible};
+use ext4::superblock::{BAD_CHECKSUM, STATE_ERROR, Superblock, incompatible};
 use ext4::{Corruption, Error, Ext4, FileKind, Options, Placed, Room};
 use growth::Growth;
 use log::{error, warn};
@@ -24,6 +24,8 @@ use metadata::{Metadata, number_of};
 
 pub use operations::Cut;
 
+/// What a superblock says that wants a file system to be only read after an error (`EXT4_ERRORS_RO`).
+const ERRORS_END_WRITING: u16 = 2;
 /// How often somebody tries again for whom there was no room but for what is not durable yet.
 const ROOM_ATTEMPTS: usize = 3;
 
@@ -36,6 +38,10 @@ pub struct Volume<P: Platform> {
     growth: Growth,
     block_bytes: u64,
     is_ended: Cell<bool>,
+    /// Something made no sense, which the disk is still to be told.
+    has_errors: Cell<bool>,
+    /// Then nothing is to be written any more.
+    ends_at_errors: bool,
     /// How often something was committed.
     commits: Cell<u64>,
     news: Cell<News>,
@@ -97,6 +103,9 @@ impl<P: Platform> Volume<P> {
             warn!("blocks of {block_bytes} bytes are not supported");
             return Err(Refused::Unsupported);
         }
+        let wants_end = system.facts().on_errors == ERRORS_END_WRITING;
+        let ends_at_errors =
+            flags.contains(MountFlags::END_AT_ERRORS) || wants_end && !flags.contains(MountFlags::CONTINUE_AT_ERRORS);
         Ok(Rc::new(Self {
             platform: platform.clone(),
             system,
@@ -105,6 +114,8 @@ impl<P: Platform> Volume<P> {
             growth: Growth::default(),
             block_bytes,
             is_ended: Cell::new(false),
+            has_errors: Cell::new(false),
+            ends_at_errors,
             commits: Cell::new(0),
             news: Cell::default(),
             has_news: Signal::default(),
@@ -113,12 +124,13 @@ impl<P: Platform> Volume<P> {
 
     /// What there is to know of it.
     pub async fn describe(&self) -> Result<Description, Refused> {
-        let statistics = self.system.statfs().await.map_err(refused)?;
+        let statistics = self.system.statfs().await.map_err(|error| self.noted(error))?;
         let superblock = self.system.facts();
         let mut flags = VolumeFlags::empty();
         flags.set(VolumeFlags::READ_ONLY, self.system.is_read_only());
         flags.set(VolumeFlags::NO_JOURNAL, superblock.journal_inode == 0);
         flags.set(VolumeFlags::MANY_SUBDIRECTORIES, true);
+        flags.set(VolumeFlags::ERRORS, superblock.state & STATE_ERROR != 0);
         Ok(Description {
             root: u64::from(ext4::ROOT),
             block_bytes: self.block_bytes,
@@ -137,7 +149,7 @@ impl<P: Platform> Volume<P> {
 
     /// What is free, and how far the operations have come.
     pub async fn status(&self) -> Result<Status, Refused> {
-        let statistics = self.system.statfs().await.map_err(refused)?;
+        let statistics = self.system.statfs().await.map_err(|error| self.noted(error))?;
         Ok(Status {
             free_blocks: statistics.free_blocks,
             reserved_blocks: statistics.free_blocks.saturating_sub(statistics.available_blocks),
@@ -173,12 +185,46 @@ impl<P: Platform> Volume<P> {
         result
     }
 
-    /// What an error means for the client; if it ends all writing, that is news.
+    /// What an error means for the client; if it ends all writing, that is news. What makes no sense will be noted on the disk.
     fn noted(&self, error: Error) -> Refused {
-        if matches!(error, Error::Device | Error::Corrupt(_)) && self.system.is_read_only() {
+        if matches!(error, Error::Corrupt(_)) {
+            self.has_errors.set(true);
+        }
+        if matches!(error, Error::Device | Error::Corrupt(_)) && self.system.has_failed() {
             self.tell(News::READ_ONLY);
         }
         refused(error)
+    }
+
+    /// Notes on the disk that there were errors, if there were; and goes on reading only, if that is wanted then.
+    async fn note_errors(&self) {
+        if !self.has_errors.take() || self.system.is_read_only() {
+            return;
+        }
+        let now = attributes::time(self.platform.unix_ns());
+        // What can't be noted is in the log at least.
+        let noted = self.system.note_error(now).await;
+        if noted.is_err() || !self.ends_at_errors {
+            return;
+        }
+        let _ = self.commit().await;
+        if self.system.unmount(now).await.is_ok() {
+            self.tell(News::READ_ONLY);
+        }
+    }
+
+    /// Changes how it is mounted. All that was applied is durable then.
+    pub async fn remount(&self, flags: MountFlags) -> Result<(), Refused> {
+        let now = attributes::time(self.platform.unix_ns());
+        if !flags.contains(MountFlags::READ_ONLY) {
+            return self.system.remount_writable(now).await.map_err(|error| self.noted(error));
+        }
+        if self.system.is_read_only() {
+            return Ok(());
+        }
+        self.note_errors().await;
+        self.commit().await?;
+        self.system.unmount(now).await.map_err(|error| self.noted(error))
     }
 
     /// Makes all durable that has been done until now, also what was written to files.
@@ -199,6 +245,9 @@ impl<P: Platform> Volume<P> {
     pub async fn commit_now_and_then(&self, platform: &P, interval_ns: u64) {
         while !self.is_ended.get() {
             platform.sleep_until(platform.now_ns().saturating_add(interval_ns)).await;
+            if !self.is_ended.get() {
+                self.note_errors().await;
+            }
             if self.ledger.applied() > self.ledger.durable() && !self.is_ended.get() {
                 // Whoever asks for it hears why it fails.
                 let _ = self.commit().await;
@@ -227,13 +276,14 @@ impl<P: Platform> Volume<P> {
         self.has_news.raise();
         self.ledger.changed.raise();
         if !self.system.is_read_only() {
+            self.note_errors().await;
             for (inode, length) in self.growth.take() {
                 // What was stored there is lost, but not that it was.
                 let _ = self.store_length(inode, length).await;
             }
             self.commit().await?;
         }
-        self.system.unmount(attributes::time(self.platform.unix_ns())).await.map_err(refused)?;
+        self.system.unmount(attributes::time(self.platform.unix_ns())).await.map_err(|error| self.noted(error))?;
         self.device.flush_writes().await.map_err(|_| Refused::DeviceFailed)?;
         self.ledger.finish();
         Ok(())
@@ -258,9 +308,9 @@ impl<P: Platform> Volume<P> {
     }
 
     async fn encode_entry(&self, inode: u32, name: &[u8], bytes: &mut Vec<u8>) -> Result<(), Refused> {
-        let found = self.system.inode(inode).await.map_err(refused)?;
+        let found = self.system.inode(inode).await.map_err(|error| self.noted(error))?;
         let target = match found.kind() {
-            Some(FileKind::Symlink) => self.system.read_link(inode).await.map_err(refused)?,
+            Some(FileKind::Symlink) => self.system.read_link(inode).await.map_err(|error| self.noted(error))?,
             Some(_) | None => Vec::new(),
         };
         let mut attributes = attributes::of(&found);
@@ -303,14 +353,14 @@ impl<P: Platform> Volume<P> {
             }
             core::ops::ControlFlow::Continue(())
         };
-        self.system.list(directory, cookie, &mut add).await.map_err(refused)?;
+        self.system.list(directory, cookie, &mut add).await.map_err(|error| self.noted(error))?;
         Ok(names)
     }
 
     /// All extended attributes of an inode.
     pub async fn xattrs(&self, inode: u64) -> Result<Vec<u8>, Refused> {
         let mut bytes = Vec::new();
-        for (name, value) in self.system.xattrs(number(inode)?).await.map_err(refused)? {
+        for (name, value) in self.system.xattrs(number(inode)?).await.map_err(|error| self.noted(error))? {
             Xattr { name: &name, value: &value }.encode(&mut bytes);
         }
         Ok(bytes)
@@ -347,7 +397,7 @@ impl<P: Platform> Volume<P> {
 
     /// The size of a file, and as much of it as the disk has.
     pub async fn sizes(&self, inode: u64) -> Result<(u64, u64), Refused> {
-        let found = self.system.inode(number(inode)?).await.map_err(refused)?;
+        let found = self.system.inode(number(inode)?).await.map_err(|error| self.noted(error))?;
         let size = self.growth.length(inode, found.size);
         if found.kind() == Some(FileKind::Regular) { Ok((size, found.size)) } else { Err(Refused::WrongKind) }
     }
@@ -363,7 +413,7 @@ impl<P: Platform> Volume<P> {
 
     async fn store_length(&self, inode: u64, length: u64) -> Result<(), Refused> {
         let inode = number(inode)?;
-        let found = self.system.inode(inode).await.map_err(refused)?;
+        let found = self.system.inode(inode).await.map_err(|error| self.noted(error))?;
         if found.links == 0 || found.size >= length {
             return Ok(());
         }
@@ -388,9 +438,10 @@ struct Name {
 
 /// Why a file system can't be mounted.
 fn mount_refused(error: Error) -> Refused {
-    let is_none = matches!(error, Error::Corrupt(Corruption { place: ext4::Place::FileSystem, .. }));
-    let refused = refused(error);
-    if is_none { Refused::NotAFileSystem } else { refused }
+    if let Error::Corrupt(Corruption { what, place: ext4::Place::FileSystem }) = error {
+        return if what == BAD_CHECKSUM { Refused::BadChecksum } else { Refused::NotAFileSystem };
+    }
+    refused(error)
 }
 
 /// Which of the ext file systems it is, by what it uses.
@@ -445,7 +496,7 @@ impl<P: Platform> Blocks for Volume<P> {
         let (inode, end) = (number(inode)?, first + count);
         let (mut at, mut all) = (first, Vec::new());
         while at < end {
-            let runs = self.system.map(inode, at, end - at).await.map_err(refused)?;
+            let runs = self.system.map(inode, at, end - at).await.map_err(|error| self.noted(error))?;
             let reached = runs.last().map_or(at, |run| run.first + run.count);
             if reached <= at {
                 return Err(Refused::Corrupt);

@@ -146,7 +146,7 @@ impl Disks {
         self: &Rc<Self>,
         device: DeviceNumber,
         kind: &'static FileSystemType,
-        is_read_only: bool,
+        flags: MountFlags,
     ) -> Result<Made> {
         let disk = self.list.iter().find(|disk| disk.number == device).ok_or(Errno::ENXIO)?;
         let mut entries = self.entries.borrow_mut();
@@ -165,14 +165,15 @@ impl Disks {
                 entries.remove(&device);
                 drop(entries);
                 drop(ended);
-                return self.mount(device, kind, is_read_only);
+                return self.mount(device, kind, flags);
             }
             Some(Entry::Mounted(volume, _)) if volume.is_closing() => {
                 note_ticket(volume.closed());
                 return Err(Errno::EIO);
             }
             Some(Entry::Mounted(_, made)) => {
-                let is_same = core::ptr::eq(made.0.kind(), kind) && made.0.is_read_only() == is_read_only;
+                let is_same = core::ptr::eq(made.0.kind(), kind)
+                    && made.0.is_read_only() == flags.contains(MountFlags::READ_ONLY);
                 return if is_same { Ok(made.clone()) } else { Err(Errno::EBUSY) };
             }
             None => {}
@@ -183,7 +184,7 @@ impl Disks {
         drop(entries);
         let (disks, disk) = (self.clone(), disk.clone());
         self.executor.spawn(async move {
-            let entry = match disks.start(&disk, kind, is_read_only).await {
+            let entry = match disks.start(&disk, kind, flags).await {
                 Ok((volume, made)) => Entry::Mounted(volume, made),
                 Err(errno) => Entry::Failed(errno),
             };
@@ -194,15 +195,9 @@ impl Disks {
         Err(Errno::EIO)
     }
 
-    async fn start(
-        &self,
-        disk: &Disk,
-        kind: &'static FileSystemType,
-        is_read_only: bool,
-    ) -> Result<(Rc<Volume>, Made)> {
-        let server = self.open(&disk.name, is_read_only).await?;
-        let mut flags = MountFlags::empty();
-        flags.set(MountFlags::READ_ONLY, is_read_only);
+    async fn start(&self, disk: &Disk, kind: &'static FileSystemType, flags: MountFlags) -> Result<(Rc<Volume>, Made)> {
+        // Also one that is only to be read may need its journal replayed, or be remounted.
+        let server = self.open(&disk.name, false).await?;
         let volume = Volume::new(Parts {
             executor: self.executor.clone(),
             server,
@@ -215,7 +210,7 @@ impl Disks {
         volume.set_filesystem(&filesystem);
         volume.start();
         volume.ready().await.inspect_err(|errno| volume.end(*errno))?;
-        match self.first_look(&volume, &filesystem, kind, is_read_only).await {
+        match self.first_look(&volume, &filesystem, kind, flags.contains(MountFlags::READ_ONLY)).await {
             Ok(root) => Ok((volume, (filesystem, root))),
             Err(errno) => {
                 volume.close_for_good().await;
@@ -256,6 +251,10 @@ impl Disks {
         }
         if geometry.flags.contains(VolumeFlags::READ_ONLY) && !is_read_only {
             return Err(Errno::EROFS);
+        }
+        if geometry.flags.contains(VolumeFlags::ERRORS) {
+            let name = alloc::string::String::from_utf8_lossy(volume.name());
+            platform::log(&alloc::format!("{name}: errors were found on it before: e2fsck should be run"));
         }
         filesystem.set_read_only(is_read_only)?;
         let root = volume.root_inode().await?;

@@ -7,15 +7,14 @@
 use super::space::Claim;
 use super::volume::{Volume, Want};
 use crate::errno::{Errno, Result};
-use crate::fs::content::Sought;
 use crate::fs::paged::{PageSource, PagedMemory};
 use crate::platform::{LocalFuture, Memory, PAGE_SIZE, Successor};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::{Cell, OnceCell};
 use driver_protocol::files::entry::InodeFlags;
+use driver_protocol::files::notes;
 use driver_protocol::files::operation::{Operation, Set, Values};
-use driver_protocol::files::{self, Request, notes};
 
 /// How long the server has for a page, in ns: a disk that is being repaired takes long, but not for ever.
 const DEADLINE_NS: u64 = 60_000_000_000;
@@ -43,6 +42,8 @@ pub struct DiskFile {
     promised_pages: Cell<u64>,
     /// How often a writeback has failed.
     failures: Rc<Cell<u64>>,
+    /// It may have fewer blocks than its size takes, or more: only the disk knows.
+    is_uneven: Cell<bool>,
     /// It has no names: the server may forget it when it has released it.
     is_forgotten: Cell<bool>,
 }
@@ -64,6 +65,7 @@ impl DiskFile {
             promised: Cell::new(0),
             promised_pages: Cell::new(if has_holes { 0 } else { size.div_ceil(PAGE_SIZE) }),
             failures: Rc::default(),
+            is_uneven: Cell::new(has_holes || blocks.saturating_mul(BLOCK_BYTES) > size.next_multiple_of(PAGE_SIZE)),
             is_forgotten: Cell::new(false),
         }
     }
@@ -197,35 +199,31 @@ impl DiskFile {
         self.volume.note_dirty(self.number());
     }
 
-    /// Has a range written to the disk's notes of what is free: `fallocate`. `ENOSPC`.
-    pub fn allocate(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<()>> {
-        let (volume, inode) = (self.volume.clone(), self.number());
-        Box::pin(async move { volume.attempt(&Operation::Allocate { inode, offset, len_bytes }).await })
+    /// What it has on the disk, in units of 512 bytes.
+    pub(super) fn set_blocks(&self, blocks: u64) {
+        self.blocks.set(blocks);
     }
 
-    /// Gives the blocks of a range back that was made zeros and written back. What is stored there from now on needs others.
-    pub fn punch(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<()>> {
+    /// Whether what it has on the disk is to be asked for when it has changed.
+    pub(super) fn is_uneven(&self) -> bool {
+        self.is_uneven.get()
+    }
+
+    /// Blocks come or go by themselves.
+    pub(super) fn make_uneven(&self) {
+        self.is_uneven.set(true);
+    }
+
+    /// What is stored from here on, in bytes, needs blocks that are not promised.
+    pub(super) fn forget_blocks_from(&self, offset: u64) {
         self.promised_pages.set(self.promised_pages.get().min(offset / PAGE_SIZE));
-        let (volume, inode, paged) =
-            (self.volume.clone(), self.number(), self.paged.get().map(|(paged, _)| paged.clone()));
-        Box::pin(async move {
-            volume.attempt(&Operation::Punch { inode, offset, len_bytes }).await?;
-            if let Some(paged) = paged {
-                paged.drop_clean(offset, len_bytes);
-            }
-            Ok(())
-        })
     }
 
-    /// Where blocks are, from `offset` on: the first run of which kind begins where.
-    pub fn runs(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<alloc::vec::Vec<files::entry::run::Run>>> {
-        let (volume, inode) = (self.volume.clone(), self.number());
-        Box::pin(async move {
-            volume.commit_applied().await?;
-            let answer = volume.demand(Request::Runs { inode, offset, len_bytes }, files::MIN_LIST_BYTES).await?;
-            let filled = files::Filled::decode(&answer.words).len_bytes;
-            Ok(files::entry::run::runs(answer.filled(filled)).collect())
-        })
+    /// Forgets pages that are as the disk has them: there are other blocks now.
+    pub(super) fn forget_pages(&self, offset: u64, len_bytes: u64) {
+        if let Some((paged, _)) = self.paged.get() {
+            paged.drop_clean(offset, len_bytes);
+        }
     }
 }
 
@@ -276,7 +274,16 @@ impl PageSource for DiskFile {
         self.size.set(to);
     }
 
+    fn cut_spare(&self) {
+        let (size, whole) = (self.size.get(), self.size.get().next_multiple_of(PAGE_SIZE) / BLOCK_BYTES);
+        if self.is_uneven.get() && self.blocks.get() > whole {
+            self.record_size(size);
+            self.blocks.set(whole);
+        }
+    }
+
     fn extended(&self, _from: u64, to: u64) {
+        self.is_uneven.set(true);
         self.grown_by(self.record_size(to));
         self.size.set(to);
     }
@@ -293,15 +300,6 @@ impl PageSource for DiskFile {
         self.blocks.get().saturating_add(self.promised.get().saturating_mul(self.units_per_block()))
     }
 
-    fn seek(&self, offset: u64, size: u64, sought: Sought) -> Result<u64> {
-        let is_whole = self.blocks(size).saturating_mul(BLOCK_BYTES) >= size;
-        match sought {
-            Sought::Data => Ok(offset),
-            Sought::Hole if is_whole => Ok(size),
-            Sought::Hole => Ok(size),
-        }
-    }
-
     fn write_back(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<()>> {
         let Some((paged, _)) = self.paged.get() else { return Box::pin(async { Ok(()) }) };
         let (paged, failures) = (paged.clone(), self.failures.clone());
@@ -315,7 +313,18 @@ impl PageSource for DiskFile {
     }
 
     fn synchronize(&self, offset: u64, len_bytes: u64) -> LocalFuture<Result<()>> {
-        let (volume, written) = (self.volume.clone(), self.write_back(offset, len_bytes));
+        let volume = self.volume.clone();
+        if self.is_uneven.get()
+            && let Some(inode) = volume.known(self.number())
+        {
+            return Box::pin(async move {
+                volume.write_back(&inode).await?;
+                volume.commit().await?;
+                volume.count_blocks(inode.number()).await;
+                Ok(())
+            });
+        }
+        let written = self.write_back(offset, len_bytes);
         Box::pin(async move {
             written.await?;
             volume.commit().await

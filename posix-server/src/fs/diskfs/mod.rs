@@ -21,6 +21,7 @@
 //! | `volume` | a mounted file system: what is known and what is wanted |
 //! | `inodes` | those of its inodes that are in memory, and numbers for new ones |
 //! | `directory`, `file` | what is in it |
+//! | `places` | where files have blocks |
 //! | `log` | operations, until they are durable |
 //! | `session` | the tasks: finding the server, sending, writing back |
 //! | `served` | whose pager the server is |
@@ -35,6 +36,7 @@ pub mod disks;
 mod file;
 mod inodes;
 mod log;
+mod places;
 mod served;
 pub mod server;
 mod session;
@@ -50,6 +52,7 @@ pub use volume::Volume;
 
 use super::filesystem::{FileSystemType, Instances, Made, MountRequest, Storage};
 use crate::errno::{Errno, Result};
+use driver_protocol::files::MountFlags;
 
 const EXT_MAGIC: u64 = 0xef53;
 
@@ -101,10 +104,20 @@ pub fn check_options(options: &[u8]) -> Result<()> {
     if are_known { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+/// How its server is to mount it.
+fn mount_flags(request: &MountRequest<'_>) -> MountFlags {
+    let mut flags = MountFlags::empty();
+    flags.set(MountFlags::READ_ONLY, request.is_read_only);
+    let on_errors = request.options.split(|byte| *byte == b',').rfind(|option| option.starts_with(b"errors="));
+    flags.set(MountFlags::END_AT_ERRORS, on_errors == Some(b"errors=remount-ro"));
+    flags.set(MountFlags::CONTINUE_AT_ERRORS, on_errors == Some(b"errors=continue"));
+    flags
+}
+
 /// Mounts a disk, or gives what is mounted of it already. `ENOTBLK`, `ENXIO`, `EINVAL`, `EIO`.
 fn mount(request: &MountRequest<'_>, kind: &'static FileSystemType) -> Result<Made> {
     check_options(request.options)?;
     let device = request.device.ok_or(Errno::ENOTBLK)?;
     let disks = request.server.disks.get().ok_or(Errno::ENXIO)?;
-    disks.mount(device, kind, request.is_read_only)
+    disks.mount(device, kind, mount_flags(request))
 }

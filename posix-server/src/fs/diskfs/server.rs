@@ -61,6 +61,7 @@ pub fn errno_of(refused: Refused) -> Errno {
         Refused::ReadOnly => Errno::EROFS,
         Refused::TooManyLinks => Errno::EMLINK,
         Refused::Corrupt => Errno::EUCLEAN,
+        Refused::BadChecksum => Errno::EBADMSG,
         Refused::Unknown
         | Refused::DeviceFailed
         | Refused::BadBuffer

@@ -216,6 +216,8 @@ impl Volume {
             Ok(Ok(answer)) => {
                 let Applied { status, refused } = Applied::decode(&answer.words);
                 match refused.and_then(|refused| Some((refused, refused_one(status.applied)?))) {
+                    // There are files in which no blocks can be set aside.
+                    Some((Refused::Unsupported, (sequence, true))) => self.note_refusal(sequence, Errno::EOPNOTSUPP),
                     Some((refused, (sequence, true))) => self.note_refusal(sequence, errno_of(refused)),
                     Some((refused, (sequence, false))) => {
                         self.fail(&alloc::format!("operation {sequence} can't be done ({refused:?})"));
@@ -249,11 +251,7 @@ impl Volume {
     async fn commit_up_to(&self, sequence: u64) {
         let answer = self.call(Request::Commit { sequence }, Vec::new(), 0, Enclosed::Nothing).await;
         match answer.map(|answer| answer.check()) {
-            Ok(Ok(_)) => {
-                self.durable.set(sequence.max(self.durable.get()));
-                self.log.borrow_mut().forget_up_to(sequence);
-                self.changed.wake();
-            }
+            Ok(Ok(answer)) => self.note_status(Status::decode(&answer.words)),
             Ok(Err(Refused::NotMounted)) | Err(_) => self.lost().await,
             Ok(Err(refused)) => self.fail(&alloc::format!("the journal can't be written ({refused:?})")),
         }
@@ -386,6 +384,9 @@ async fn write_back_old(volume: Rc<Volume>) {
         for inode in volume.dirty_files() {
             // It stays dirty, and is tried again; the file has noted the error for those who ask.
             let _ = volume.write_back(&inode).await;
+            if disk_file(&inode).is_some_and(DiskFile::is_uneven) {
+                volume.count_blocks(inode.number()).await;
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum Want {
     Clean,
     /// A server that writes.
     Writable,
+    /// A server that only reads.
+    ReadOnly,
 }
 
 /// Where a file system is in its life.
@@ -307,7 +309,8 @@ impl Volume {
             Want::Room => self.make_room().await,
             Want::Settled => self.settle().await,
             Want::Clean => self.synchronize().await,
-            Want::Writable => self.make_writable().await,
+            Want::Writable => self.remount(self.flags.get() - MountFlags::READ_ONLY).await,
+            Want::ReadOnly => self.remount(self.flags.get() | MountFlags::READ_ONLY).await,
         }
     }
 
@@ -495,17 +498,23 @@ impl Volume {
     pub fn set_read_only(self: &Rc<Self>, is_read_only: bool) -> Result<()> {
         let filesystem = self.filesystem()?;
         if is_read_only {
-            if filesystem.is_read_only() && self.is_clean() {
+            if filesystem.is_read_only() && self.is_clean() && self.is_served_read_only() {
                 return Ok(());
+            }
+            if self.has_open_nameless() {
+                return Err(Errno::EBUSY);
             }
             // Nothing may change while it is made so.
             filesystem.set_read_only(true)?;
-            return if self.is_clean() { Ok(()) } else { Err(self.want(Want::Clean, Errno::EIO)) };
+            if !self.is_clean() {
+                return Err(self.want(Want::Clean, Errno::EIO));
+            }
+            return if self.is_served_read_only() { Ok(()) } else { Err(self.want(Want::ReadOnly, Errno::EIO)) };
         }
         if self.has_failed.get() {
             return Err(Errno::EROFS);
         }
-        if self.flags.get().contains(MountFlags::READ_ONLY) {
+        if self.is_served_read_only() {
             return Err(self.want(Want::Writable, Errno::EROFS));
         }
         Ok(())
@@ -519,9 +528,18 @@ impl Volume {
         self.has_failed.get() || is_durable && self.dirty.borrow().values().all(is_mapped)
     }
 
-    /// Has the server, which was only to read, write from now on.
-    async fn make_writable(&self) -> Result<()> {
-        let flags = MountFlags::empty();
+    /// Whether its server writes nothing.
+    fn is_served_read_only(&self) -> bool {
+        self.has_failed.get() || self.flags.get().contains(MountFlags::READ_ONLY)
+    }
+
+    /// Whether files are open that have no names: they will want to be freed.
+    fn has_open_nameless(&self) -> bool {
+        self.inodes.borrow().values().filter_map(Weak::upgrade).any(|inode| inode.links() == 0)
+    }
+
+    /// Has the server only read from now on, or write again. A successor does the same.
+    async fn remount(&self, flags: MountFlags) -> Result<()> {
         self.ask(Request::Remount { flags }, 0).await?.map_err(|_| Errno::EROFS)?;
         self.flags.set(flags);
         Ok(())

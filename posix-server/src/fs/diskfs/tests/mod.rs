@@ -27,7 +27,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use driver_protocol::files::Request;
+use driver_protocol::files::{MountFlags, Request};
 use linux_raw_sys::general as linux;
 use simulation::{Mishap, ROOT, SimulatedServer};
 use std::collections::BTreeMap;
@@ -69,8 +69,9 @@ impl World {
     fn mount(&mut self) {
         let (executor, disks) = (self.executor.clone(), self.disks.clone());
         let number = device_number(NAME).unwrap();
-        let made =
-            self.run(async move { persistently(&executor, || disks.mount(number, &EXT4, false)).await }).unwrap();
+        let made = self
+            .run(async move { persistently(&executor, || disks.mount(number, &EXT4, MountFlags::empty())).await })
+            .unwrap();
         let namespace = Namespace::new(&made.0, made.1);
         self.context = Some(FsContext::new(&namespace));
     }

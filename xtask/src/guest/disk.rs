@@ -47,6 +47,8 @@ pub(crate) enum Changes {
     Kept,
     /// The guest works on a copy, which goes with it.
     Lost,
+    /// The same, and there is something wrong with it, so that it is not checked afterwards.
+    LostAndDamaged,
 }
 
 /// What lies between a disk and its file.
@@ -78,6 +80,7 @@ pub(super) struct Attached {
     layer: Layer,
     boot: Boot,
     interface: Interface,
+    is_damaged: bool,
 }
 
 /// Whether the firmware boots from a disk.
@@ -122,14 +125,15 @@ impl Disk {
     pub(super) fn attach(&self, index: usize, directory: &Path) -> Result<Attached> {
         let file = match self.changes {
             Changes::Kept => self.file.clone(),
-            Changes::Lost => {
+            Changes::Lost | Changes::LostAndDamaged => {
                 let copy = directory.join(format!("disk{index}"));
                 let mut cp = Command::new("cp");
                 process::run(cp.args(["--sparse=always", "--reflink=auto"]).arg(&self.file).arg(&copy))?;
                 copy
             }
         };
-        Ok(Attached { layer: self.layer.clone(), interface: self.interface, ..Attached::of(file) })
+        let is_damaged = self.changes == Changes::LostAndDamaged;
+        Ok(Attached { layer: self.layer.clone(), interface: self.interface, is_damaged, ..Attached::of(file) })
     }
 }
 
@@ -143,12 +147,12 @@ pub(super) fn device(index: usize, partition: Option<u32>) -> String {
 impl Attached {
     /// A file that is a disk.
     pub(super) fn of(file: PathBuf) -> Self {
-        Self { file, layer: Layer::Nothing, boot: Boot::Never, interface: Interface::Virtio }
+        Self { file, layer: Layer::Nothing, boot: Boot::Never, interface: Interface::Virtio, is_damaged: false }
     }
 
     /// A file that the firmware boots from.
     pub(super) fn bootable(file: PathBuf) -> Self {
-        Self { file, layer: Layer::Nothing, boot: Boot::First, interface: Interface::Virtio }
+        Self { file, layer: Layer::Nothing, boot: Boot::First, interface: Interface::Virtio, is_damaged: false }
     }
 
     /// Whether this is its file.
@@ -180,6 +184,9 @@ impl Attached {
 
     /// Has the file systems on it checked, which must have been unmounted.
     pub(super) fn check(&self) -> Result<()> {
+        if self.is_damaged {
+            return Ok(());
+        }
         for (partition, volume) in image::volumes(&self.file)? {
             let name = partition.map(|number| format!("partition {number} of ")).unwrap_or_default();
             volume.check().with_context(|| format!("{name}{} is not in order", self.file.display()))?;

@@ -4,6 +4,7 @@ mod architecture;
 mod guest;
 mod host;
 mod live;
+mod mounts;
 mod power_cuts;
 mod sources;
 mod working_set;
@@ -82,6 +83,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "two-cpus", place: Place::Guest, length: TestLength::Usual, run: guest::two_cpus },
     Stage { name: "many-cpus", place: Place::Guest, length: TestLength::Long, run: guest::many_cpus },
     Stage { name: "bombs", place: Place::Guest, length: TestLength::Usual, run: guest::bombs },
+    Stage { name: "mounts", place: Place::Guest, length: TestLength::Usual, run: mounts::run },
     Stage { name: "power-cuts", place: Place::Guest, length: TestLength::Usual, run: power_cuts::run },
     Stage { name: "live", place: Place::Guest, length: TestLength::Usual, run: live::replacement },
     Stage { name: "watchdog", place: Place::Guest, length: TestLength::Usual, run: live::watchdog },

@@ -46,7 +46,6 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// A path of few: names in the root, and in what may be directories there.
-
 fn path(number: u8) -> String {
     let name = |number: u8| char::from(b'a' + number % 5);
     if number < 5 { format!("/{}", name(number)) } else { format!("/{}/{}", name(number / 5), name(number)) }

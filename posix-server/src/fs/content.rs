@@ -398,6 +398,8 @@ impl Content {
             return Ok(());
         }
         let memory = self.memory()?;
+        // A page that goes must not come back without a call, by a load or a store of somebody's shim.
+        self.readers.revoke();
         self.whole_bytes.set(0);
         let (first, last) = (offset.next_multiple_of(PAGE_SIZE), end / PAGE_SIZE * PAGE_SIZE);
         const ZEROES: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];

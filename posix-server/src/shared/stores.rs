@@ -67,3 +67,49 @@ impl StoreNotes {
         self.table.write(self.offset + field as u64, word.as_bytes()) == size_of::<u64>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::content::Content;
+    use crate::fs::{Body, FileSystem, TMPFS};
+    use crate::platform;
+    use posix_protocol::files::TABLE_BYTES;
+
+    fn file() -> Rc<Inode> {
+        platform::advance_ns(1000);
+        Inode::new(&FileSystem::new(&TMPFS), 0o600, 0, 0, Body::Regular(Content::empty())).unwrap()
+    }
+
+    fn tell(table: &Memory, place: usize, field: usize, word: u64) {
+        table.write(offset_of_place(place) + field as u64, &word.to_le_bytes());
+    }
+
+    #[test]
+    fn a_process_tells_when_it_wrote_and_read_but_nothing_of_the_future() {
+        let (table, inode) = (Memory::create(TABLE_BYTES).unwrap(), file());
+        let before = inode.times();
+        let notes = StoreNotes::begin(&table, 3, &inode).unwrap();
+        notes.take_over();
+        assert_eq!(inode.times(), before, "nothing was told yet");
+        platform::advance_ns(1000);
+        tell(&table, 3, offset_of!(Stores, written_ns), unix_ns(before.modified + 10));
+        notes.take_over();
+        let written = inode.times();
+        assert_eq!((written.modified, written.changed), (before.modified + 10, before.modified + 10));
+        assert_eq!(written.accessed, before.accessed);
+        tell(&table, 3, offset_of!(Stores, read_ns), u64::MAX);
+        tell(&table, 3, offset_of!(Stores, written_ns), 0);
+        notes.take_over();
+        let read = inode.times();
+        assert_eq!((read.accessed, read.modified), (crate::fs::inode::now(), written.modified));
+    }
+
+    #[test]
+    fn a_place_is_busy_as_long_as_somebody_says_that_he_stores() {
+        let table = Memory::create(TABLE_BYTES).unwrap();
+        assert!(!StoreNotes::are_stores_under_way(&table, 11));
+        tell(&table, 11, offset_of!(Stores, under_way), 1);
+        assert!(StoreNotes::are_stores_under_way(&table, 11) && !StoreNotes::are_stores_under_way(&table, 10));
+    }
+}

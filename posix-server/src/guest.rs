@@ -42,8 +42,6 @@ const SHIM_PATH: &[u8] = b"boot/mlibc-shim";
 const VDSO_PATH: &[u8] = b"boot/mlibc-vdso";
 /// The most frames that one process may use: all but a fourth of what there is, so that others go on working beside it.
 const PROCESS_SHARE: (u64, u64) = (3, 4);
-/// The frames in which files are kept that a pager has: one in so many.
-const PAGES_SHARE: u64 = 2;
 /// How many processes there may be, for each MiB of memory, and at most.
 const PROCESSES_PER_MIB: u64 = 4;
 const MAX_PROCESSES: u64 = 4096;
@@ -91,7 +89,7 @@ impl Channels {
 /// Starts the first process and serves for ever.
 pub(crate) fn main(startup: &'static Startup) -> Result<(), Error> {
     let executor = quire_api::Executor::new(rt::account()?)?;
-    platform::initialize(rt::account()?)?;
+    platform::initialize(rt::account()?, startup.take(purpose::CACHE)?)?;
     let supervisor = Rc::new(startup.take(Purpose::SUPERVISOR)?);
     let channels = Channels::take(&executor, startup);
     let console = channels.consoles.first().map(|(_, line)| line.clone()).ok_or(Error::NotFound)?;
@@ -137,7 +135,7 @@ async fn boot_up(end: &mut End, channels: Channels, words: &str) -> Result<Rc<Se
     let init = Init::decode(record).map_err(|error| format!("boot/init: {error}"))?;
     let (frames, _) = platform::frames();
     let executor = Executor::new(&end.executor);
-    let disks = find_disks(end, &executor, frames).await.map_err(|error| format!("the disks: {error}"))?;
+    let disks = find_disks(end, &executor).await.map_err(|error| format!("the disks: {error}"))?;
     let namespace = root(&executor, &disks, words, &archive, &(view as boot::ArchiveMemory)).await?;
     let server = Server::new(Parts {
         executor,
@@ -153,16 +151,16 @@ async fn boot_up(end: &mut End, channels: Channels, words: &str) -> Result<Rc<Se
         random::attach(&server.executor, source.clone());
         server.namespace.devices().set_hardware_random(HardwareRandom::new(&server.executor, source));
     }
-    start_store(&server, channels.pages, frames).map_err(|error| format!("the store of pages: {error}"))?;
+    start_store(&server, channels.pages).map_err(|error| format!("the store of pages: {error}"))?;
     start_init(end, (channels.host, channels.consoles), &server, &init, words).await?;
     Ok(server)
 }
 
 /// The disks that the supervisor knows.
-async fn find_disks(end: &mut End, executor: &Executor, frames: u64) -> Result<Rc<Disks>, Errno> {
+async fn find_disks(end: &mut End, executor: &Executor) -> Result<Rc<Disks>, Errno> {
     let source = SupervisorDisks::new(&end.executor, &end.supervisor);
     let list = source.list().await;
-    let disks = Disks::new(executor, Box::new(source), list, Account::for_files(frames)?);
+    let disks = Disks::new(executor, Box::new(source), list, Account::for_cache()?);
     end.disks = Some(disks.clone());
     Ok(disks)
 }
@@ -206,9 +204,9 @@ async fn mount_disks(server: &Rc<Server>, words: &str) -> Result<(), String> {
 }
 
 /// Lets programs use the store of pages, if there is one.
-fn start_store(server: &Server, pages: Option<PageChannel>, frames: u64) -> Result<(), posix_server::errno::Errno> {
+fn start_store(server: &Server, pages: Option<PageChannel>) -> Result<(), posix_server::errno::Errno> {
     let Some(pages) = pages else { return Ok(()) };
-    let payer = Account::for_files(frames / PAGES_SHARE)?;
+    let payer = Account::for_cache()?;
     let store = Store::new(&server.executor, Rc::new(pages), payer)?;
     // It is started once.
     let _ = server.page_store.set(store);

@@ -2,36 +2,57 @@
 
 use quire_abi::startup::Purpose;
 
-/// A channel to the console's driver ([`console`](crate::console) protocol).
-pub const CONSOLE: Purpose = Purpose(100);
-/// A channel to the driver of the serial line to the host ([`console`](crate::console) protocol). Absent if there is none.
-pub const HOST_LINK: Purpose = Purpose(101);
-/// The channel endpoint that a driver serves.
-pub const SERVE: Purpose = Purpose(102);
-/// A driver's I/O ports.
-pub const PORTS: Purpose = Purpose(103);
-/// A driver's interrupt.
-pub const INTERRUPT: Purpose = Purpose(104);
-/// A channel to the server of a store of pages ([`pages`](crate::pages) protocol).
-pub const PAGES: Purpose = Purpose(105);
-/// The memory that a store keeps its files in: its disk, which outlives its server.
-pub const DISK: Purpose = Purpose(106);
-/// A channel to a disk, or to a part of one ([`block`](crate::block) protocol).
-pub const BLOCK: Purpose = Purpose(110);
-/// A channel to a source of random bytes ([`entropy`](crate::entropy) protocol). Absent if there is none.
-pub const ENTROPY: Purpose = Purpose(107);
-/// Memory that the supervisor keeps for all drivers of a device, one after the other: zero for the first.
-pub const KEPT: Purpose = Purpose(108);
-/// A channel to the driver of a virtio console ([`console`](crate::console) protocol). Absent if there is none.
-pub const VIRTIO_CONSOLE: Purpose = Purpose(109);
-/// The pager of a memory.
-pub const PAGER: Purpose = Purpose(111);
-/// The memory of that pager.
-pub const PAGED: Purpose = Purpose(112);
-/// The configuration space of a driver's PCI function, as it was when the driver was started: a memory to read.
-pub const CONFIGURATION: Purpose = Purpose(120);
-/// What a driver's device may reach of memory: a DMA space.
-pub const DMA: Purpose = Purpose(121);
+/// The first of these purposes.
+const FIRST: u32 = 100;
+/// The purposes of the windows, and those of the messages, begin after all others.
+const FIRST_WINDOW: u32 = 200;
+const FIRST_MESSAGE: u32 = FIRST_WINDOW + MAX_WINDOWS as u32;
+
+/// Defines purposes, each with the next number: no two can be the same.
+macro_rules! purposes {
+    ($($(#[$about:meta])* $name:ident;)*) => {
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "they are named as the constants that they number")]
+        enum Number { $($name,)* }
+        $($(#[$about])* pub const $name: Purpose = Purpose(FIRST + Number::$name as u32);)*
+    };
+}
+
+purposes! {
+    /// A channel to the console's driver ([`console`](crate::console) protocol).
+    CONSOLE;
+    /// A channel to the driver of the serial line to the host ([`console`](crate::console) protocol). Absent if there is none.
+    HOST_LINK;
+    /// The channel endpoint that a driver serves.
+    SERVE;
+    /// A driver's I/O ports.
+    PORTS;
+    /// A driver's interrupt.
+    INTERRUPT;
+    /// A channel to the server of a store of pages ([`pages`](crate::pages) protocol).
+    PAGES;
+    /// The memory that a store keeps its files in: its disk, which outlives its server.
+    DISK;
+    /// An account for pages that the kernel can take back whenever it needs frames: it has no limit.
+    CACHE;
+    /// A channel to a disk, or to a part of one ([`block`](crate::block) protocol).
+    BLOCK;
+    /// A channel to a source of random bytes ([`entropy`](crate::entropy) protocol). Absent if there is none.
+    ENTROPY;
+    /// Memory that the supervisor keeps for all drivers of a device, one after the other: zero for the first.
+    KEPT;
+    /// A channel to the driver of a virtio console ([`console`](crate::console) protocol). Absent if there is none.
+    VIRTIO_CONSOLE;
+    /// The pager of a memory.
+    PAGER;
+    /// The memory of that pager.
+    PAGED;
+    /// The configuration space of a driver's PCI function, as it was when the driver was started: a memory to read.
+    CONFIGURATION;
+    /// What a driver's device may reach of memory: a DMA space.
+    DMA;
+    /// A channel to the driver that a native test is about.
+    DRIVER;
+}
 
 /// How many windows a PCI function has at most.
 pub const MAX_WINDOWS: u8 = 6;
@@ -40,13 +61,10 @@ pub const MAX_MESSAGES: u16 = 8;
 
 /// The window of registers of a driver's device that has this base address register (below [`MAX_WINDOWS`]): a memory.
 pub const fn window(bar: u8) -> Purpose {
-    Purpose(130 + bar as u32)
+    Purpose(FIRST_WINDOW + bar as u32)
 }
 
 /// The interrupt of a driver's device by the message with this number (below [`MAX_MESSAGES`]). It is enabled; the numbers have no gaps.
 pub const fn message(number: u16) -> Purpose {
-    Purpose(140 + number as u32)
+    Purpose(FIRST_MESSAGE + number as u32)
 }
-
-/// A channel to the driver that a native test is about.
-pub const DRIVER: Purpose = Purpose(150);

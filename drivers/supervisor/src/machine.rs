@@ -59,6 +59,8 @@ pub(crate) const SERVE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
 /// What a client may do with its end of a channel.
 pub(crate) const CLIENT_RIGHTS: Rights =
     Rights::SEND.union(Rights::WAIT).union(Rights::DUPLICATE).union(Rights::TRANSFER);
+/// What the posix-server may do with the account for cached pages.
+const CACHE_RIGHTS: Rights = Rights::READ.union(Rights::USE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
 /// What a program may do with the archive.
 const ARCHIVE_RIGHTS: Rights =
     Rights::READ.union(Rights::MAP).union(Rights::EXECUTE).union(Rights::DUPLICATE).union(Rights::TRANSFER);
@@ -172,6 +174,7 @@ fn hand_over(
     server.give(Purpose::ARCHIVE, files.memory, ARCHIVE_RIGHTS)?;
     lines.give_to(server)?;
     server.give(purpose::PAGES, pages, CLIENT_RIGHTS)?;
+    server.give(purpose::CACHE, &rt::account()?.create_child(&UNLIMITED)?, CACHE_RIGHTS)?;
     let supervisor = watcher.serve(rt::account()?, server.name(), Some(filesystems.clone()))?;
     server.give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
 }

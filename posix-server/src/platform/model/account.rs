@@ -17,6 +17,11 @@ impl Account {
         Ok(Self)
     }
 
+    /// The budget for pages of files that can be had again.
+    pub fn for_cache() -> Result<Self> {
+        Ok(Self)
+    }
+
     /// Changes how many frames it has.
     pub fn set_frames_limit(&self, _frames: u64) -> Result<()> {
         Ok(())

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use core::cell::Cell;
 use quire_api::abi::space::{MapFlags, SpaceOp, SpaceOpKind};
 use quire_api::abi::system::AccountLimits;
-use quire_api::{AddressSpace, Error, Handle, Object};
+use quire_api::{AddressSpace, Error, Handle, Object, Rights};
 
 /// Bytes of kernel memory that one process may use.
 const PROCESS_KERNEL_BYTES: u64 = 16 << 20;
@@ -163,6 +163,16 @@ impl Account {
     pub fn for_files(frames: u64) -> Result<Self> {
         let limits = AccountLimits { frames, kernel_bytes: u64::MAX };
         machine()?.stored.create_child(&limits).map(|account| Self(Rc::new(account))).map_err(errno)
+    }
+
+    /// The budget for pages of files that can be had again: it has no limit, as they are taken back when frames run short. `EIO`
+    /// before [`initialize`](super::initialize).
+    pub fn for_cache() -> Result<Self> {
+        machine()?
+            .cached
+            .duplicate(Rights::READ | Rights::USE | Rights::TRANSFER)
+            .map(|account| Self(Rc::new(account)))
+            .map_err(errno)
     }
 
     /// Changes how many frames it has.

@@ -38,6 +38,9 @@ struct Machine {
     files: quire_api::Account,
     /// Pays, through an account for each, for the contents of file systems; and for shared memory that outlives its makers.
     stored: quire_api::Account,
+    /// Pays for pages of files that can be had again: the kernel takes them back when frames run short, so that no limit is
+    /// needed, and what is cached is nobody's share.
+    cached: quire_api::Account,
     /// Pays, through an account for each, for processes.
     processes: quire_api::Account,
     /// What all of these have together.
@@ -87,8 +90,9 @@ fn errno_of_fork(error: Error) -> Errno {
     }
 }
 
-/// Divides the server's account between files, processes and the server itself. To be called once, first.
-pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Error> {
+/// Divides the server's account between files, processes and the server itself; `cached` pays for what can be taken back. To be
+/// called once, first.
+pub fn initialize(account: &quire_api::Account, cached: quire_api::Account) -> core::result::Result<(), Error> {
     let info = account.info()?;
     let system = system::system_info()?;
     let frames = info.limit.frames.min(system.free_frames);
@@ -101,6 +105,7 @@ pub fn initialize(account: &quire_api::Account) -> core::result::Result<(), Erro
     let machine = Machine {
         files: guests.create_child(&UNLIMITED)?,
         stored: guests.create_child(&stored)?,
+        cached,
         processes: guests.create_child(&UNLIMITED)?,
         share,
         clock: Clock::new()?,

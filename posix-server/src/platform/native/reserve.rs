@@ -58,7 +58,9 @@ impl Share {
         if self.swap_pages.swap(system.swap_total_pages, Ordering::Relaxed) != system.swap_total_pages {
             self.set_loans(self.loans.load(Ordering::Relaxed));
         }
-        self.account.info().is_ok_and(is_full) || system.free_frames < FEW_FRAMES
+        // What is cached and clean is taken back as it is needed.
+        let clean = system.cached_frames.saturating_sub(system.unwritten_frames);
+        self.account.info().is_ok_and(is_full) || system.free_frames + clean < FEW_FRAMES
     }
 
     /// Lends some more. False: that would not help, or it has lent too much.

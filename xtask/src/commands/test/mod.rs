@@ -88,6 +88,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "live", place: Place::Guest, length: TestLength::Usual, run: live::replacement },
     Stage { name: "watchdog", place: Place::Guest, length: TestLength::Usual, run: live::watchdog },
     Stage { name: "crash-storm", place: Place::Guest, length: TestLength::Usual, run: live::crash_storm },
+    Stage { name: "file-cache", place: Place::Guest, length: TestLength::Usual, run: working_set::file_cache },
     Stage { name: "swap", place: Place::Guest, length: TestLength::Usual, run: working_set::swap },
     Stage { name: "working-set", place: Place::Guest, length: TestLength::Long, run: working_set::working_set },
     Stage { name: "conformance", place: Place::Guest, length: TestLength::Usual, run: guest::conformance },

@@ -23,6 +23,8 @@ struct Load {
 
 /// Without files: twice the memory of the guest.
 const SWAPPED: Load = Load { file_mebibytes: 0, anonymous_mebibytes: 512, seconds: 10, workers: 4 };
+/// Files that are half as large again as the memory, and a quarter of it in private memory, without swap: the cache gives way.
+const CACHED: Load = Load { file_mebibytes: 384, anonymous_mebibytes: 64, seconds: 5, workers: 4 };
 /// With files: six times.
 const ALL: Load = Load { file_mebibytes: 1024, anonymous_mebibytes: 512, seconds: 60, workers: 4 };
 const SIZES: Sizes = Sizes { root_bytes: 2048 * MEBIBYTE, swap_bytes: 768 * MEBIBYTE };
@@ -56,16 +58,24 @@ fn compile(context: &Context) -> Result<PathBuf> {
 }
 
 /// Every page has what was stored there last, under load all the time; in the end all memory is free again.
-fn everything_is_right(context: &Context, load: &Load) -> Result<()> {
-    let (ending, _, log) = load.run(context, Guest { root: Root::Image(SIZES), ..context.guest() })?;
+fn everything_is_right(context: &Context, load: &Load, sizes: Sizes) -> Result<()> {
+    let (ending, _, log) = load.run(context, Guest { root: Root::Image(sizes), ..context.guest() })?;
     ensure!(ending == Ending::Program(ExitStatus::Code(0)), "{ending:?}; the guest's log:\n{log}");
     Ok(())
+}
+
+/// Files that do not fit.
+pub(super) fn file_cache(context: &Context) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let sizes = Sizes { swap_bytes: 0, ..SIZES };
+    counts.try_one("files are larger than the memory", || everything_is_right(context, &CACHED, sizes));
+    Ok(counts)
 }
 
 /// Private memory that does not fit, and a disk that loses some of it.
 pub(super) fn swap(context: &Context) -> Result<Counts> {
     let mut counts = Counts::default();
-    counts.try_one("twice the memory is in use", || everything_is_right(context, &SWAPPED));
+    counts.try_one("twice the memory is in use", || everything_is_right(context, &SWAPPED, SIZES));
     counts.try_one("who needs a page that the disk has lost ends, and nobody else", || a_page_is_lost(context));
     Ok(counts)
 }
@@ -99,6 +109,6 @@ pub(super) fn working_set(context: &Context) -> Result<Counts> {
         TestLength::Long => 600,
     };
     let mut counts = Counts::default();
-    counts.try_one("six times the memory is in use", || everything_is_right(context, &Load { seconds, ..ALL }));
+    counts.try_one("six times the memory is in use", || everything_is_right(context, &Load { seconds, ..ALL }, SIZES));
     Ok(counts)
 }

@@ -168,6 +168,14 @@ impl<T: Transport> BlockClient<T> {
         Ok(buffer)
     }
 
+    /// How often a memory was attached: once, and once again for each driver that came after the first and was asked for something.
+    ///
+    /// # Errors
+    /// [`BlockError::BadBuffer`]: it is not attached.
+    pub fn times_attached(&self, buffer: Buffer) -> Result<u64, BlockError> {
+        self.0.generation(buffer)
+    }
+
     /// Forgets a memory. When this is done, the device does not touch it any more.
     pub async fn detach(&self, buffer: Buffer) -> Result<(), BlockError> {
         let Buffer(number) = buffer;

@@ -92,7 +92,8 @@ impl FileSystems {
             program.give(Purpose::SUPERVISOR, &supervisor, CLIENT_RIGHTS)
         });
         let arguments = self.arguments.clone();
-        let legacy = Legacy { path: FILES, limits: LIMITS, hand_over, ends, arguments, is_finished };
+        let legacy =
+            Legacy { path: FILES, limits: LIMITS, hand_over, ends, arguments, is_finished, dies_on_request: false };
         let kept = successors::keep_alive(&self.watcher, self.files, legacy)?;
         self.servers.borrow_mut().insert(name, Rc::downgrade(&kept));
         Ok(client_end)

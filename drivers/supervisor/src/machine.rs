@@ -193,7 +193,8 @@ fn start_pager(watcher: &Watcher, files: Files, disk_frames: u64, arguments: &st
         program.give(purpose::DISK, &disk, DEVICE_RIGHTS)
     });
     let (arguments, is_finished) = (String::from(arguments), Rc::default());
-    let legacy = Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    let legacy =
+        Legacy { path: PAGER, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished, dies_on_request: true };
     successors::keep_alive(watcher, files, legacy).map(|_| client_end)
 }
 
@@ -222,7 +223,8 @@ fn start_serial(
         program.give(purpose::SERVE, &server_end, SERVE_RIGHTS)
     });
     let (arguments, is_finished) = (String::from(arguments), Rc::default());
-    let legacy = Legacy { path: SERIAL, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    let legacy =
+        Legacy { path: SERIAL, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished, dies_on_request: false };
     successors::keep_alive(watcher, files, legacy).map(|_| Some(client_end))
 }
 

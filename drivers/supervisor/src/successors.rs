@@ -44,6 +44,8 @@ pub(crate) type Ends = Box<dyn Fn() -> Vec<ChannelEndpoint>>;
 const PULSE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
 /// How long it takes, in ns, until one that was killed to see what happens has a successor.
 const STORM_PAUSE_NS: u64 = 1_000_000;
+/// How long a program that can't be asked any more may take to end, in ns.
+const CLOSED_NS: u64 = 8_000_000_000;
 
 /// What passes from one program to its successor.
 pub(crate) struct Legacy {
@@ -59,6 +61,8 @@ pub(crate) struct Legacy {
     pub(crate) arguments: String,
     /// Whether it needs no successor when it ends.
     pub(crate) is_finished: Rc<Cell<bool>>,
+    /// Whether its clients may have it die: then no number of deaths tells that it is of no use.
+    pub(crate) dies_on_request: bool,
 }
 
 /// The only end that a program serves.
@@ -108,7 +112,10 @@ struct Present {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Itself,
-    Hung,
+    /// It has not answered what it was asked at this time, in ns.
+    Hung {
+        since_ns: u64,
+    },
     /// A client has complained.
     Wrong(&'static str),
     Struck,
@@ -195,15 +202,20 @@ impl Kept {
             let began_ns = self.watcher.executor.now_ns();
             let end = self.live(present).await;
             if self.legacy.is_finished.get() {
+                // Whoever has ordered another need not wait for it.
+                drop(self.successor.take());
+                self.trial.set(Trial::Failed);
+                self.changed.changed();
                 return self.watcher.programs.forget(&self);
             }
-            let lived_ns = self.watcher.executor.now_ns().saturating_sub(began_ns);
+            let ended_ns = if let End::Hung { since_ns } = end { since_ns } else { self.watcher.executor.now_ns() };
+            let lived_ns = ended_ns.saturating_sub(began_ns);
             let next = match end {
                 End::Replaced => Next::After(0),
                 End::Struck => Next::After(STORM_PAUSE_NS),
-                End::Itself | End::Hung | End::Wrong(_) => {
+                End::Itself | End::Hung { .. } | End::Wrong(_) => {
                     self.judge(lived_ns);
-                    lives.ended(lived_ns)
+                    if self.legacy.dies_on_request { Next::After(STORM_PAUSE_NS) } else { lives.ended(lived_ns) }
                 }
             };
             present = self.succeed(next, &mut lives).await;
@@ -216,7 +228,7 @@ impl Kept {
         if trial == Trial::None {
             return;
         }
-        if lived_ns < GOOD_LIFE_NS {
+        if trial == Trial::Ordered || lived_ns < GOOD_LIFE_NS {
             warn!("{}: the new program did not live long; the former is back", self.name());
             self.watcher.programs.revert(self.path());
         }
@@ -257,13 +269,15 @@ impl Kept {
                 Either::Right((Either::Left((Either::Left(_), _)), _)) => End::Replaced,
                 Either::Right((Either::Left((Either::Right((why, _)), _)), _)) => End::Wrong(why),
                 Either::Right((Either::Right((Either::Left(_), _)), _)) => End::Struck,
-                Either::Right((Either::Right((Either::Right(_), _)), _)) => End::Hung,
+                Either::Right((Either::Right((Either::Right((since_ns, _)), _)), _)) => End::Hung { since_ns },
             }
         };
         match end {
             End::Itself => warn!("{} has ended; another takes its place", self.name()),
             End::Struck => warn!("{} is killed; another takes its place", self.name()),
-            End::Hung => error!("{} does not answer any more: it is ended, and another takes its place", self.name()),
+            End::Hung { .. } => {
+                error!("{} does not answer any more: it is ended, and another takes its place", self.name())
+            }
             End::Wrong(why) => error!("{} {why}: it is ended, and another takes its place", self.name()),
             End::Replaced => info!("{} is replaced", self.name()),
         }
@@ -302,18 +316,22 @@ impl Kept {
         pending().await
     }
 
-    /// Waits until the program has not answered for too long.
-    async fn hung(&self, pulse: &ChannelEndpoint) {
+    /// Waits until the program has not answered for too long; gives the time when it was asked.
+    async fn hung(&self, pulse: &ChannelEndpoint) -> u64 {
         let executor = &self.watcher.executor;
         let mut silence = Silence::default();
         loop {
+            let asked_ns = executor.now_ns();
             let mut answer = executor.call(pulse, Message::default(), Buffers::default());
             loop {
                 match select(&mut answer, executor.sleep_ns(PULSE_NS)).await {
                     Either::Left((Ok(_), _)) => break,
-                    // It is about to end.
-                    Either::Left((Err(_), _)) => return pending().await,
-                    Either::Right(_) if silence.is_too_long() => return,
+                    // It is about to end, or has closed its end and will never answer.
+                    Either::Left((Err(_), _)) => {
+                        executor.sleep_ns(CLOSED_NS).await;
+                        return asked_ns;
+                    }
+                    Either::Right(_) if silence.is_too_long() => return asked_ns,
                     Either::Right(_) => {}
                 }
             }

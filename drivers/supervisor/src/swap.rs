@@ -87,6 +87,7 @@ fn start(
     let (arguments, is_finished) = (String::new(), Rc::default());
     // Nobody asks it for anything but the kernel, which has a deadline.
     let ends = Box::new(Vec::new);
-    let legacy = Legacy { path: SWAP, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    let legacy =
+        Legacy { path: SWAP, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished, dies_on_request: false };
     successors::keep_alive(watcher, files, legacy).map(|_| len_bytes >> 20)
 }

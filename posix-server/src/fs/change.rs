@@ -242,6 +242,8 @@ fn count_and_add(directory: &Location, name: &[u8], inode: &Rc<Inode>) -> Result
     inode.touch_name(time);
     record(directory, |volume| {
         let (parent, inode) = (directory.inode().number(), inode.number());
+        // What a file without names had stored is to be kept from now on.
+        volume.note_dirty(inode);
         volume.record(&Operation::Link { parent, inode, name, time }, &[parent, inode]);
     });
     notify::linked(directory, &dentry);

@@ -63,9 +63,10 @@ impl<D: Device> Ext4<D> {
         let range = self.check_range(&inode, first, count)?;
         let (mut at, mut promises, mut placed) = (range.start, 0, Vec::new());
         while at < range.end && promises < MOST_RUNS {
-            let found = match self.find_block(&inode, at).await? {
-                Lie::In(extent) => Ok(placed_at(&extent, at, range.end)),
-                Lie::Until(next) => {
+            let found = match self.find_block(&inode, at).await {
+                Err(error) => Err(error),
+                Ok(Lie::In(extent)) => Ok(placed_at(&extent, at, range.end)),
+                Ok(Lie::Until(next)) => {
                     promises += 1;
                     let end = u32::try_from(next).unwrap_or(u32::MAX).min(range.end);
                     self.promise_hole(&inode, at, end - at).await

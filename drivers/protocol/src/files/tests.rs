@@ -38,7 +38,7 @@ fn requests_survive_their_words() {
 #[test]
 fn requests_beyond_the_limits_are_none() {
     let beyond = [
-        (MOUNT, [2, 0, 0]),
+        (MOUNT, [MountFlags::all().bits() + 1, 0, 0]),
         (RESERVE, [2, 1, MAX_RESERVED + 1]),
         (RESERVE, [2, 3, 1]),
         (APPLY, [0, 1, 0]),

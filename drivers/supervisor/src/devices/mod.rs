@@ -108,7 +108,8 @@ pub(crate) fn begin_test(
     // One program, as long as the machine runs.
     let path = String::leak(format!("boot/{}", driver.name));
     let (arguments, is_finished) = (String::from(arguments), Rc::default());
-    let legacy = Legacy { path, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+    let legacy =
+        Legacy { path, limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished, dies_on_request: false };
     successors::keep_alive(watcher, files, legacy).map(|_| client_end)
 }
 
@@ -221,7 +222,15 @@ impl Manager<'_> {
             begins(program)
         });
         let (arguments, is_finished) = (String::from(self.arguments), Rc::default());
-        let legacy = Legacy { path: role.driver(), limits: DRIVER_LIMITS, hand_over, ends, arguments, is_finished };
+        let legacy = Legacy {
+            path: role.driver(),
+            limits: DRIVER_LIMITS,
+            hand_over,
+            ends,
+            arguments,
+            is_finished,
+            dies_on_request: false,
+        };
         let kept = successors::keep_alive(self.watcher, self.files, legacy)?;
         Ok((client_end, kept))
     }

@@ -145,13 +145,25 @@ impl Volume {
         if self.has_failed() || self.has_ended() { Err(Errno::EIO) } else { Ok(()) }
     }
 
-    /// Has everything that was done until now durable. `EIO`.
+    /// Has everything that was done, and what was written back until now, durable: by a commit that begins from now on, whether or not
+    /// names or attributes have changed. What was written over on the disk lies in its cache else. `EIO`.
     pub async fn commit(&self) -> Result<()> {
         if self.has_failed() {
             return Err(Errno::EIO);
         }
         let last = self.log.borrow().last();
-        self.durable_up_to(last).await
+        let commit = self.commits_begun.get() + 1;
+        self.wanted_commit.set(commit);
+        self.changed.wake();
+        self.durable_up_to(last).await?;
+        loop {
+            let listener = self.changed.listen();
+            if self.commits_done.get() >= commit {
+                return Ok(());
+            }
+            self.check_alive()?;
+            listener.await;
+        }
     }
 
     /// Has everything durable that was stored and done until now. `EIO`.
@@ -172,16 +184,18 @@ impl Volume {
         let Some(file) = disk_file(inode) else { return Ok(()) };
         inode.take_over_times();
         let stores = file.stores();
+        let is_mapped = || inode.content().is_some_and(Content::is_mapped_to_store);
+        // What is stored through a mapping meanwhile is not counted, and the mapping may end before the writeback does.
+        let was_mapped = is_mapped();
         file.write_back_all().await?;
         if file.has_promises() {
             // What is free must be known to be less before a promise is forgotten: else it would be promised twice.
             let answer = self.demand(Request::Status, 0).await?;
             self.status.set(Status::decode(&answer.words));
         }
-        let is_mapped = inode.content().is_some_and(Content::is_mapped_to_store);
         if file.stores() == stores {
             file.forget_promises();
-            let clean = if is_mapped { None } else { self.dirty.borrow_mut().remove(&inode.number()) };
+            let clean = if was_mapped || is_mapped() { None } else { self.dirty.borrow_mut().remove(&inode.number()) };
             drop(clean);
         }
         Ok(())
@@ -249,9 +263,14 @@ impl Volume {
     }
 
     async fn commit_up_to(&self, sequence: u64) {
+        let commit = self.commits_begun.get() + 1;
+        self.commits_begun.set(commit);
         let answer = self.call(Request::Commit { sequence }, Vec::new(), 0, Enclosed::Nothing).await;
         match answer.map(|answer| answer.check()) {
-            Ok(Ok(answer)) => self.note_status(Status::decode(&answer.words)),
+            Ok(Ok(answer)) => {
+                self.commits_done.set(commit);
+                self.note_status(Status::decode(&answer.words));
+            }
             Ok(Err(Refused::NotMounted)) | Err(_) => self.lost().await,
             Ok(Err(refused)) => self.fail(&alloc::format!("the journal can't be written ({refused:?})")),
         }
@@ -277,7 +296,12 @@ impl Volume {
             }
         }
         let wanted = self.wanted_durable.get().min(self.applied.get());
-        if wanted > self.durable.get() { Ok(Step::Commit(wanted)) } else { Err(None) }
+        let is_wanted = self.wanted_commit.get() > self.commits_done.get();
+        if wanted > self.durable.get() || is_wanted {
+            Ok(Step::Commit(wanted.max(self.durable.get())))
+        } else {
+            Err(None)
+        }
     }
 
     /// Has a file written back before what comes after it is sent; unless that is just what the writeback waits for.

@@ -106,6 +106,10 @@ pub struct Volume {
     /// The last operation that is durable, and that is to be at once.
     pub(super) durable: Cell<u64>,
     pub(super) wanted_durable: Cell<u64>,
+    /// The commits that were asked of the server: how many were, the last that is done, and the one that somebody waits for.
+    pub(super) commits_begun: Cell<u64>,
+    pub(super) commits_done: Cell<u64>,
+    pub(super) wanted_commit: Cell<u64>,
     pub(super) served: Served,
     /// Files with stores that are perhaps not written back.
     pub(super) dirty: RefCell<BTreeMap<u64, Rc<Inode>>>,
@@ -175,6 +179,9 @@ impl Volume {
             wanted_applied: Cell::new(0),
             durable: Cell::new(0),
             wanted_durable: Cell::new(0),
+            commits_begun: Cell::new(0),
+            commits_done: Cell::new(0),
+            wanted_commit: Cell::new(0),
             served: Served::default(),
             dirty: RefCell::default(),
             numbers: RefCell::default(),
@@ -417,7 +424,7 @@ impl Volume {
     }
 
     /// A file's content may have been stored to.
-    pub(super) fn note_dirty(&self, number: u64) {
+    pub(crate) fn note_dirty(&self, number: u64) {
         if self.has_failed.get() || self.dirty.borrow().contains_key(&number) {
             return;
         }

@@ -77,8 +77,10 @@ impl<T> Lines<T> {
             Word::Private { space, address } => (space, address),
             Word::Shared { memory, offset } => (!memory, offset),
         };
-        // The upper bits of a product depend on all of its factors.
-        let mixed = (high.rotate_left(u64::BITS / 2) ^ low).wrapping_mul(self.multiplier);
+        // The upper bits of a product depend on all of its factors. The halves have factors of their own: else a program could choose
+        // words that fall together whatever the seed.
+        let factors = [self.multiplier, self.multiplier.wrapping_mul(self.multiplier).rotate_left(u64::BITS / 2) | 1];
+        let mixed = high.wrapping_mul(factors[0]).wrapping_add(low.wrapping_mul(factors[1]));
         (mixed >> (u64::BITS - self.ends.len().ilog2())) as usize
     }
 

@@ -132,3 +132,23 @@ fn an_append_is_told_by_what_was_stored_and_a_hole_at_once() {
     assert_eq!(world.server.sizes.borrow().last(), Some(&(Set::GROWN, 20_100)));
     assert_eq!(world.server.sizes.borrow().len(), 4);
 }
+
+#[test]
+fn each_fsync_has_a_commit_of_its_own_because_the_disk_may_have_what_was_written_over_in_its_cache() {
+    let world = World::new();
+    let file = world.create("f").unwrap();
+    world.write(&file, 0, 1, 5000).unwrap();
+    let commits = || {
+        let heard = world.server.heard.borrow();
+        heard.iter().filter(|request| matches!(request, Request::Commit { .. })).count()
+    };
+    world.fsync(&file).unwrap();
+    let before = commits();
+    // Neither names nor attributes have changed.
+    world.fsync(&file).unwrap();
+    assert_eq!(commits(), before + 1);
+    // The server that was asked dies; its successor is.
+    world.server.mishap.set(Some((1, Mishap::DiesBefore)));
+    world.fsync(&file).unwrap();
+    assert!(commits() >= before + 2);
+}

@@ -44,6 +44,8 @@ pub(crate) type Ends = Box<dyn Fn() -> Vec<ChannelEndpoint>>;
 const PULSE_RIGHTS: Rights = Rights::RECEIVE.union(Rights::WAIT);
 /// How long it takes, in ns, until one that was killed to see what happens has a successor.
 const STORM_PAUSE_NS: u64 = 1_000_000;
+/// And after one that a client had die, in ns: whoever awaits no successor is to find it gone.
+const REQUESTED_PAUSE_NS: u64 = 20_000_000;
 /// How long a program that can't be asked any more may take to end, in ns.
 const CLOSED_NS: u64 = 8_000_000_000;
 
@@ -215,7 +217,7 @@ impl Kept {
                 End::Struck => Next::After(STORM_PAUSE_NS),
                 End::Itself | End::Hung { .. } | End::Wrong(_) => {
                     self.judge(lived_ns);
-                    if self.legacy.dies_on_request { Next::After(STORM_PAUSE_NS) } else { lives.ended(lived_ns) }
+                    if self.legacy.dies_on_request { Next::After(REQUESTED_PAUSE_NS) } else { lives.ended(lived_ns) }
                 }
             };
             present = self.succeed(next, &mut lives).await;

@@ -38,20 +38,8 @@ const POSIX: &[&str] = &[
     "mlibc-shim",
 ];
 
-/// The programs that they are; one package has two.
-const POSIX_NAMES: &[&str] = &[
-    "posix-server",
-    "serial",
-    "pager",
-    "swap",
-    "files",
-    "virtio-blk",
-    "virtio-console",
-    "virtio-rng",
-    "nvme",
-    "mlibc-shim",
-    "mlibc-vdso",
-];
+/// The program that one of them makes besides that of its own name.
+const SECOND_PROGRAM: &str = "mlibc-vdso";
 
 /// Those of [`ProgramSet::NativeTests`]. Drivers that nothing else needs yet are here, to be tested.
 const NATIVE_TESTS: &[&str] = &[
@@ -74,11 +62,12 @@ impl ProgramSet {
     }
 
     /// Their names.
-    pub(crate) fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Posix => POSIX_NAMES,
-            Self::NativeTests => NATIVE_TESTS,
-        }
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        let second = match self {
+            Self::Posix => Some(SECOND_PROGRAM),
+            Self::NativeTests => None,
+        };
+        self.packages().iter().copied().chain(second)
     }
 }
 

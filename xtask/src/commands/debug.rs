@@ -26,7 +26,7 @@ fn explain(artifacts: &Artifacts) {
     eprintln!("  rust-gdb {} -ex 'target remote :{port}'", artifacts.kernel().display());
     eprintln!();
     eprintln!("Use `hbreak` for the kernel (its memory is not there yet), then `continue`. Programs in user space:");
-    for name in std::iter::once(FIRST_PROGRAM).chain(ProgramSet::Posix.names().iter().copied()) {
+    for name in std::iter::once(FIRST_PROGRAM).chain(ProgramSet::Posix.names()) {
         eprintln!("  add-symbol-file {}", artifacts.bare_metal(name).display());
     }
     eprintln!("Ctrl-A X in this terminal ends the guest.");
